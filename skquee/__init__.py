@@ -1,0 +1,72 @@
+"""skquee: spend a classifier's computation where it pays.
+
+Names load on first use, so that ``import skquee`` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from skquee._version import __version__
+
+if TYPE_CHECKING:
+    from skquee._show_versions import show_versions
+    from skquee.bank import MultiPathClassifierBank
+    from skquee.gates import PathErrorRegressor
+    from skquee.paths import PathTree
+    from skquee.probabilities import PathProbabilities
+    from skquee.router import CostAwareRouter, RoutedClassifier, TunedCostAwareRouterCV
+    from skquee.targets import ClusteredErrorTargets
+
+_HOMES = {
+    "ClusteredErrorTargets": "skquee.targets",
+    "CostAwareRouter": "skquee.router",
+    "MultiPathClassifierBank": "skquee.bank",
+    "PathErrorRegressor": "skquee.gates",
+    "PathProbabilities": "skquee.probabilities",
+    "PathTree": "skquee.paths",
+    "RoutedClassifier": "skquee.router",
+    "TunedCostAwareRouterCV": "skquee.router",
+    "show_versions": "skquee._show_versions",
+}
+_SUBMODULES = (
+    "bank",
+    "baselines",
+    "display",
+    "evaluation",
+    "gates",
+    "networks",
+    "paths",
+    "persistence",
+    "policy",
+    "probabilities",
+    "router",
+    "targets",
+    "testing",
+)
+
+__all__ = [
+    "ClusteredErrorTargets",
+    "CostAwareRouter",
+    "MultiPathClassifierBank",
+    "PathErrorRegressor",
+    "PathProbabilities",
+    "PathTree",
+    "RoutedClassifier",
+    "TunedCostAwareRouterCV",
+    "__version__",
+    "show_versions",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    if name in _SUBMODULES:
+        return import_module(f"skquee.{name}")
+    raise AttributeError(f"module 'skquee' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES, *_SUBMODULES})

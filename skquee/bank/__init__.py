@@ -1,0 +1,7 @@
+"""Banks: fixed classifiers behind one table of probabilities."""
+
+from skquee.bank._bank import MultiPathClassifierBank
+from skquee.bank._estimators import take_rows
+from skquee.bank._walk import LazyPathProbabilities
+
+__all__ = ["LazyPathProbabilities", "MultiPathClassifierBank", "take_rows"]

@@ -1,0 +1,175 @@
+"""A bank's engine over a network of blocks: each block run once per prefix and level."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skquee.paths import PathTree
+
+__all__ = ["NetworkEngine", "PathNetwork"]
+
+
+@runtime_checkable
+class PathNetwork(Protocol):
+    """What a network must offer to be a bank of paths.
+
+    A *state* is the network's own: the activations of some rows after a block.
+
+    Attributes
+    ----------
+    paths_ : PathTree
+        Its routes; the level of a step is handed back to ``run_block``.
+    """
+
+    paths_: PathTree
+
+    def start(self, X: Any) -> Any:
+        """Return the state of rows of X before the first block."""
+
+    def run_block(self, state: Any, block: int, level: Any) -> Any:
+        """Return the state after running a block (from 0) at a level."""
+
+    def head(self, state: Any, block: int, level: Any) -> NDArray[np.floating]:
+        """Return probabilities (n, n_classes) of the exit after a block."""
+
+    def take(self, state: Any, rows: NDArray[np.intp]) -> Any:
+        """Return the state of some of its rows."""
+
+    def concat(self, states: list[Any]) -> Any:
+        """Join the rows of several states."""
+
+
+class NetworkEngine:
+    """Runs a network for a bank.
+
+    Parameters
+    ----------
+    network : PathNetwork
+        The network.
+    tree : PathTree
+        Its tree, with the costs that hold.
+    """
+
+    def __init__(self, network: PathNetwork, tree: PathTree) -> None:
+        self.network = network
+        self.tree = tree
+
+    def run_all(self, X: Any) -> NDArray[np.float32]:
+        """Run every path on rows of X, each (prefix, level) block once.
+
+        Parameters
+        ----------
+        X : rows
+            As the network takes them.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_columns, n_classes), float32
+        """
+        network, tree = self.network, self.tree
+        answers: list[Any] = [None] * tree.n_paths
+
+        def descend(path: int, state: Any) -> None:
+            # Depth first: at most n_exits states are alive.
+            for child in tree.children(path).tolist():
+                block, level = int(tree.depths[child]) - 1, tree.levels[child]
+                after = network.run_block(state, block, level)
+                answers[child] = network.head(after, block, level)
+                descend(child, after)
+
+        descend(-1, network.start(X))
+        return np.stack(answers, axis=1).astype(np.float32, copy=False)
+
+    def walk(self, X: Any, n_samples: int) -> NetworkWalk:
+        """Start a pass over rows of X.
+
+        Parameters
+        ----------
+        X : rows
+            As the network takes them.
+        n_samples : int
+            Number of rows.
+
+        Returns
+        -------
+        NetworkWalk
+        """
+        return NetworkWalk(self, X, n_samples)
+
+
+class NetworkWalk:
+    """One pass: keeps the activations of the rows still active, and counts block runs.
+
+    Parameters
+    ----------
+    engine : NetworkEngine
+        The engine.
+    X : rows
+        Input.
+    n_samples : int
+        Number of rows.
+
+    Attributes
+    ----------
+    counts : dict of str to int
+        Samples run, keyed ``"block 1 at 8"``.
+    """
+
+    def __init__(self, engine: NetworkEngine, X: Any, n_samples: int) -> None:
+        self.counts: dict[str, int] = {}
+        self._engine = engine
+        self._X = X
+        self._state: Any = None
+        # Where each row stands in the state; -1 once it has left.
+        self._place = np.arange(n_samples)
+
+    def advance(self, rows: NDArray[np.intp], paths: NDArray[np.intp]) -> NDArray[np.floating]:
+        """Run the next block of some rows, grouped by level.
+
+        Parameters
+        ----------
+        rows : ndarray of shape (m,)
+            Rows that go on.
+        paths : ndarray of shape (m,)
+            Path each arrives at, all of one depth.
+
+        Returns
+        -------
+        ndarray of shape (m, n_classes)
+        """
+        network, tree = self._engine.network, self._engine.tree
+        if self._state is None:
+            self._state, self._X = network.start(self._X), None
+        block = int(tree.depths[paths[0]]) - 1
+        rank = {level: i for i, level in enumerate(dict.fromkeys(tree.levels))}
+        codes = np.array([rank[level] for level in tree.levels])[paths]
+        groups = {
+            level: members
+            for level, code in rank.items()
+            if (members := np.flatnonzero(codes == code)).size
+        }
+        places = self._place[rows]
+        states, answers, order = [], [], []
+        for level, members in groups.items():
+            wanted = places[members]
+            whole = len(wanted) == self._size() and (np.diff(wanted) == 1).all()
+            part = self._state if whole else network.take(self._state, wanted)
+            after = network.run_block(part, block, level)
+            answers.append(network.head(after, block, level))
+            states.append(after)
+            order.append(members)
+            key = f"block {block + 1} at {level}"
+            self.counts[key] = self.counts.get(key, 0) + len(members)
+        self._state = states[0] if len(states) == 1 else network.concat(states)
+        joined = np.concatenate(order)
+        self._place = np.full(len(self._place), -1)
+        self._place[rows[joined]] = np.arange(len(rows))
+        out = np.empty((len(rows), answers[0].shape[1]), dtype=np.float32)
+        out[joined] = np.concatenate(answers)
+        return out
+
+    def _size(self) -> int:
+        return int((self._place >= 0).sum())

@@ -1,0 +1,180 @@
+"""The lazy table: a bank and the rows of X it has not run yet."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skquee.bank._estimators import EstimatorEngine, take_rows
+from skquee.bank._materialize import materialize
+from skquee.bank._network import NetworkEngine
+from skquee.paths import PathTree
+from skquee.probabilities import PathProbabilities, Walk
+
+__all__ = ["LazyPathProbabilities"]
+
+
+class LazyPathProbabilities(PathProbabilities):
+    """A table whose probabilities are computed when they are asked for.
+
+    Made by ``MultiPathClassifierBank.transform``. ``np.asarray`` and :meth:`materialize`
+    run every path; :meth:`walk` runs only what a router asks for. It keeps nothing it has
+    computed, and pickles with its own rows of X only.
+
+    Parameters
+    ----------
+    engine : NetworkEngine or EstimatorEngine
+        Runs the classifiers.
+    X : rows
+        Input.
+    paths : PathTree
+        The tree, with classes.
+    batch_size : int
+        Rows a pass handles at once.
+    """
+
+    def __init__(
+        self,
+        engine: NetworkEngine | EstimatorEngine,
+        X: Any,
+        paths: PathTree,
+        batch_size: int,
+        *,
+        _rows: NDArray[np.intp] | None = None,
+    ) -> None:
+        self._engine = engine
+        self._X = X
+        self._rows = _rows
+        self._batch_size = batch_size
+        self.paths = paths
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        n_samples = len(self._rows) if self._rows is not None else _length(self._X)
+        assert self.paths.classes is not None
+        return (n_samples, self.paths.n_columns, len(self.paths.classes))
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(np.float32 if isinstance(self._engine, NetworkEngine) else np.float64)
+
+    @property
+    def chunk_size(self) -> int:
+        """Rows that a pass handles at once."""
+        return self._batch_size
+
+    def __getitem__(self, key: Any) -> Any:
+        if isinstance(key, tuple) and len(key) == 2 and key[1] is Ellipsis:
+            key = key[0]
+        if isinstance(key, (int, np.integer)):
+            return np.asarray(self[[int(key)]])[0]
+        if isinstance(key, tuple):
+            return np.asarray(self)[key]
+        rows = np.arange(len(self)) if self._rows is None else self._rows
+        chosen = rows[np.asarray(key) if isinstance(key, list) else key]
+        return LazyPathProbabilities(
+            self._engine, self._X, self.paths, self._batch_size, _rows=chosen
+        )
+
+    def with_paths(self, paths: PathTree) -> LazyPathProbabilities:
+        """Return the same rows under another tree (other costs or classes).
+
+        Parameters
+        ----------
+        paths : PathTree
+            The tree.
+
+        Returns
+        -------
+        LazyPathProbabilities
+        """
+        if paths.classes is None:
+            paths = paths.with_classes(self.paths.classes)
+        return LazyPathProbabilities(
+            self._engine, self._X, paths, self._batch_size, _rows=self._rows
+        )
+
+    def _input(self) -> Any:
+        return self._X if self._rows is None else take_rows(self._X, self._rows)
+
+    def __array__(
+        self, dtype: np.dtype[Any] | None = None, copy: bool | None = None
+    ) -> NDArray[Any]:
+        if copy is False:
+            raise ValueError("A lazy table cannot be given as an array without computing it.")
+        return np.asarray(self.materialize(dtype=dtype or self.dtype))
+
+    def path(self, path: int | str) -> NDArray[np.floating]:
+        """Run and return the probabilities of one path.
+
+        Parameters
+        ----------
+        path : int or str
+            Index or name.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+        """
+        parts = []
+        for _, chunk in self.chunks():
+            walk, rows = chunk.walk(), np.arange(len(chunk))
+            for step in self.paths.prefixes(path):
+                answers = walk.advance(rows, np.full(len(rows), step))
+            parts.append(answers)
+        return np.concatenate(parts)
+
+    def materialize(
+        self,
+        *,
+        batch_size: int | None = None,
+        out: str | os.PathLike[str] | None = None,
+        dtype: Any = None,
+    ) -> PathProbabilities:
+        """Run every path once and return a stored table.
+
+        Parameters
+        ----------
+        batch_size : int, default=None
+            Rows run at once. Default: the bank's.
+        out : path, default=None
+            Write to this ``.npy`` file, memory-mapped; resumes an interrupted run.
+        dtype : dtype, default=None
+            Type to store.
+
+        Returns
+        -------
+        PathProbabilities
+        """
+        return materialize(
+            self, batch_size or self._batch_size, out=out, dtype=np.dtype(dtype or self.dtype)
+        )
+
+    def run_all(self) -> NDArray[np.floating]:
+        """Run every path on these rows at once, without chunks.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_columns, n_classes)
+        """
+        return self._engine.run_all(self._input())
+
+    def walk(self) -> Walk:
+        """Start a pass that runs only what it is asked for.
+
+        Returns
+        -------
+        Walk
+            With ``advance(rows, paths)`` and ``counts``.
+        """
+        return self._engine.walk(self._input(), len(self))
+
+    def __reduce__(self) -> Any:
+        return (LazyPathProbabilities, (self._engine, self._input(), self.paths, self._batch_size))
+
+
+def _length(X: Any) -> int:
+    return int(X.shape[0] if hasattr(X, "shape") else len(X))

@@ -1,0 +1,34 @@
+"""Evaluation: curves, metrics, intervals and scorers. Arrays in, arrays out."""
+
+from skquee.evaluation._curve import CostCurve
+from skquee.evaluation._intervals import (
+    PairedComparison,
+    paired_bootstrap,
+    subset_interval,
+)
+from skquee.evaluation._metrics import brier_score, calibration_bins, calibration_error, rmse
+from skquee.evaluation._scorers import (
+    area_scorer,
+    budget_scorer,
+    cost_curve,
+    price_scorer,
+    route,
+    unpack,
+)
+
+__all__ = [
+    "CostCurve",
+    "PairedComparison",
+    "area_scorer",
+    "brier_score",
+    "budget_scorer",
+    "calibration_bins",
+    "calibration_error",
+    "cost_curve",
+    "paired_bootstrap",
+    "price_scorer",
+    "rmse",
+    "route",
+    "subset_interval",
+    "unpack",
+]

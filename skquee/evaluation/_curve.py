@@ -1,0 +1,286 @@
+"""Accuracy against cost as a trade-off is swept."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from skquee.paths import PathTree
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["CostCurve", "hull_area", "hull_points"]
+
+
+class CostCurve:
+    """Operating points of one router on some rows.
+
+    Routers give which path each row took at every value of the knob, and whether the answer
+    was right; everything else is derived.
+
+    Parameters
+    ----------
+    knobs : array-like of shape (n_points,)
+        Values swept.
+    paths : array-like of shape (n_points, n_samples)
+        Path each row took.
+    correct : array-like of shape (n_points, n_samples)
+        Whether its answer was right.
+    tree : PathTree
+        Names and costs of the paths.
+    knob : str, default="lambda_"
+        Name of what was swept.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Weights of the rows.
+    source : str, default="given rows"
+        Which rows these are.
+    label : str, default=None
+        Name of the method, for legends.
+
+    Attributes
+    ----------
+    knobs, lambdas : ndarray of shape (n_points,)
+        Values swept (two names for one array).
+    accuracy, cost : ndarray of shape (n_points,)
+        Means over the rows.
+    path_shares : ndarray of shape (n_points, n_paths)
+        Share of the rows on each path.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit.
+
+    Examples
+    --------
+    >>> from skquee import PathTree
+    >>> from skquee.evaluation import CostCurve
+    >>> tree = PathTree.chain([1, 1])
+    >>> curve = CostCurve([0.0, 1.0], [[1, 1], [0, 0]], [[True, True], [True, False]], tree)
+    >>> curve
+    CostCurve(2 points of lambda_, 2 given rows, cost 0.5 to 1, accuracy 0.5 to 1)
+    >>> curve.area()
+    0.75
+    >>> curve.accuracy_at(0.75)
+    0.75
+    """
+
+    def __init__(
+        self,
+        knobs: ArrayLike,
+        paths: ArrayLike,
+        correct: ArrayLike,
+        tree: PathTree,
+        *,
+        knob: str = "lambda_",
+        sample_weight: ArrayLike | None = None,
+        source: str = "given rows",
+        label: str | None = None,
+    ) -> None:
+        self.knobs = np.asarray(knobs, dtype=np.float64)
+        self.paths = np.asarray(paths, dtype=np.int32)
+        self.correct = np.asarray(correct, dtype=bool)
+        self.tree = tree
+        self.knob = knob
+        self.source = source
+        self.label = label
+        if self.paths.ndim != 2 or self.paths.shape != self.correct.shape or 0 in self.paths.shape:
+            raise ValueError(
+                "paths and correct must both have shape (n_points, n_samples), not empty, got "
+                f"{self.paths.shape} and {self.correct.shape}."
+            )
+        if self.knobs.shape != self.paths.shape[:1]:
+            raise ValueError(
+                f"knobs must have shape ({len(self.paths)},), got {self.knobs.shape}."
+            )
+        if self.paths.min() < 0 or self.paths.max() >= tree.n_paths:
+            raise ValueError(f"paths must be indices from 0 to {tree.n_paths - 1}.")
+        n_samples = self.paths.shape[1]
+        weights = np.ones(n_samples) if sample_weight is None else np.asarray(sample_weight, float)
+        if weights.shape != (n_samples,) or not weights.sum() > 0:
+            raise ValueError(
+                f"sample_weight must hold {n_samples} numbers with a positive sum, got shape "
+                f"{weights.shape}."
+            )
+        self.sample_weight = weights
+
+    def __len__(self) -> int:
+        return len(self.knobs)
+
+    def __repr__(self) -> str:
+        n = self.paths.shape[1]
+        # "450 rows held out in fit" brings its own count.
+        rows = self.source if self.source[:1].isdigit() else f"{n} {self.source}"
+        return (
+            f"CostCurve({len(self)} points of {self.knob}, {rows}, "
+            f"cost {self.cost.min():.4g} to {self.cost.max():.4g}, "
+            f"accuracy {self.accuracy.min():.4g} to {self.accuracy.max():.4g})"
+        )
+
+    @property
+    def lambdas(self) -> NDArray[np.float64]:
+        """Values swept."""
+        return self.knobs
+
+    @property
+    def sample_costs(self) -> NDArray[np.float64]:
+        """Cost of every row at every point, shape (n_points, n_samples)."""
+        return self.tree.path_costs[self.paths]
+
+    @property
+    def accuracy(self) -> NDArray[np.float64]:
+        """Accuracy at every point."""
+        return self.correct @ (self.sample_weight / self.sample_weight.sum())
+
+    @property
+    def cost(self) -> NDArray[np.float64]:
+        """Mean cost at every point."""
+        return self.path_shares @ self.tree.path_costs
+
+    @property
+    def path_shares(self) -> NDArray[np.float64]:
+        """Share of the rows on each path at every point, shape (n_points, n_paths)."""
+        share = self.sample_weight / self.sample_weight.sum()
+        n_points, n_paths = len(self), self.tree.n_paths
+        flat = self.paths + n_paths * np.arange(n_points)[:, None]
+        counts = np.bincount(
+            flat.ravel(), weights=np.tile(share, n_points), minlength=n_points * n_paths
+        )
+        return counts.reshape(n_points, n_paths)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row a point: knob, accuracy, cost, and the share of every path."""
+        import pandas as pd
+
+        shares = {f"share {n}": s for n, s in zip(self.tree.names, self.path_shares.T, strict=True)}
+        frame = pd.DataFrame(
+            {self.knob: self.knobs, "accuracy": self.accuracy, "cost": self.cost, **shares}
+        )
+        frame.attrs["source"] = self.source
+        return frame
+
+    def hull(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the non-decreasing concave hull: what mixing operating points can reach.
+
+        Returns
+        -------
+        cost, accuracy : ndarray
+            Corners, cheapest first.
+        """
+        return hull_points(self.cost, self.accuracy)
+
+    @property
+    def cost_range(self) -> tuple[float, float]:
+        """Cheapest and dearest path a sample can take."""
+        costs = self.tree.path_costs
+        return float(costs.min()), float(costs.max())
+
+    def area(self, cost_range: tuple[float, float] | None = None) -> float:
+        """Return the mean height of the hull over a range of cost.
+
+        Right of the dearest point the hull is flat. Left of the cheapest there is no way to
+        answer, which counts as accuracy 0: compare curves over a range that both reach.
+
+        Parameters
+        ----------
+        cost_range : (float, float), default=None
+            From and to. Default: from the cheapest to the dearest path of the tree.
+
+        Returns
+        -------
+        float
+            Between 0 and 1.
+        """
+        low, high = self.cost_range if cost_range is None else cost_range
+        return hull_area(*self.hull(), low, high)
+
+    def accuracy_at(self, cost: ArrayLike) -> float | NDArray[np.float64]:
+        """Return the hull's accuracy at a mean cost; NaN below the cheapest point.
+
+        Parameters
+        ----------
+        cost : float or array-like
+            Mean cost.
+
+        Returns
+        -------
+        float or ndarray
+        """
+        found = np.interp(cost, *self.hull(), left=np.nan)
+        return found if np.ndim(cost) else float(found)
+
+    def cost_at(self, accuracy: ArrayLike) -> float | NDArray[np.float64]:
+        """Return the least mean cost at which the hull has an accuracy; NaN out of reach.
+
+        Parameters
+        ----------
+        accuracy : float or array-like
+            Accuracy wanted.
+
+        Returns
+        -------
+        float or ndarray
+        """
+        costs, heights = self.hull()
+        found = np.interp(accuracy, heights, costs, right=np.nan)
+        return found if np.ndim(accuracy) else float(found)
+
+
+def hull_points(
+    cost: NDArray[np.float64], accuracy: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the corners of the non-decreasing concave hull of points.
+
+    Parameters
+    ----------
+    cost, accuracy : ndarray of shape (n_points,)
+        Points.
+
+    Returns
+    -------
+    cost, accuracy : ndarray
+        Corners, by strictly rising cost and accuracy.
+    """
+    order = np.lexsort((-accuracy, cost))
+    corners: list[tuple[float, float]] = []
+    for x, y in zip(cost[order].tolist(), accuracy[order].tolist(), strict=True):
+        if corners and (y <= corners[-1][1] or x <= corners[-1][0]):
+            continue
+        while len(corners) > 1:
+            (x0, y0), (x1, y1) = corners[-2:]
+            if (y1 - y0) * (x - x0) > (y - y0) * (x1 - x0):
+                break
+            corners.pop()
+        corners.append((x, y))
+    points = np.array(corners)
+    return points[:, 0], points[:, 1]
+
+
+def hull_area(
+    cost: NDArray[np.float64], accuracy: NDArray[np.float64], low: float, high: float
+) -> float:
+    """Return the mean height of a hull between two costs.
+
+    Parameters
+    ----------
+    cost, accuracy : ndarray
+        Corners of the hull.
+    low, high : float
+        Range of cost.
+
+    Returns
+    -------
+    float
+    """
+    if not high > low:
+        if high == low:  # one path only: the curve is a point
+            return float(np.interp(low, cost, accuracy, left=0.0))
+        raise ValueError(f"cost_range must rise, got ({low}, {high}).")
+    start = max(low, float(cost[0]))
+    if start >= high:
+        return 0.0
+    knots = np.concatenate([[start], cost[(cost > start) & (cost < high)], [high]])
+    return float(np.trapezoid(np.interp(knots, cost, accuracy), knots) / (high - low))

@@ -1,0 +1,158 @@
+"""How good predicted errors are."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["brier_score", "calibration_bins", "calibration_error", "rmse"]
+
+
+def calibration_bins(
+    predicted: ArrayLike,
+    observed: ArrayLike,
+    *,
+    n_bins: int = 15,
+    sample_weight: ArrayLike | None = None,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return mean prediction, mean outcome and share of bins of equal mass.
+
+    Parameters
+    ----------
+    predicted : array-like of shape (n_samples,)
+        Predicted probabilities of error.
+    observed : array-like of shape (n_samples,)
+        1 where the answer was wrong.
+    n_bins : int, default=15
+        Bins; fewer where there are fewer samples.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Weights.
+
+    Returns
+    -------
+    predicted, observed, share : ndarray of shape (n_bins,)
+
+    Examples
+    --------
+    >>> from skquee.evaluation import calibration_bins
+    >>> calibration_bins([0.1, 0.1, 0.9, 0.9], [0, 0, 1, 0], n_bins=2)
+    (array([0.1, 0.9]), array([0. , 0.5]), array([0.5, 0.5]))
+    """
+    p, o, w = _checked(predicted, observed, sample_weight)
+    if n_bins < 1:
+        raise ValueError(f"n_bins must be at least 1, got {n_bins}.")
+    order = np.argsort(p, kind="stable")
+    p, o, w = p[order], o[order], w[order]
+    starts = [part[0] for part in np.array_split(np.arange(len(p)), min(n_bins, len(p)))]
+    mass = np.add.reduceat(w, starts)
+    safe = np.where(mass > 0, mass, 1.0)
+    return (
+        np.add.reduceat(p * w, starts) / safe,
+        np.add.reduceat(o * w, starts) / safe,
+        mass / w.sum(),
+    )
+
+
+def calibration_error(
+    predicted: ArrayLike,
+    observed: ArrayLike,
+    *,
+    n_bins: int = 15,
+    sample_weight: ArrayLike | None = None,
+) -> float:
+    """Return the expected calibration error over bins of equal mass (appendix 7.2).
+
+    ``sum_B |B| / |S| * |mean observed(B) - mean predicted(B)|``.
+
+    Parameters
+    ----------
+    predicted : array-like of shape (n_samples,)
+        Predicted probabilities of error.
+    observed : array-like of shape (n_samples,)
+        1 where the answer was wrong.
+    n_bins : int, default=15
+        Bins.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Weights.
+
+    Returns
+    -------
+    float
+
+    Examples
+    --------
+    >>> from skquee.evaluation import calibration_error
+    >>> round(calibration_error([0.1, 0.1, 0.9, 0.9], [0, 0, 1, 0], n_bins=2), 3)
+    0.25
+    """
+    p, o, share = calibration_bins(predicted, observed, n_bins=n_bins, sample_weight=sample_weight)
+    return float((share * np.abs(p - o)).sum())
+
+
+def rmse(
+    predicted: ArrayLike, observed: ArrayLike, *, sample_weight: ArrayLike | None = None
+) -> float:
+    """Return the root mean squared error of predicted errors against targets.
+
+    Parameters
+    ----------
+    predicted, observed : array-like of shape (n_samples,)
+        Predictions and targets.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Weights.
+
+    Returns
+    -------
+    float
+
+    Examples
+    --------
+    >>> from skquee.evaluation import rmse
+    >>> rmse([0.0, 0.5], [0.0, 1.0]) ** 2
+    0.125...
+    """
+    return brier_score(predicted, observed, sample_weight=sample_weight) ** 0.5
+
+
+def brier_score(
+    predicted: ArrayLike, observed: ArrayLike, *, sample_weight: ArrayLike | None = None
+) -> float:
+    """Return the mean squared difference of predicted errors and outcomes.
+
+    Parameters
+    ----------
+    predicted : array-like of shape (n_samples,)
+        Predicted probabilities of error.
+    observed : array-like of shape (n_samples,)
+        1 where the answer was wrong.
+    sample_weight : array-like of shape (n_samples,), default=None
+        Weights.
+
+    Returns
+    -------
+    float
+
+    Examples
+    --------
+    >>> from skquee.evaluation import brier_score
+    >>> brier_score([0.0, 0.5], [0, 1])
+    0.125
+    """
+    p, o, w = _checked(predicted, observed, sample_weight)
+    return float(np.average((p - o) ** 2, weights=w))
+
+
+def _checked(
+    predicted: ArrayLike, observed: ArrayLike, sample_weight: ArrayLike | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    p = np.asarray(predicted, dtype=np.float64)
+    o = np.asarray(observed, dtype=np.float64)
+    w = np.ones(p.shape) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
+    if p.ndim != 1 or p.shape != o.shape or p.shape != w.shape or p.size == 0:
+        raise ValueError(
+            "predicted, observed and sample_weight must be lists of one length, not empty, got "
+            f"shapes {p.shape}, {o.shape} and {w.shape}."
+        )
+    if not np.isfinite(p).all():
+        raise ValueError("predicted holds NaN or infinity: is this a method without predictions?")
+    return p, o, w

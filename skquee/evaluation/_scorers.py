@@ -1,0 +1,192 @@
+"""Scorers for searches, and doors through a Pipeline to its router."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.metrics import accuracy_score
+from sklearn.pipeline import Pipeline
+from sklearn.utils.metadata_routing import MetadataRequest
+
+from skquee.evaluation._curve import CostCurve
+
+__all__ = ["area_scorer", "budget_scorer", "cost_curve", "price_scorer", "route", "unpack"]
+
+
+def unpack(estimator: Any, X: Any) -> tuple[Any, Any]:
+    """Return the router at the end of a Pipeline and X as it reaches it.
+
+    Parameters
+    ----------
+    estimator : estimator
+        A Pipeline that ends in a router, or a router.
+    X : input
+        As the estimator takes it.
+
+    Returns
+    -------
+    router : estimator
+    X : input of the router
+    """
+    if isinstance(estimator, Pipeline):
+        if len(estimator) > 1:
+            X = estimator[:-1].transform(X)
+        return unpack(estimator[-1], X)
+    return estimator, X
+
+
+def route(estimator: Any, X: Any) -> Any:
+    """Route through a router or a Pipeline that ends in one.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Fitted.
+    X : input
+        As the estimator takes it.
+
+    Returns
+    -------
+    Routes
+    """
+    router, inputs = unpack(estimator, X)
+    return router.route(inputs)
+
+
+def cost_curve(
+    estimator: Any, lambdas: ArrayLike | None, X: Any, y: ArrayLike, **options: Any
+) -> CostCurve:
+    """Return the cost curve of a router or of a Pipeline that ends in one.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Fitted.
+    lambdas : array-like or None
+        Trade-offs; None for the estimator's own grid.
+    X : input
+        As the estimator takes it.
+    y : array-like of shape (n_samples,)
+        Labels.
+    **options
+        Passed on, e.g. ``sample_weight``.
+
+    Returns
+    -------
+    CostCurve
+    """
+    router, inputs = unpack(estimator, X)
+    return router.cost_curve(lambdas, inputs, y, **options)
+
+
+class _Scorer:
+    """Picklable scorer: called with (estimator, X, y), higher is better."""
+
+    def __init__(self, kind: str, value: Any) -> None:
+        self.kind = kind
+        self.value = value
+        self._request = MetadataRequest(owner=type(self).__name__)
+        self._request.score.add_request(param="sample_weight", alias=None)
+
+    def __call__(
+        self, estimator: Any, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> float:
+        if self.kind == "area":
+            curve = cost_curve(estimator, self.value, X, y, sample_weight=sample_weight)
+            return curve.area()
+        routes = route(estimator, X)
+        accuracy = accuracy_score(y, routes.labels, sample_weight=sample_weight)
+        cost = np.average(routes.costs, weights=sample_weight)
+        if self.kind == "price":
+            return float(accuracy - self.value * cost)
+        # Infeasible points rank below every feasible one, by their overspend.
+        return float(accuracy if cost <= self.value else self.value - cost)
+
+    def set_score_request(self, *, sample_weight: bool | str | None = None) -> _Scorer:
+        """Say whether sample weights are wanted (metadata routing)."""
+        self._request.score.add_request(param="sample_weight", alias=sample_weight)
+        return self
+
+    def get_metadata_routing(self) -> MetadataRequest:
+        """Return what this scorer requests."""
+        return self._request
+
+    def __repr__(self) -> str:
+        return f"{self.kind}_scorer({self.value!r})"
+
+
+def price_scorer(price: float) -> _Scorer:
+    """Return a scorer of ``accuracy - price * mean cost``, with a price of its own.
+
+    Unlike ``router.score`` it does not move with ``lambda_``; by theory it picks a
+    ``lambda_`` near `price` where predicted errors are calibrated.
+
+    Parameters
+    ----------
+    price : float
+        Error one unit of cost is worth.
+
+    Returns
+    -------
+    callable
+        For ``GridSearchCV(scoring=...)``.
+
+    Examples
+    --------
+    >>> from skquee.evaluation import price_scorer
+    >>> price_scorer(0.5)
+    price_scorer(0.5)
+    """
+    return _Scorer("price", _finite("price", price))
+
+
+def budget_scorer(max_cost: float) -> _Scorer:
+    """Return a scorer of accuracy within a mean cost.
+
+    Parameters
+    ----------
+    max_cost : float
+        Budget. A point beyond it scores ``max_cost - mean cost``, below any feasible one.
+
+    Returns
+    -------
+    callable
+        For ``GridSearchCV(scoring=...)``.
+
+    Examples
+    --------
+    >>> from skquee.evaluation import budget_scorer
+    >>> budget_scorer(0.4)
+    budget_scorer(0.4)
+    """
+    return _Scorer("budget", _finite("max_cost", max_cost))
+
+
+def area_scorer(lambdas: ArrayLike | None = None) -> _Scorer:
+    """Return a scorer of the area under the accuracy-cost hull, over the whole trade-off.
+
+    Parameters
+    ----------
+    lambdas : array-like, default=None
+        Trade-offs swept; None for the estimator's own grid.
+
+    Returns
+    -------
+    callable
+        For ``GridSearchCV(scoring=...)``.
+
+    Examples
+    --------
+    >>> from skquee.evaluation import area_scorer
+    >>> area_scorer()
+    area_scorer(None)
+    """
+    return _Scorer("area", lambdas)
+
+
+def _finite(name: str, value: float) -> float:
+    if not (np.isscalar(value) and np.isfinite(value) and value >= 0):
+        raise ValueError(f"{name} must be a finite number >= 0, got {value!r}.")
+    return float(value)

@@ -1,0 +1,728 @@
+"""The tree of paths: which classifiers exist, what they share and what they cost."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import warnings
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["PathTree"]
+
+Level = Hashable
+Steps = tuple[Level, ...]
+
+
+@dataclass(frozen=True)
+class PathTree:
+    """All paths a router can choose from, each hanging off its prefix.
+
+    A *path* ``(b_1, ..., b_e)`` runs block ``i`` at level ``b_i`` and answers with the
+    head after block ``e`` (equation 6 of the paper); in a cascade of models a step is a
+    model. Build one with :meth:`from_levels`, :meth:`chain`, :meth:`cascade` or
+    :meth:`from_paths`; the constructor takes the finished fields.
+
+    Parameters
+    ----------
+    names : sequence of str, length n_paths
+        Unique names, in the order of every per-path array of the package.
+    parents : sequence of int, length n_paths
+        Index of the path one step shorter, -1 for a first step. A parent stands before
+        its children.
+    levels : sequence of hashable, length n_paths
+        Level of the *last* step of each path.
+    costs : sequence of float, length n_paths
+        Cost of each whole path, in any one unit.
+    columns : sequence of int, length n_paths, default=None
+        Column of the probability table that holds each path's answer. Paths that end in
+        the same model of a cascade share one. Default: one column a path, in order.
+    classes : sequence, default=None
+        Labels of the class axis of the table, in order.
+
+    Attributes
+    ----------
+    n_paths, n_columns, n_exits : int
+        Number of paths, of distinct classifiers, and depth of the longest path.
+    depths : ndarray of shape (n_paths,)
+        Number of steps of each path.
+    roots : ndarray
+        Paths of one step.
+    ancestors : ndarray of shape (n_paths, n_exits)
+        ``ancestors[p, d]`` is the prefix of ``p`` with ``d + 1`` steps, -1 past its end.
+    encoding : ndarray of shape (n_paths, n_exits + 1)
+        Path codes of equation 14.
+
+    Raises
+    ------
+    ValueError
+        If names repeat, a parent does not stand before its child, or costs are missing,
+        negative or not finite.
+
+    Examples
+    --------
+    >>> from skquee import PathTree
+    >>> tree = PathTree.from_levels(n_exits=2, levels=(4, 8))
+    >>> tree.names
+    ('8', '8-4', '8-8')
+    >>> tree.path_costs
+    array([0.5 , 0.75, 1.  ])
+    >>> tree.encoding
+    array([[8., 0., 1.],
+           [8., 4., 2.],
+           [8., 8., 2.]])
+    """
+
+    names: tuple[str, ...]
+    parents: tuple[int, ...]
+    levels: tuple[Level, ...]
+    costs: tuple[float, ...]
+    columns: tuple[int, ...] | None = None
+    classes: tuple[Any, ...] | None = None
+
+    def __post_init__(self) -> None:
+        n_paths = len(self.names)
+        if n_paths == 0:
+            raise ValueError("A PathTree needs at least one path, got none.")
+        columns = range(n_paths) if self.columns is None else self.columns
+        cast = {
+            "names": tuple(str(name) for name in self.names),
+            "parents": tuple(int(parent) for parent in self.parents),
+            "levels": tuple(_plain(level) for level in self.levels),
+            "costs": tuple(check_costs(self.costs, n_paths).tolist()),
+            "columns": tuple(int(column) for column in columns),
+            "classes": None if self.classes is None else tuple(_plain(c) for c in self.classes),
+        }
+        for name, value in cast.items():
+            object.__setattr__(self, name, value)
+        for name in ("parents", "levels", "columns"):
+            if len(cast[name]) != n_paths:
+                raise ValueError(
+                    f"{name} has {len(cast[name])} entries, but there are {n_paths} paths."
+                )
+        if len(set(self.names)) != n_paths:
+            repeated = sorted({name for name in self.names if self.names.count(name) > 1})
+            raise ValueError(f"Path names must be unique, but {repeated} repeat.")
+        for path, parent in enumerate(self.parents):
+            if not -1 <= parent < path:
+                raise ValueError(
+                    f"Path {self.names[path]!r} (index {path}) has parent {parent}; a parent must "
+                    "stand before its child, and is -1 for a path of one step."
+                )
+        if sorted(set(cast["columns"])) != list(range(max(cast["columns"]) + 1)):
+            raise ValueError(
+                f"columns must use every number from 0 up, got {sorted(set(cast['columns']))}."
+            )
+        if self.classes is not None and len(set(self.classes)) != len(self.classes):
+            raise ValueError("classes must be distinct labels.")
+        self._warn_where_a_longer_path_is_cheaper()
+
+    # ------------------------------------------------------------------ builders
+
+    @classmethod
+    def from_levels(
+        cls,
+        n_exits: int,
+        levels: Sequence[Level],
+        block_costs: ArrayLike | None = None,
+        *,
+        monotone: bool = True,
+        first: str = "highest",
+        max_paths: int | None = 50,
+        normalize: bool = True,
+        classes: Sequence[Any] | None = None,
+        random_state: int | np.random.Generator | None = None,
+    ) -> PathTree:
+        """Build every route through a network of blocks, each run at one of several levels.
+
+        Parameters
+        ----------
+        n_exits : int
+            Number of blocks, each followed by an exit.
+        levels : sequence
+            The levels, cheapest first. Numbers (bit widths) are sorted.
+        block_costs : array-like of shape (n_exits,) or (n_exits, n_levels), default=None
+            Operations of each block: the step cost is then ``FLOPS * bits`` (equation 17).
+            With two dimensions, the step cost of each block at each level, in the order of
+            `levels` (required for levels that are not numbers). Default: equal blocks.
+        monotone : bool, default=True
+            Leave out paths that go back to a higher level (section 5.2).
+        first : {"highest", "free"}, default="highest"
+            Level of the first block: the highest, as in the paper, or any.
+        max_paths : int or None, default=50
+            Keep a uniform random sample of this many paths when there are more. The
+            fullest path and every prefix (exit now) of a kept path are kept.
+        normalize : bool, default=True
+            Divide costs by the dearest path's.
+        classes : sequence, default=None
+            Labels of the class axis.
+        random_state : int, Generator or None, default=None
+            Seed of that sample.
+
+        Returns
+        -------
+        PathTree
+            Paths ordered by number of steps, then by level.
+
+        Examples
+        --------
+        >>> from skquee import PathTree
+        >>> PathTree.from_levels(n_exits=3, levels=(5, 6, 7, 8)).n_paths
+        15
+        """
+        if n_exits < 1:
+            raise ValueError(f"n_exits must be at least 1, got {n_exits}.")
+        if first not in ("highest", "free"):
+            raise ValueError(f"first must be 'highest' or 'free', got {first!r}.")
+        numeric = all(isinstance(level, (int, float, np.number)) for level in levels)
+        ordered = sorted(levels) if numeric else list(levels)  # type: ignore[type-var]
+        if not ordered or len(set(ordered)) != len(ordered):
+            raise ValueError(f"levels must be distinct and at least one, got {list(levels)}.")
+        step_costs = _block_step_costs(block_costs, n_exits, list(levels), ordered, numeric)
+        top = len(ordered) - 1
+        starts = [top] if first == "highest" else list(range(top + 1))
+
+        def count(exits: int) -> int:
+            free = exits - (first == "highest")
+            return math.comb(free + top, top) if monotone else (top + 1) ** free
+
+        counts = [count(exits) for exits in range(1, n_exits + 1)]
+        if max_paths is None or sum(counts) <= max_paths:
+            ranks: Iterable[tuple[int, ...]] = (
+                steps
+                for exits in range(1, n_exits + 1)
+                for steps in itertools.product(starts, *[range(top + 1)] * (exits - 1))
+                if not monotone or all(a >= b for a, b in itertools.pairwise(steps))
+            )
+        else:
+            ranks = _sample_with_prefixes(
+                counts, top, max_paths, monotone, first, np.random.default_rng(random_state)
+            )
+        tree_ranks = sorted(ranks, key=lambda steps: (len(steps), steps))
+        costs = [sum(step_costs[i, rank] for i, rank in enumerate(steps)) for steps in tree_ranks]
+        paths = [tuple(ordered[rank] for rank in steps) for steps in tree_ranks]
+        return cls.from_paths(paths, costs, normalize=normalize, classes=classes)
+
+    @classmethod
+    def chain(
+        cls,
+        step_costs: ArrayLike,
+        *,
+        names: Sequence[str] | None = None,
+        normalize: bool = True,
+        classes: Sequence[Any] | None = None,
+    ) -> PathTree:
+        """Build a plain early-exit network or cascade: every step follows the one before.
+
+        Parameters
+        ----------
+        step_costs : array-like of shape (n_exits,)
+            What each exit or model adds to the cost.
+        names : sequence of str, default=None
+            Names of the paths. Default: ``"1", "2", ...``.
+        normalize : bool, default=True
+            Divide costs by the dearest path's.
+        classes : sequence, default=None
+            Labels of the class axis.
+
+        Returns
+        -------
+        PathTree
+
+        Examples
+        --------
+        >>> from skquee import PathTree
+        >>> PathTree.chain([1, 2, 5], names=["small", "medium", "large"]).path_costs
+        array([0.125, 0.375, 1.   ])
+        """
+        steps = check_costs(step_costs, None, "step_costs")
+        n_exits = len(steps)
+        return cls(
+            names=tuple(names) if names is not None else tuple(map(str, range(1, n_exits + 1))),
+            parents=tuple(range(-1, n_exits - 1)),
+            levels=(1,) * n_exits,
+            costs=_normalized(np.cumsum(steps), normalize),
+            classes=None if classes is None else tuple(classes),
+        )
+
+    @classmethod
+    def cascade(
+        cls,
+        step_costs: ArrayLike,
+        *,
+        skip: bool = True,
+        first: str = "free",
+        names: Sequence[str] | None = None,
+        max_paths: int | None = 50,
+        normalize: bool = True,
+        classes: Sequence[Any] | None = None,
+    ) -> PathTree:
+        """Build a model cascade: every increasing sequence of models.
+
+        ``small-large`` and ``large`` are two paths that read the same column, the large
+        model's; the first also pays for the small one.
+
+        Parameters
+        ----------
+        step_costs : array-like of shape (n_models,)
+            Cost of running each model.
+        skip : bool, default=True
+            Allow models to be skipped. Without, this is :meth:`chain`.
+        first : {"free", "lowest"}, default="free"
+            Start with any model, or always with the first one.
+        names : sequence of str, default=None
+            Names of the models. Default: ``"1", "2", ...``.
+        max_paths : int or None, default=50
+            Refuse a tree of more paths (there are ``2 ** n_models - 1``).
+        normalize : bool, default=True
+            Divide costs by the dearest path's.
+        classes : sequence, default=None
+            Labels of the class axis.
+
+        Returns
+        -------
+        PathTree
+
+        Examples
+        --------
+        >>> from skquee import PathTree
+        >>> tree = PathTree.cascade([1, 4], names=["small", "large"])
+        >>> tree.names
+        ('small', 'large', 'small-large')
+        >>> tree.columns
+        (0, 1, 1)
+        """
+        steps = check_costs(step_costs, None, "step_costs")
+        n_models = len(steps)
+        if first not in ("free", "lowest"):
+            raise ValueError(f"first must be 'free' or 'lowest', got {first!r}.")
+        if not skip:
+            return cls.chain(steps, names=names, normalize=normalize, classes=classes)
+        n_paths = 2 ** (n_models - 1) if first == "lowest" else 2**n_models - 1
+        if max_paths is not None and n_paths > max_paths:
+            raise ValueError(
+                f"A cascade of {n_models} models with skips has {n_paths} paths, more than "
+                f"max_paths={max_paths}. Use skip=False, from_paths with the sequences you want, "
+                "or raise max_paths."
+            )
+        labels = list(names) if names is not None else [str(i + 1) for i in range(n_models)]
+        if len(labels) != n_models:
+            raise ValueError(f"names has {len(labels)} entries, but step_costs has {n_models}.")
+        sequences = [
+            sequence
+            for length in range(1, n_models + 1)
+            for sequence in itertools.combinations(range(n_models), length)
+            if first == "free" or sequence[0] == 0
+        ]
+        index = {sequence: i for i, sequence in enumerate(sequences)}
+        return cls(
+            names=tuple("-".join(labels[i] for i in sequence) for sequence in sequences),
+            parents=tuple(index.get(sequence[:-1], -1) for sequence in sequences),
+            levels=tuple(sequence[-1] + 1 for sequence in sequences),
+            costs=_normalized([steps[list(sequence)].sum() for sequence in sequences], normalize),
+            columns=tuple(sequence[-1] for sequence in sequences),
+            classes=None if classes is None else tuple(classes),
+        )
+
+    @classmethod
+    def from_paths(
+        cls,
+        paths: Sequence[Sequence[Level]],
+        costs: ArrayLike,
+        *,
+        columns: Sequence[int] | None = None,
+        normalize: bool = True,
+        classes: Sequence[Any] | None = None,
+    ) -> PathTree:
+        """Build a tree from explicit paths.
+
+        Parameters
+        ----------
+        paths : sequence of sequences of levels
+            Each path as the levels it takes, e.g. ``[(8,), (8, 6), (8, 8)]``. Every prefix
+            of a path must be there too: a gate reads its answer.
+        costs : array-like of shape (n_paths,)
+            Cost of each whole path.
+        columns : sequence of int, default=None
+            Column of the table each path reads. Default: one each, in this order.
+        normalize : bool, default=True
+            Divide costs by the dearest path's.
+        classes : sequence, default=None
+            Labels of the class axis.
+
+        Returns
+        -------
+        PathTree
+            In the given order, which must put a prefix before the paths that extend it.
+
+        Examples
+        --------
+        >>> from skquee import PathTree
+        >>> PathTree.from_paths([(8,), (8, 6), (8, 8)], costs=[4, 7, 8]).names
+        ('8', '8-6', '8-8')
+        """
+        sequences = [tuple(path) for path in paths]
+        index = {sequence: i for i, sequence in enumerate(sequences)}
+        if len(index) != len(sequences):
+            raise ValueError("paths holds the same path twice.")
+        for sequence in sequences:
+            if not sequence:
+                raise ValueError("A path needs at least one step, got an empty one.")
+            if len(sequence) > 1 and sequence[:-1] not in index:
+                raise ValueError(
+                    f"Path {_name(sequence)!r} needs its prefix {_name(sequence[:-1])!r}, whose "
+                    "answer the gate before the last step reads. Add that path."
+                )
+        return cls(
+            names=tuple(_name(sequence) for sequence in sequences),
+            parents=tuple(index.get(sequence[:-1], -1) for sequence in sequences),
+            levels=tuple(sequence[-1] for sequence in sequences),
+            costs=_normalized(check_costs(costs, len(sequences)), normalize),
+            columns=None if columns is None else tuple(columns),
+            classes=None if classes is None else tuple(classes),
+        )
+
+    # ------------------------------------------------------------------ questions
+
+    @property
+    def n_paths(self) -> int:
+        return len(self.names)
+
+    @cached_property
+    def n_columns(self) -> int:
+        return int(self.path_columns.max()) + 1
+
+    @cached_property
+    def n_exits(self) -> int:
+        return int(self.depths.max())
+
+    @cached_property
+    def path_costs(self) -> NDArray[np.float64]:
+        """Costs as an array."""
+        return _frozen(np.array(self.costs, dtype=np.float64))
+
+    @cached_property
+    def path_columns(self) -> NDArray[np.intp]:
+        """Columns as an array."""
+        assert self.columns is not None
+        return _frozen(np.array(self.columns, dtype=np.intp))
+
+    @cached_property
+    def depths(self) -> NDArray[np.intp]:
+        return _frozen((self.ancestors >= 0).sum(axis=1))
+
+    @cached_property
+    def roots(self) -> NDArray[np.intp]:
+        return self.children(-1)
+
+    @cached_property
+    def ancestors(self) -> NDArray[np.intp]:
+        lines: list[list[int]] = []
+        for path, parent in enumerate(self.parents):
+            lines.append([*(lines[parent] if parent >= 0 else []), path])
+        table = np.full((len(lines), max(map(len, lines))), -1, dtype=np.intp)
+        for path, line in enumerate(lines):
+            table[path, : len(line)] = line
+        return _frozen(table)
+
+    @cached_property
+    def encoding(self) -> NDArray[np.float64]:
+        """Path codes ``[b_1, ..., b_e, 0, ..., 0, e]`` (equation 14).
+
+        Levels that are not numbers count 1, 2, ... in the order in which they first appear.
+        """
+        if all(isinstance(level, (int, float)) for level in self.levels):
+            values = np.array(self.levels, dtype=np.float64)
+        else:
+            rank = {level: i for i, level in enumerate(dict.fromkeys(self.levels), start=1)}
+            values = np.array([rank[level] for level in self.levels], dtype=np.float64)
+        codes = np.where(self.ancestors >= 0, values[self.ancestors], 0.0)
+        return _frozen(np.column_stack([codes, self.depths]))
+
+    def index(self, path: int | str) -> int:
+        """Return the index of a path given by index or name.
+
+        Parameters
+        ----------
+        path : int or str
+            Index or name.
+
+        Returns
+        -------
+        int
+        """
+        if isinstance(path, str):
+            if path not in self.names:
+                raise ValueError(f"There is no path {path!r}. The paths are {list(self.names)}.")
+            return self.names.index(path)
+        if not 0 <= path < self.n_paths:
+            raise ValueError(f"There is no path {path}; indices run from 0 to {self.n_paths - 1}.")
+        return int(path)
+
+    def steps(self, path: int | str) -> Steps:
+        """Return the levels a path takes, first block first.
+
+        Parameters
+        ----------
+        path : int or str
+            Index or name.
+
+        Returns
+        -------
+        tuple
+        """
+        return tuple(self.levels[p] for p in self.prefixes(path))
+
+    def prefixes(self, path: int | str) -> NDArray[np.intp]:
+        """Return the prefixes of a path, shortest first, itself last.
+
+        Parameters
+        ----------
+        path : int or str
+            Index or name.
+
+        Returns
+        -------
+        ndarray of int
+        """
+        line = self.ancestors[self.index(path)]
+        return line[line >= 0]
+
+    def children(self, path: int | str) -> NDArray[np.intp]:
+        """Return the paths one step longer than `path`; -1 asks for the first steps.
+
+        Parameters
+        ----------
+        path : int or str
+            Index or name, or -1.
+
+        Returns
+        -------
+        ndarray of int
+        """
+        parent = path if path == -1 else self.index(path)
+        return np.flatnonzero(np.array(self.parents) == parent)
+
+    def descendants(self, path: int | str) -> NDArray[np.intp]:
+        """Return every path that starts with `path`, itself first; -1 asks for all paths.
+
+        Parameters
+        ----------
+        path : int or str
+            Index or name, or -1.
+
+        Returns
+        -------
+        ndarray of int
+        """
+        if path == -1:
+            return np.arange(self.n_paths)
+        index = self.index(path)
+        return np.flatnonzero(self.ancestors[:, self.depths[index] - 1] == index)
+
+    def is_leaf(self, path: int | str) -> bool:
+        """Whether no path extends this one."""
+        return self.children(path).size == 0
+
+    @cached_property
+    def fullest(self) -> int:
+        """Index of the dearest of the longest paths: the whole model."""
+        longest = np.flatnonzero(self.depths == self.n_exits)
+        return int(longest[np.argmax(self.path_costs[longest])])
+
+    def same_structure(self, other: PathTree) -> bool:
+        """Whether two trees differ at most in costs and classes.
+
+        Parameters
+        ----------
+        other : PathTree
+            The tree to compare with.
+
+        Returns
+        -------
+        bool
+        """
+        return (self.names, self.parents, self.levels, self.columns) == (
+            other.names,
+            other.parents,
+            other.levels,
+            other.columns,
+        )
+
+    # ------------------------------------------------------------------ changes
+
+    def with_costs(self, costs: ArrayLike, *, normalize: bool = False) -> PathTree:
+        """Return this tree with other path costs: learning never depends on them.
+
+        Parameters
+        ----------
+        costs : array-like of shape (n_paths,)
+            Cost of each whole path, in any unit.
+        normalize : bool, default=False
+            Divide by the dearest path's.
+
+        Returns
+        -------
+        PathTree
+        """
+        return replace(self, costs=_normalized(check_costs(costs, self.n_paths), normalize))
+
+    def with_classes(self, classes: Iterable[Any] | None) -> PathTree:
+        """Return this tree with other class labels.
+
+        Parameters
+        ----------
+        classes : iterable or None
+            Labels of the class axis.
+
+        Returns
+        -------
+        PathTree
+        """
+        return replace(self, classes=None if classes is None else tuple(classes))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as plain lists, fit for JSON when levels and classes are."""
+        return {
+            field.name: None if (value := getattr(self, field.name)) is None else list(value)
+            for field in fields(self)
+        }
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Cached arrays would make equal trees hash and pickle differently.
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            object.__setattr__(self, name, value)
+
+    def __repr__(self) -> str:
+        shown = ", ".join(self.names[:6]) + (", ..." if self.n_paths > 6 else "")
+        return f"PathTree({self.n_paths} paths, {self.n_exits} exits: {shown})"
+
+    def _warn_where_a_longer_path_is_cheaper(self) -> None:
+        for path, parent in enumerate(self.parents):
+            if parent >= 0 and self.costs[path] < self.costs[parent]:
+                warnings.warn(
+                    f"Path {self.names[path]!r} costs {self.costs[path]:g}, less than its prefix "
+                    f"{self.names[parent]!r} ({self.costs[parent]:g}). Costs are those of whole "
+                    "paths: give the sum of the steps, not each step's own cost.",
+                    UserWarning,
+                    stacklevel=4,
+                )
+                return
+
+
+def check_costs(costs: ArrayLike | None, n: int | None, what: str = "costs") -> NDArray[np.float64]:
+    """Return `costs` as a checked float array.
+
+    Parameters
+    ----------
+    costs : array-like
+        One number a path or step.
+    n : int or None
+        Expected length.
+    what : str
+        Name for messages.
+
+    Returns
+    -------
+    ndarray of shape (n,)
+    """
+    values = np.asarray(costs, dtype=np.float64) if costs is not None else np.empty(0)
+    if values.ndim != 1 or values.size == 0 or (n is not None and values.size != n):
+        expected = "a non-empty list" if n is None else f"{n} numbers, one a path"
+        got = f"an array of shape {values.shape}" if values.size else "none"
+        raise ValueError(f"{what} must be {expected}, got {got}.")
+    if not np.isfinite(values).all() or (values < 0).any():
+        bad = int(np.flatnonzero(~np.isfinite(values) | (values < 0))[0])
+        raise ValueError(f"{what} must be finite and not negative, but entry {bad} is {values[bad]:g}.")
+    return values
+
+
+def _frozen(array: NDArray[Any]) -> NDArray[Any]:
+    array.flags.writeable = False
+    return array
+
+
+def _name(steps: Sequence[Level]) -> str:
+    return "-".join(str(level) for level in steps)
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _normalized(costs: ArrayLike, normalize: bool) -> tuple[float, ...]:
+    values = np.asarray(costs, dtype=np.float64)
+    top = values.max()
+    return tuple((values / top if normalize and top > 0 else values).tolist())
+
+
+def _block_step_costs(
+    block_costs: ArrayLike | None,
+    n_exits: int,
+    given: list[Level],
+    ordered: list[Level],
+    numeric: bool,
+) -> NDArray[np.float64]:
+    """Step cost of every block at every level, columns in the order of `ordered`."""
+    costs = np.ones(n_exits) if block_costs is None else np.asarray(block_costs, dtype=np.float64)
+    if costs.shape == (n_exits, len(ordered)) and costs.ndim == 2:
+        table = costs[:, [given.index(level) for level in ordered]]
+    elif costs.shape == (n_exits,) and numeric:
+        table = np.outer(costs, np.array(ordered, dtype=np.float64))
+    elif costs.shape == (n_exits,):
+        raise ValueError(
+            f"Levels {given} are not numbers, so block_costs must give the cost of every block at "
+            f"every level: shape ({n_exits}, {len(ordered)}), got {costs.shape}."
+        )
+    else:
+        raise ValueError(
+            f"block_costs must have shape ({n_exits},) or ({n_exits}, {len(ordered)}), "
+            f"got {costs.shape}."
+        )
+    check_costs(table.ravel(), None, "block_costs")
+    return table
+
+
+def _sample_with_prefixes(
+    counts: list[int],
+    top: int,
+    max_paths: int,
+    monotone: bool,
+    first: str,
+    rng: np.random.Generator,
+) -> set[tuple[int, ...]]:
+    """Draw paths uniformly, each with its prefixes, until `max_paths` are kept."""
+    n_exits = len(counts)
+    if max_paths < n_exits:
+        raise ValueError(
+            f"max_paths={max_paths} cannot hold the fullest path and its prefixes: it needs at "
+            f"least n_exits={n_exits}."
+        )
+    kept = {(top,) * exits for exits in range(1, n_exits + 1)}
+    share = np.array([count / sum(counts) for count in counts])
+    fixed = (top,) if first == "highest" else ()
+    misses = 0
+    # Near the end a long path may not fit with its prefixes; give up after many misses.
+    while len(kept) < max_paths and misses < 1000:
+        free = int(rng.choice(n_exits, p=share)) + 1 - len(fixed)
+        if monotone:  # stars and bars: a uniform non-increasing sequence
+            bars = np.sort(rng.choice(free + top, size=free, replace=False)) - np.arange(free)
+            drawn = tuple(int(rank) for rank in bars[::-1])
+        else:
+            drawn = tuple(int(rank) for rank in rng.integers(0, top + 1, size=free))
+        steps = fixed + drawn
+        new = {steps[:end] for end in range(1, len(steps) + 1)} - kept
+        if new and len(kept) + len(new) <= max_paths:
+            kept |= new
+            misses = 0
+        else:
+            misses += 1
+    return kept

@@ -1,0 +1,522 @@
+"""The table of probabilities every estimator of the package eats, stored or lazy."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from skquee.paths import PathTree
+
+__all__ = ["PathProbabilities"]
+
+# Rows handled at once wherever a table is read whole: keeps working memory near 64 MiB.
+CHUNK_BYTES = 64 * 2**20
+
+
+class Walk(Protocol):
+    """One pass over some rows of a table: hands out answers of the paths asked for."""
+
+    counts: dict[str, int]
+
+    def advance(self, rows: NDArray[np.intp], paths: NDArray[np.intp]) -> NDArray[np.floating]:
+        """Take one more step and return its answers.
+
+        Parameters
+        ----------
+        rows : ndarray of shape (m,)
+            Rows that go on, as positions in the walk's own rows. Rows left out have exited.
+        paths : ndarray of shape (m,)
+            Path each row arrives at: one step longer than the one it came from.
+
+        Returns
+        -------
+        ndarray of shape (m, n_classes)
+        """
+
+
+class PathProbabilities:
+    """Probabilities of every path for every sample, with the tree of paths.
+
+    An array-like of shape ``(n_samples, n_columns, n_classes)`` that survives scikit-learn's
+    Pipeline, GridSearchCV and worker processes: it slices by rows without copying, and
+    pickles to its own rows only. Column ``paths.columns[p]`` holds path ``p``.
+
+    Parameters
+    ----------
+    values : array-like of shape (n_samples, n_columns, n_classes)
+        Probability vectors: ndarray of any float type, memory map, or zarr array.
+    paths : PathTree
+        The tree.
+
+    Attributes
+    ----------
+    shape, ndim, dtype
+        As of the array.
+    paths : PathTree
+        The tree.
+
+    Raises
+    ------
+    ValueError
+        If the array is not 3-D or has another number of columns or classes than the tree.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skquee import PathProbabilities, PathTree
+    >>> tree = PathTree.chain([1, 1])
+    >>> table = PathProbabilities(np.full((5, 2, 4), 0.25), tree)
+    >>> table
+    PathProbabilities(5 samples, 2 paths, 4 classes, float64)
+    >>> np.asarray(table[:2]).shape
+    (2, 2, 4)
+    """
+
+    def __init__(
+        self, values: Any, paths: PathTree, *, _rows: NDArray[np.intp] | None = None
+    ) -> None:
+        if not hasattr(values, "shape"):
+            values = np.asarray(values)
+        check_table_shape(values.shape, paths)
+        self._base = values
+        self._rows = _rows
+        self.paths = paths
+
+    # ------------------------------------------------------------------ array-like
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        n_samples = self._base.shape[0] if self._rows is None else len(self._rows)
+        return (n_samples, *self._base.shape[1:])
+
+    @property
+    def ndim(self) -> int:
+        return 3
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(self._base.dtype)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: Any) -> Any:
+        # scikit-learn's row selection asks for X[rows, ...].
+        if isinstance(key, tuple) and len(key) == 2 and key[1] is Ellipsis:
+            key = key[0]
+        if isinstance(key, (tuple, int, np.integer)):
+            return np.asarray(self)[key]
+        if isinstance(key, slice) and self._rows is None and isinstance(self._base, np.ndarray):
+            return self._take(self._base[key], None)
+        rows = np.arange(self.shape[0]) if self._rows is None else self._rows
+        return self._take(self._base, rows[np.asarray(key) if isinstance(key, list) else key])
+
+    def _take(self, base: Any, rows: NDArray[np.intp] | None) -> PathProbabilities:
+        return PathProbabilities(base, self.paths, _rows=rows)
+
+    def __array__(
+        self, dtype: np.dtype[Any] | None = None, copy: bool | None = None
+    ) -> NDArray[Any]:
+        values = self._base if self._rows is None else self._base[self._rows]
+        if copy is False and not (isinstance(values, np.ndarray) and self._rows is None):
+            raise ValueError("These rows cannot be given as an array without a copy.")
+        return np.array(values, dtype=dtype, copy=copy or None)
+
+    def __reduce__(self) -> Any:
+        values = self._base if self._rows is None else np.asarray(self)
+        return (PathProbabilities, (values, self.paths))
+
+    def __repr__(self) -> str:
+        n_samples, n_paths, n_classes = self.shape
+        return (
+            f"{type(self).__name__}({n_samples} samples, {n_paths} paths, {n_classes} classes, "
+            f"{self.dtype})"
+        )
+
+    def with_paths(self, paths: PathTree) -> PathProbabilities:
+        """Return the same rows under another tree (other costs or classes).
+
+        Parameters
+        ----------
+        paths : PathTree
+            The tree.
+
+        Returns
+        -------
+        PathProbabilities
+        """
+        return PathProbabilities(self._base, paths, _rows=self._rows)
+
+    # ------------------------------------------------------------------ reading
+
+    def walk(self) -> Walk:
+        """Start a pass that reads only the answers it is asked for.
+
+        Returns
+        -------
+        Walk
+            With ``advance(rows, paths)`` and ``counts``.
+        """
+        return _StoredWalk(self)
+
+    @property
+    def chunk_size(self) -> int:
+        """Rows that a pass handles at once."""
+        return max(1, CHUNK_BYTES // max(1, 4 * self.shape[1] * self.shape[2]))
+
+    def chunks(self, size: int | None = None) -> Iterator[tuple[slice, PathProbabilities]]:
+        """Iterate over consecutive rows.
+
+        Parameters
+        ----------
+        size : int, default=None
+            Rows a chunk. Default: as many as keep a chunk near 64 MiB.
+
+        Yields
+        ------
+        slice, PathProbabilities
+            The rows and their part of the table.
+        """
+        step = size or self.chunk_size
+        for start in range(0, len(self), step):
+            rows = slice(start, min(start + step, len(self)))
+            yield rows, self[rows]
+
+    def path(self, path: int | str) -> NDArray[np.floating]:
+        """Return the probabilities of one path.
+
+        Parameters
+        ----------
+        path : int or str
+            Index or name.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes), float32 or float64
+        """
+        column = self.paths.path_columns[self.paths.index(path)]
+        rows = slice(None) if self._rows is None else self._rows
+        return _wide(np.asarray(self._base[rows, column]))
+
+    # ------------------------------------------------------------------ building, files
+
+    @classmethod
+    def from_labels(
+        cls,
+        labels: ArrayLike,
+        confidences: ArrayLike,
+        classes: Sequence[Any],
+        paths: PathTree | None = None,
+        costs: ArrayLike | None = None,
+    ) -> PathProbabilities:
+        """Build the table of black-box classifiers that return one label and one score.
+
+        The rest of the probability, ``1 - confidence``, is spread evenly over the other
+        classes. A confidence at or below chance, ``1 / n_classes``, is lifted just above it
+        so that the label stays the answer.
+
+        Parameters
+        ----------
+        labels : array-like of shape (n_samples, n_columns)
+            Label each classifier returned.
+        confidences : array-like of shape (n_samples, n_columns)
+            Its score, between 0 and 1.
+        classes : sequence
+            All labels, in the order wanted for the class axis.
+        paths : PathTree, default=None
+            The tree. Default: a chain.
+        costs : array-like of shape (n_columns,), default=None
+            Step costs of that chain. Default: equal.
+
+        Returns
+        -------
+        PathProbabilities
+            float32.
+
+        Raises
+        ------
+        ValueError
+            If shapes differ, a label is not in `classes`, or a score is outside [0, 1].
+
+        Examples
+        --------
+        >>> from skquee import PathProbabilities
+        >>> table = PathProbabilities.from_labels([["cat"], ["dog"]], [[0.9], [0.6]], ["cat", "dog"])
+        >>> table.path(0).round(2).tolist()
+        [[0.8999999761581421, 0.10000000149011612], [0.4000000059604645, 0.6000000238418579]]
+        """
+        given, scores = np.asarray(labels), np.asarray(confidences, dtype=np.float64)
+        order = np.asarray(classes)
+        if given.ndim != 2 or given.shape != scores.shape:
+            raise ValueError(
+                "labels and confidences must both have shape (n_samples, n_columns), got "
+                f"{given.shape} and {scores.shape}."
+            )
+        if len(order) < 2:
+            raise ValueError(f"classes must hold at least 2 labels, got {len(order)}.")
+        unknown = np.setdiff1d(given, order)
+        if unknown.size:
+            raise ValueError(f"labels holds {unknown[:5].tolist()}, which classes does not list.")
+        if not ((scores >= 0) & (scores <= 1)).all():
+            raise ValueError("confidences must lie in [0, 1] and not be NaN. Rescale them first.")
+        n_classes = len(order)
+        sorter = np.argsort(order)
+        codes = sorter[np.searchsorted(order, given, sorter=sorter)]
+        top = np.maximum(scores, 1 / n_classes + 1e-4)
+        values = np.repeat(((1 - top) / (n_classes - 1))[:, :, None], n_classes, axis=2)
+        np.put_along_axis(values, codes[:, :, None], top[:, :, None], axis=2)
+        if paths is None:
+            paths = PathTree.chain(np.ones(given.shape[1]) if costs is None else costs)
+        elif costs is not None:
+            raise ValueError("Give paths, which carries costs, or costs, not both.")
+        return cls(values.astype(np.float32), paths.with_classes(order.tolist()))
+
+    def save(self, file: str | os.PathLike[str], dtype: Any = None) -> None:
+        """Write the table and its tree to one uncompressed ``.npz`` file.
+
+        The file appears whole or not at all: it is written under another name and moved.
+
+        Parameters
+        ----------
+        file : path
+            Where to.
+        dtype : dtype, default=None
+            Type to store, e.g. ``"float16"``. Default: as it is.
+        """
+        target = Path(file)
+        values = np.asarray(self)
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".partial")
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                np.savez(
+                    stream,
+                    values=values.astype(dtype or values.dtype, copy=False),
+                    paths=np.array(json.dumps(self.paths.to_dict())),
+                )
+            os.replace(name, target)
+        except BaseException:
+            os.unlink(name)
+            raise
+
+    @classmethod
+    def load(
+        cls, file: str | os.PathLike[str], paths: PathTree | None = None, mmap: bool = True
+    ) -> PathProbabilities:
+        """Read a table written by :meth:`save` or by a bank's ``materialize(out=...)``.
+
+        Parameters
+        ----------
+        file : path
+            An ``.npz`` of :meth:`save`, or an ``.npy``.
+        paths : PathTree, default=None
+            The tree of an ``.npy`` that has no ``.json`` beside it.
+        mmap : bool, default=True
+            Map the file instead of reading it: rows come from the disk when asked for.
+
+        Returns
+        -------
+        PathProbabilities
+
+        Raises
+        ------
+        ValueError
+            If the file holds no tree and none is given.
+        """
+        source = Path(file)
+        if zipfile.is_zipfile(source):
+            with np.load(source, allow_pickle=False) as archive:
+                if not {"values", "paths"} <= set(archive.files):
+                    raise ValueError(
+                        f"{source} holds {archive.files}, not the 'values' and 'paths' of a saved "
+                        "table."
+                    )
+                tree = paths or PathTree(**json.loads(str(archive["paths"])))
+                values = None if mmap else archive["values"]
+            return cls(_map_member(source, "values.npy") if values is None else values, tree)
+        values = np.load(source, mmap_mode="r" if mmap else None, allow_pickle=False)
+        sidecar = source.with_name(source.name + ".json")
+        if paths is None:
+            if not sidecar.exists():
+                raise ValueError(f"{source} has no tree beside it ({sidecar.name}): pass paths=.")
+            paths = PathTree(**json.loads(sidecar.read_text(encoding="utf8")))
+        return cls(values, paths)
+
+
+class _StoredWalk:
+    """A walk over a table that exists: reads, counts nothing."""
+
+    def __init__(self, table: PathProbabilities) -> None:
+        self.counts: dict[str, int] = {}
+        self._table = table
+
+    def advance(self, rows: NDArray[np.intp], paths: NDArray[np.intp]) -> NDArray[np.floating]:
+        table = self._table
+        columns = table.paths.path_columns[paths]
+        if len(rows) == len(table) and (columns == columns[0]).all():
+            return table.path(int(paths[0]))
+        return _wide(np.asarray(table._base[rows if table._rows is None else table._rows[rows], columns]))
+
+
+def as_path_probabilities(
+    X: Any,
+    paths: PathTree | None = None,
+    costs: ArrayLike | None = None,
+    classes: Sequence[Any] | None = None,
+) -> PathProbabilities:
+    """Return `X` as a table with the tree, costs and classes that hold.
+
+    Parameters
+    ----------
+    X : PathProbabilities or array-like of shape (n_samples, n_columns, n_classes)
+        The table.
+    paths : PathTree, default=None
+        The tree; needed for a bare array unless `costs` is given.
+    costs : array-like of shape (n_paths,), default=None
+        Path costs in place of the tree's. For a bare array without `paths`: a chain.
+    classes : sequence, default=None
+        Labels in place of the tree's.
+
+    Returns
+    -------
+    PathProbabilities
+        Nothing is copied or computed.
+    """
+    carried = getattr(X, "paths", None)
+    if not isinstance(X, PathProbabilities):
+        if hasattr(X, "toarray"):
+            raise TypeError("X is sparse; give a dense array of probabilities (see toarray).")
+        values = X if hasattr(X, "shape") and hasattr(X, "dtype") else np.asarray(X)
+        if values.dtype.kind not in "fiub":
+            if values.dtype.kind == "c":
+                raise ValueError("Complex data not supported: X must hold probabilities.")
+            values = np.asarray(values, dtype=np.float64)
+        if values.ndim != 3:
+            raise ValueError(
+                "X must be a table of probabilities of shape (n_samples, n_paths, n_classes), got "
+                f"an array of shape {values.shape}."
+            )
+        if paths is None and costs is None:
+            raise ValueError(
+                "X is a bare array, so the paths are not known: give paths=PathTree...., or costs= "
+                "for a plain chain, or a PathProbabilities that carries its tree."
+            )
+    tree = paths if paths is not None else carried
+    if tree is None:
+        assert costs is not None
+        steps = np.diff(np.asarray(costs, dtype=np.float64), prepend=0.0)
+        tree = PathTree.chain(np.maximum(steps, 0.0))
+    elif paths is not None and carried is not None and not paths.same_structure(carried):
+        raise ValueError(
+            f"X carries {carried!r}, but {paths!r} is expected. Transform X with the bank used in "
+            "fit, or pass the matching paths=."
+        )
+    if costs is not None:
+        tree = tree.with_costs(costs)
+    if classes is not None:
+        tree = tree.with_classes(classes)
+    elif tree.classes is None and carried is not None and carried.classes is not None:
+        tree = tree.with_classes(carried.classes)
+    if not isinstance(X, PathProbabilities):
+        return PathProbabilities(values, tree)
+    return X.with_paths(tree)
+
+
+def check_table_shape(shape: tuple[int, ...], paths: PathTree) -> None:
+    """Raise where a table does not fit its tree.
+
+    Parameters
+    ----------
+    shape : tuple
+        Shape of the table.
+    paths : PathTree
+        The tree.
+    """
+    if len(shape) != 3:
+        raise ValueError(
+            "X must be a table of probabilities of shape (n_samples, n_paths, n_classes), got an "
+            f"array of shape {tuple(shape)}."
+        )
+    if shape[1] != paths.n_columns:
+        raise ValueError(
+            f"X has {shape[1]} paths, but the tree has {paths.n_columns} "
+            f"({paths.n_exits} exits: {', '.join(paths.names[:4])}, ...). Transform X with the "
+            "bank used in fit, or pass paths=."
+        )
+    if paths.classes is not None and shape[2] != len(paths.classes):
+        raise ValueError(f"X has {shape[2]} classes, but the tree has {len(paths.classes)}.")
+
+
+def check_probabilities(
+    values: NDArray[Any], rows: NDArray[np.intp] | int, names: Sequence[str]
+) -> None:
+    """Raise where vectors are not probabilities, naming the row and the path.
+
+    Parameters
+    ----------
+    values : ndarray of shape (..., n_classes)
+        Vectors; all axes but the last are counted together.
+    rows : ndarray of int or int
+        Row of each vector, or the first row where `values` is a (rows, paths, classes) block.
+    names : sequence of str
+        Path of each vector, or of each column of such a block.
+    """
+    tolerance = 5e-3  # room for float16, which keeps three digits
+    totals = values.sum(axis=-1, dtype=np.float32)
+    smallest = values.min(axis=-1)
+    with np.errstate(invalid="ignore"):
+        good = (np.abs(totals - 1) <= tolerance) & (smallest >= -1e-6)
+    if good.all():
+        return
+    first = np.argwhere(~good)[0]
+    row = int(rows + first[0] if isinstance(rows, (int, np.integer)) else rows[first[0]])
+    name = names[first[-1]]
+    vector = values[tuple(first)]
+    where = f"for row {row}, path {name!r}"
+    if np.isnan(vector).any():
+        raise ValueError(f"Input X contains NaN {where}.")
+    if np.isinf(vector).any():
+        raise ValueError(f"Input X contains infinity {where}.")
+    hint = " These look like logits: apply a softmax first." if (vector < 0).any() or (
+        totals[tuple(first)] > 1.5
+    ) else ""
+    if (vector < 0).any():
+        raise ValueError(f"X has the negative probability {vector.min():g} {where}.{hint}")
+    raise ValueError(
+        f"Probabilities must sum to 1, but those {where} sum to {totals[tuple(first)]:g}.{hint}"
+    )
+
+
+def _wide(values: NDArray[Any]) -> NDArray[np.floating]:
+    """At least float32: float16 is a storage type."""
+    return values if values.dtype in (np.float32, np.float64) else values.astype(np.float32)
+
+
+def _map_member(archive: Path, member: str) -> NDArray[Any]:
+    """Memory-map one uncompressed array of an ``.npz``."""
+    with zipfile.ZipFile(archive) as zipped:
+        entry = zipped.getinfo(member)
+        if entry.compress_type != zipfile.ZIP_STORED:
+            return np.asarray(np.load(archive, allow_pickle=False)[member.removesuffix(".npy")])
+    with archive.open("rb") as stream:
+        stream.seek(entry.header_offset + 26)
+        lengths = np.frombuffer(stream.read(4), dtype="<u2")
+        stream.seek(entry.header_offset + 30 + int(lengths.sum()))
+        version = np.lib.format.read_magic(stream)
+        read = (
+            np.lib.format.read_array_header_1_0
+            if version == (1, 0)
+            else np.lib.format.read_array_header_2_0
+        )
+        shape, fortran, dtype = read(stream)
+        offset = stream.tell()
+    return np.memmap(
+        archive, dtype=dtype, mode="r", offset=offset, shape=shape, order="F" if fortran else "C"
+    )

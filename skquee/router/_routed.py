@@ -1,0 +1,221 @@
+"""Bank and router as one classifier: raw X in, labels out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, clone
+from sklearn.model_selection import train_test_split
+from sklearn.utils import get_tags
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, column_or_1d
+
+from skquee.bank import MultiPathClassifierBank, take_rows
+from skquee.base import Routes, RoutingMixin
+from skquee.evaluation import CostCurve
+from skquee.paths import PathTree
+from skquee.router._router import CostAwareRouter
+
+__all__ = ["RoutedClassifier"]
+
+
+class RoutedClassifier(RoutingMixin, BaseEstimator):
+    """Classify raw X with a bank of classifiers and a router over it.
+
+    In ``fit``, classifiers of the bank that are not frozen are fitted on one part of the
+    rows and the router on the rest, so that it never sees answers on rows they learned. A
+    bank that is frozen leaves all rows to the router.
+
+    Parameters
+    ----------
+    bank : MultiPathClassifierBank, default=None
+        The classifiers. Default: the bank's own default.
+    router : router or baseline, default=None
+        What chooses. Default: ``CostAwareRouter(random_state=0)``.
+    router_fraction : float, default=0.5
+        Share of the rows kept for the router where the bank has to be fitted.
+    random_state : int, RandomState or None, default=0
+        Seed of that split.
+
+    Attributes
+    ----------
+    bank_, router_ : estimator
+        Fitted.
+    classes_ : ndarray of shape (n_classes,)
+        Labels.
+    n_features_in_ : int
+        Of raw X, where it has that many columns.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from skquee import CostAwareRouter, RoutedClassifier
+    >>> X, y = load_iris(return_X_y=True)
+    >>> model = RoutedClassifier(router=CostAwareRouter(lambda_=0.1, random_state=0))
+    >>> with __import__("warnings").catch_warnings(action="ignore"):
+    ...     labels = model.fit(X, y).predict(X)
+    >>> labels.shape
+    (150,)
+    """
+
+    def __init__(
+        self,
+        bank: Any = None,
+        router: Any = None,
+        *,
+        router_fraction: float = 0.5,
+        random_state: Any = 0,
+    ) -> None:
+        self.bank = bank
+        self.router = router
+        self.router_fraction = router_fraction
+        self.random_state = random_state
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        bank = get_tags(self._bank())
+        tags.input_tags = bank.input_tags
+        return tags
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "router_")
+
+    def _bank(self) -> Any:
+        return MultiPathClassifierBank() if self.bank is None else self.bank
+
+    def fit(
+        self, X: Any, y: ArrayLike, *, sample_weight: ArrayLike | None = None
+    ) -> RoutedClassifier:
+        """Fit the bank where needed, then the router.
+
+        Parameters
+        ----------
+        X : array-like, data frame or sequence of length n_samples
+            Input of the bank.
+        y : array-like of shape (n_samples,)
+            Labels.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights.
+
+        Returns
+        -------
+        self
+        """
+        labels = column_or_1d(y, warn=True) if y is not None else None
+        if labels is None:
+            raise ValueError(
+                "This RoutedClassifier estimator requires y to be passed, but the target y is None."
+            )
+        check_classification_targets(labels)
+        if not 0 < self.router_fraction < 1:
+            raise ValueError(
+                f"router_fraction must lie between 0 and 1, got {self.router_fraction}."
+            )
+        bank = clone(self._bank())
+        weights = None
+        if sample_weight is not None:
+            weights = np.asarray(sample_weight, dtype=np.float64)
+        if bank.is_frozen:
+            bank.fit(X, labels)
+            rest = np.arange(len(labels))
+        else:
+            if bank.classes is None:
+                bank.set_params(classes=np.unique(labels).tolist())
+            X = bank.check_input(X, labels)
+            ours, rest = self._split(labels, weights)
+            extra = {} if weights is None else {"sample_weight": weights[ours]}
+            bank.fit(take_rows(X, ours), labels[ours], **extra)
+        router = CostAwareRouter(random_state=0) if self.router is None else clone(self.router)
+        extra = {} if weights is None else {"sample_weight": weights[rest]}
+        router.fit(bank.transform(take_rows(X, rest)), labels[rest], **extra)
+        self.bank_, self.router_ = bank, router
+        self.classes_ = bank.classes_
+        for name in ("n_features_in_", "feature_names_in_"):
+            if hasattr(bank, name):
+                setattr(self, name, getattr(bank, name))
+        return self
+
+    def _split(
+        self, labels: NDArray[Any], weights: NDArray[np.float64] | None
+    ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Return the bank's rows and the router's; rows without weight count as absent."""
+        rows = np.arange(len(labels)) if weights is None else np.flatnonzero(weights)
+        _, sizes = np.unique(labels[rows], return_counts=True)
+        ours, rest = train_test_split(
+            rows,
+            test_size=self.router_fraction,
+            random_state=self.random_state,
+            stratify=labels[rows] if sizes.min() >= 4 else None,
+        )
+        return np.sort(ours), np.sort(rest)
+
+    @property
+    def paths_(self) -> PathTree:
+        """The router's tree."""
+        check_is_fitted(self)
+        return self.router_.paths_
+
+    def route(self, X: Any) -> Routes:
+        """Route raw samples, running only what each one's path needs.
+
+        Parameters
+        ----------
+        X : array-like, data frame or sequence of length n_samples
+            Input of the bank.
+
+        Returns
+        -------
+        Routes
+        """
+        check_is_fitted(self)
+        return self.router_.route(self.bank_.transform(X))
+
+    def score(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+        """Return the router's score, ``accuracy - lambda_ * mean cost``.
+
+        Parameters
+        ----------
+        X : array-like, data frame or sequence of length n_samples
+            Input of the bank.
+        y : array-like of shape (n_samples,)
+            Labels.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights.
+
+        Returns
+        -------
+        float
+        """
+        check_is_fitted(self)
+        return self.router_.score(self.bank_.transform(X), y, sample_weight=sample_weight)
+
+    def cost_curve(
+        self,
+        lambdas: ArrayLike | None = None,
+        X: Any = None,
+        y: ArrayLike | None = None,
+        *,
+        sample_weight: ArrayLike | None = None,
+    ) -> CostCurve:
+        """Return the router's curve, on raw rows or on those it held out in fit.
+
+        Parameters
+        ----------
+        lambdas : array-like of shape (n_points,), default=None
+            Trade-offs.
+        X : array-like, data frame or sequence, default=None
+            Rows to measure on.
+        y : array-like of shape (n_samples,), default=None
+            Their labels.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights.
+
+        Returns
+        -------
+        CostCurve
+        """
+        check_is_fitted(self)
+        table = None if X is None else self.bank_.transform(X)
+        return self.router_.cost_curve(lambdas, table, y, sample_weight=sample_weight)

@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+os.environ["MPLBACKEND"] = "Agg"
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def find_data(name: str) -> Path | None:
+    """Return the folder of a real data set, looked for in SKQUEE_DATA, then beside the checkout."""
+    places = [os.environ.get("SKQUEE_DATA"), ROOT.parent / "shared" / "data"]
+    found = (Path(place) / name for place in places if place)
+    return next((folder for folder in found if folder.is_dir()), None)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Callable[[str], Path]:
+    """Give the folder of a real data set by name, or skip the test that asks for it."""
+
+    def folder(name: str) -> Path:
+        path = find_data(name)
+        if path is None:
+            pytest.skip(f"real data {name!r} is in neither $SKQUEE_DATA nor ../shared/data")
+        return path
+
+    return folder

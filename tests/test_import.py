@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import ast
+import importlib
+import os
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import skquee
+
+ROOT = Path(skquee.__file__).resolve().parents[1]
+HEAVY = ("joblib", "matplotlib", "numpy", "pandas", "scipy", "sklearn", "timm", "torch")
+
+
+def run(code: str) -> str:
+    """Run code in a fresh interpreter that sees the same skquee."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+def loaded_after(statement: str) -> set[str]:
+    code = f"{statement}; import sys; print(*[m for m in {HEAVY!r} if m in sys.modules])"
+    return set(run(code).split())
+
+
+def test_import_loads_no_heavy_dependency():
+    assert loaded_after("import skquee; dir(skquee); skquee.__version__") == set()
+
+
+@pytest.mark.parametrize(
+    "name", ["PathTree", "PathProbabilities", "CostAwareRouter", "RoutedClassifier", "evaluation"]
+)
+def test_routing_without_a_network_loads_neither_torch_nor_matplotlib(name):
+    assert loaded_after(f"import skquee; skquee.{name}").isdisjoint({"matplotlib", "torch"})
+
+
+@pytest.mark.parametrize("name", skquee.__all__)
+def test_public_name_resolves_and_is_listed(name):
+    assert getattr(skquee, name) is not None
+    assert name in dir(skquee)
+
+
+def test_type_checkers_see_the_names_that_exist_at_run_time():
+    tree = ast.parse(Path(skquee.__file__).read_text(encoding="utf-8"))
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    seen = {alias.asname for node in block.body for alias in node.names}
+    assert seen | {"__version__"} == set(skquee.__all__)
+
+
+def test_unknown_name_raises_attribute_error():
+    with pytest.raises(AttributeError, match="'skquee' has no attribute 'CostAwareRooter'"):
+        skquee.CostAwareRooter  # noqa: B018
+
+
+def test_star_import_gives_the_public_names():
+    names = run("from skquee import *; print(*dir())").split()
+    assert set(skquee.__all__) <= set(names)
+
+
+def all_modules() -> list[str]:
+    walk = pkgutil.walk_packages(skquee.__path__, "skquee.")
+    return sorted(module.name for module in walk if not module.name.endswith("__main__"))
+
+
+@pytest.mark.parametrize("module", all_modules())
+def test_all_of_every_module_resolves(module):
+    found = importlib.import_module(module)
+    for name in getattr(found, "__all__", ()):
+        assert getattr(found, name) is not None
+
+
+def test_show_versions_prints_one_line_a_package(capsys):
+    skquee.show_versions()
+    printed = dict(line.split(":", 1) for line in capsys.readouterr().out.splitlines())
+    assert printed["skquee"].strip() == skquee.__version__
+    assert printed["scikit-learn"].strip()[0].isdigit()
+    assert {"python", "platform", "torch", "timm"} <= set(printed)
