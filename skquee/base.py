@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
+from sklearn.model_selection import train_test_split
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
     check_is_fitted,
@@ -152,6 +153,27 @@ class RoutingMixin(ClassifierMixin):
         tags.input_tags.three_d_array = True
         tags.target_tags.required = True
         return tags
+
+    #: Parameters whose None stands for a default estimator: name to its maker.
+    _parts: ClassVar[dict[str, Callable[[], Any]]] = {}
+
+    def set_params(self, **params: Any) -> Any:
+        """Set parameters, also of parts left at their default (``targets__n_clusters``).
+
+        Parameters
+        ----------
+        **params
+            Parameters, nested ones with a double underscore.
+
+        Returns
+        -------
+        self
+        """
+        for name, make in self._parts.items():
+            nested = any(key.startswith(f"{name}__") for key in params)
+            if nested and params.get(name, getattr(self, name)) is None:
+                params = {**params, name: make()}
+        return super().set_params(**params)
 
     # ------------------------------------------------------------------ fit side
 
@@ -618,6 +640,42 @@ def encode_labels(
             f"y holds 1 class only ({found[0]!r}); routing needs at least 2 classes to learn from."
         )
     return classes, codes
+
+
+def hold_out(
+    codes: NDArray[np.intp],
+    fraction: float,
+    seed: int,
+    weights: NDArray[np.float64] | None = None,
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return training rows and held-out rows, by class where there are enough of each.
+
+    Parameters
+    ----------
+    codes : ndarray of shape (n_samples,)
+        Class indices.
+    fraction : float
+        Share held out; 0 for none.
+    seed : int
+        Of the split.
+    weights : ndarray of shape (n_samples,), default=None
+        A row without weight counts as absent.
+
+    Returns
+    -------
+    train, held : ndarray of int
+        Sorted.
+    """
+    rows = np.arange(len(codes)) if weights is None else np.flatnonzero(weights)
+    n_held = round(fraction * len(rows))
+    if n_held == 0:
+        return rows, rows[:0]
+    found, sizes = np.unique(codes[rows], return_counts=True)
+    enough = sizes.min() >= 2 and len(found) <= min(n_held, len(rows) - n_held)
+    train, held = train_test_split(
+        rows, test_size=n_held, random_state=seed, stratify=codes[rows] if enough else None
+    )
+    return np.sort(train), np.sort(held)
 
 
 def spawn_seeds(random_state: Any, n: int) -> NDArray[np.int64]:

@@ -10,6 +10,7 @@ from joblib import Parallel, delayed
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.cluster import KMeans
+from sklearn.model_selection import KFold
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 from threadpoolctl import threadpool_limits
 
@@ -18,7 +19,7 @@ from skquee.evaluation import calibration_error
 from skquee.paths import PathTree
 from skquee.probabilities import PathProbabilities, as_path_probabilities
 
-__all__ = ["ClusteredErrorTargets"]
+__all__ = ["ClusteredErrorTargets", "cross_fitted_targets"]
 
 
 class ClusteredErrorTargets(TransformerMixin, BaseEstimator):
@@ -257,6 +258,54 @@ class ClusteredErrorTargets(TransformerMixin, BaseEstimator):
                 stacklevel=3,
             )
         return min(self.n_clusters, n_samples)
+
+
+def cross_fitted_targets(
+    targets: Any,
+    table: PathProbabilities,
+    labels: NDArray[Any],
+    *,
+    cv: int,
+    seed: int,
+    sample_weight: NDArray[np.float64] | None = None,
+) -> NDArray[np.float64]:
+    """Return targets of every row made by clusters of other rows, so that none judges itself.
+
+    Parameters
+    ----------
+    targets : ClusteredErrorTargets
+        Fitted on all the rows; its clones are fitted on the parts. With too few rows to
+        part, or ``cv=1``, its own targets are returned.
+    table : PathProbabilities
+        Rows.
+    labels : ndarray of shape (n_samples,)
+        Their labels.
+    cv : int
+        Parts.
+    seed : int
+        Of the parts and their clusters.
+    sample_weight : ndarray of shape (n_samples,), default=None
+        Weights.
+
+    Returns
+    -------
+    ndarray of shape (n_samples, n_paths)
+    """
+    parts = min(cv, len(table) // 2)
+    if parts < 2:
+        return targets.transform(table)
+    goals = np.empty((len(table), table.paths.n_paths))
+    splits = KFold(parts, shuffle=True, random_state=seed).split(labels)
+    for fold, (rest, part) in enumerate(splits, start=1):
+        if len(np.unique(labels[rest])) < 2:
+            goals[part] = targets.transform(table[part])
+            continue
+        other = clone(targets)
+        if "random_state" in other.get_params(deep=False):
+            other.set_params(random_state=(seed + fold) % 2**31)
+        extra = {} if sample_weight is None else {"sample_weight": sample_weight[rest]}
+        goals[part] = other.fit(table[rest], labels[rest], **extra).transform(table[part])
+    return goals
 
 
 def _cluster_column(

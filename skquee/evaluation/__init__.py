@@ -1,6 +1,6 @@
 """Evaluation: curves, metrics, intervals and scorers. Arrays in, arrays out."""
 
-from skquee.evaluation._curve import CostCurve
+from skquee.evaluation._curve import CostCurve, hull_points
 from skquee.evaluation._intervals import (
     PairedComparison,
     paired_bootstrap,
@@ -25,6 +25,7 @@ __all__ = [
     "calibration_bins",
     "calibration_error",
     "cost_curve",
+    "hull_points",
     "paired_bootstrap",
     "price_scorer",
     "rmse",

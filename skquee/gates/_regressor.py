@@ -176,12 +176,10 @@ class PathErrorRegressor(BaseEstimator):
                 )
         self.base_errors_ = np.average(goals, axis=0, weights=weights)
         layouts = gate_layouts(table.paths)
-        self._fit_gates(
-            table, layouts, [goals[:, np.maximum(x.candidates, 0)] for x in layouts], weights
-        )
-        return self
+        laid = [goals[:, np.maximum(layout.candidates, 0)] for layout in layouts]
+        return self.fit_layouts(table, layouts, laid, weights)
 
-    def _fit_gates(
+    def fit_layouts(
         self,
         table: PathProbabilities,
         layouts: list[GateLayout],
@@ -189,8 +187,29 @@ class PathErrorRegressor(BaseEstimator):
         weights: NDArray[np.float32] | None,
         *,
         sigmoid: bool = True,
-    ) -> None:
-        """Train one module a layout; ``goals[g]`` is (n_samples, n_prefixes, n_candidates)."""
+    ) -> PathErrorRegressor:
+        """Train one module a layout, on targets laid out alike.
+
+        For estimators that judge something else than every open path, such as
+        :class:`skquee.baselines.NextStepRouter`.
+
+        Parameters
+        ----------
+        table : PathProbabilities
+            Probabilities of every path.
+        layouts : list of GateLayout
+            From :func:`skquee.gates.gate_layouts`.
+        goals : list of ndarray of shape (n_samples, n_prefixes, n_candidates)
+            Targets of every gate; entries without a candidate are ignored.
+        weights : ndarray of shape (n_samples,) or None
+            Sample weights.
+        sigmoid : bool, default=True
+            Squash the network's output.
+
+        Returns
+        -------
+        self
+        """
         rng_seed, *seeds = spawn_seeds(self.random_state, 1 + len(layouts))
         rng = np.random.default_rng(rng_seed)
         n = len(table)
@@ -212,6 +231,7 @@ class PathErrorRegressor(BaseEstimator):
         self.gate_rmse_ = np.sqrt(squares / np.maximum(counts, 1))
         self.rmse_ = float(np.sqrt(squares.sum() / max(counts.sum(), 1)))
         self._layouts = layouts
+        return self
 
     def predict(self, probs: Any, prefix: int | str | None = None) -> NDArray[np.float32]:
         """Predict the error of every path that starts with `prefix`.

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, clone
-from sklearn.model_selection import train_test_split
 from sklearn.utils import get_tags
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from skquee.bank import MultiPathClassifierBank, take_rows
-from skquee.base import Routes, RoutingMixin
+from skquee.base import Routes, RoutingMixin, hold_out, spawn_seeds
 from skquee.evaluation import CostCurve
 from skquee.paths import PathTree
 from skquee.router._router import CostAwareRouter
@@ -59,6 +58,8 @@ class RoutedClassifier(RoutingMixin, BaseEstimator):
     >>> labels.shape
     (150,)
     """
+
+    _parts: ClassVar = {"bank": MultiPathClassifierBank, "router": CostAwareRouter}
 
     def __init__(
         self,
@@ -124,7 +125,13 @@ class RoutedClassifier(RoutingMixin, BaseEstimator):
             if bank.classes is None:
                 bank.set_params(classes=np.unique(labels).tolist())
             X = bank.check_input(X, labels)
-            ours, rest = self._split(labels, weights)
+            codes = np.unique(labels, return_inverse=True)[1]
+            seed = int(spawn_seeds(self.random_state, 1)[0])
+            ours, rest = hold_out(codes, self.router_fraction, seed, weights)
+            if len(ours) == 0 or len(rest) == 0:
+                raise ValueError(
+                    f"Too few rows to fit both bank and router: n_samples = {len(labels)}."
+                )
             extra = {} if weights is None else {"sample_weight": weights[ours]}
             bank.fit(take_rows(X, ours), labels[ours], **extra)
         router = CostAwareRouter(random_state=0) if self.router is None else clone(self.router)
@@ -136,20 +143,6 @@ class RoutedClassifier(RoutingMixin, BaseEstimator):
             if hasattr(bank, name):
                 setattr(self, name, getattr(bank, name))
         return self
-
-    def _split(
-        self, labels: NDArray[Any], weights: NDArray[np.float64] | None
-    ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Return the bank's rows and the router's; rows without weight count as absent."""
-        rows = np.arange(len(labels)) if weights is None else np.flatnonzero(weights)
-        _, sizes = np.unique(labels[rows], return_counts=True)
-        ours, rest = train_test_split(
-            rows,
-            test_size=self.router_fraction,
-            random_state=self.random_state,
-            stratify=labels[rows] if sizes.min() >= 4 else None,
-        )
-        return np.sort(ours), np.sort(rest)
 
     @property
     def paths_(self) -> PathTree:

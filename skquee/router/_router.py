@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn import get_config
 from sklearn.base import BaseEstimator, clone
-from sklearn.model_selection import KFold, StratifiedShuffleSplit
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
-from skquee.base import RoutingMixin, Visit, correctness, spawn_seeds, stored
+from skquee.base import RoutingMixin, Visit, correctness, hold_out, spawn_seeds, stored
 from skquee.evaluation import CostCurve
 from skquee.gates import PathErrorRegressor
 from skquee.paths import PathTree
 from skquee.policy import POLICIES
 from skquee.probabilities import PathProbabilities, as_path_probabilities
-from skquee.targets import ClusteredErrorTargets
+from skquee.targets import ClusteredErrorTargets, cross_fitted_targets
 
 __all__ = ["CostAwareRouter"]
 
@@ -100,6 +99,8 @@ class CostAwareRouter(RoutingMixin, BaseEstimator):
     >>> bool((router.set_params(lambda_=100.0).predict_cost(probs) == 0.25).all())
     True
     """
+
+    _parts: ClassVar = {"targets": ClusteredErrorTargets, "regressor": PathErrorRegressor}
 
     def __init__(
         self,
@@ -182,22 +183,22 @@ class CostAwareRouter(RoutingMixin, BaseEstimator):
         table = stored(table)
         right = correctness(table, codes)
         split_seed, target_seed, gate_seed = spawn_seeds(self.random_state, 3)
-        train, held = self._split(codes, int(split_seed), weights)
+        train, held = hold_out(codes, self.validation_fraction, int(split_seed), weights)
         labels = self.classes_[codes]
         ours = table[train]
         kept = None if weights is None else weights[train]
         params_t, params_r = self._fit_params(kept)
-        self.targets_ = self._part(self.targets, ClusteredErrorTargets, int(target_seed))
+        self.targets_ = self._part("targets", int(target_seed))
         self.targets_.fit(ours, labels[train], **params_t)
         if extra is not None:
             extra, params_r = stored(extra), {}
             goals = self.targets_.transform(extra)
-        elif self.cv == 1:
-            extra, goals = ours, self.targets_.transform(ours)
         else:
             extra = ours
-            goals = self._cross_fit(ours, labels[train], kept, int(split_seed))
-        self.regressor_ = self._part(self.regressor, PathErrorRegressor, int(gate_seed))
+            goals = cross_fitted_targets(
+                self.targets_, ours, labels[train], cv=self.cv, seed=int(split_seed), **params_t
+            )
+        self.regressor_ = self._part("regressor", int(gate_seed))
         self.regressor_.fit(extra, goals, **params_r)
         self._held_out = None
         if len(held):
@@ -209,56 +210,15 @@ class CostAwareRouter(RoutingMixin, BaseEstimator):
             )
         return self
 
-    def _part(self, part: Any, default: type, seed: int) -> Any:
-        if part is None:
-            return default(random_state=seed, n_jobs=self.n_jobs)
-        part = clone(part)
-        if part.get_params(deep=False).get("random_state", 0) is None:
-            part.set_params(random_state=seed)
+    def _part(self, name: str, seed: int) -> Any:
+        """Return a fresh copy of a part, seeded and given workers where it leaves them open."""
+        given = getattr(self, name)
+        part = self._parts[name]() if given is None else clone(given)
+        own = part.get_params(deep=False)
+        for key, value in (("random_state", seed), ("n_jobs", self.n_jobs)):
+            if own.get(key, 0) is None:
+                part.set_params(**{key: value})
         return part
-
-    def _split(
-        self, codes: NDArray[np.intp], seed: int, weights: NDArray[np.float64] | None
-    ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Return training rows and held-out rows; a row without weight counts as absent."""
-        rows = np.arange(len(codes)) if weights is None else np.flatnonzero(weights)
-        n_held = round(self.validation_fraction * len(rows))
-        found, sizes = np.unique(codes[rows], return_counts=True)
-        if n_held == 0:
-            return rows, rows[:0]
-        if sizes.min() >= 2 and n_held >= len(found) and len(rows) - n_held >= len(found):
-            split = StratifiedShuffleSplit(1, test_size=n_held, random_state=seed)
-            train, held = next(split.split(rows, codes[rows]))
-        else:
-            order = np.random.default_rng(seed).permutation(len(rows))
-            train, held = order[n_held:], order[:n_held]
-        return rows[np.sort(train)], rows[np.sort(held)]
-
-    def _cross_fit(
-        self,
-        table: PathProbabilities,
-        labels: NDArray[Any],
-        weights: NDArray[np.float64] | None,
-        seed: int,
-    ) -> NDArray[np.float64]:
-        """Return targets of every row from clusters of the other parts' rows."""
-        parts = min(self.cv, len(table) // 2)
-        if parts < 2 or len(np.unique(labels)) < 2:
-            return self.targets_.transform(table)
-        goals = np.empty((len(table), table.paths.n_paths))
-        for fold, (rest, part) in enumerate(
-            KFold(parts, shuffle=True, random_state=seed).split(labels)
-        ):
-            if len(np.unique(labels[rest])) < 2:
-                goals[part] = self.targets_.transform(table[part])
-                continue
-            params, _ = self._fit_params(None if weights is None else weights[rest])
-            targets = clone(self.targets_)
-            if "random_state" in targets.get_params(deep=False):
-                targets.set_params(random_state=(seed + 1 + fold) % 2**31)
-            targets.fit(table[rest], labels[rest], **params)
-            goals[part] = targets.transform(table[part])
-        return goals
 
     def _fit_params(
         self, weights: NDArray[np.float64] | None

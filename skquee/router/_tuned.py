@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from joblib import Parallel, delayed
@@ -81,6 +81,8 @@ class TunedCostAwareRouterCV(RoutingMixin, BaseEstimator):
     >>> tuned.best_cost_ <= 0.6
     True
     """
+
+    _parts: ClassVar = {"router": CostAwareRouter}
 
     def __init__(
         self,

@@ -1,0 +1,205 @@
+"""No decision at all: one path for everybody, or chance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_random_state
+
+from skquee.base import RoutingMixin, Visit, correctness, stored
+from skquee.evaluation import hull_points
+from skquee.paths import PathTree
+from skquee.probabilities import PathProbabilities
+
+__all__ = ["FixedPath", "RandomMixing"]
+
+
+class FixedPath(RoutingMixin, BaseEstimator):
+    """Send every sample along one path.
+
+    ``cost_curve()`` gives every path as a point; its hull is what mixing fixed paths at
+    random can reach.
+
+    Parameters
+    ----------
+    path : int or str, default=None
+        Index or name. Default: the fullest path. Read at prediction.
+    paths, costs, classes
+        As of :class:`skquee.CostAwareRouter`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skquee import PathTree
+    >>> from skquee.baselines import FixedPath
+    >>> probs = np.array([[[0.9, 0.1], [0.8, 0.2]], [[0.6, 0.4], [0.1, 0.9]]])
+    >>> FixedPath(paths=PathTree.chain([1, 1])).fit(probs, [0, 1]).predict(probs)
+    array([0, 1])
+    """
+
+    _knob = "path"
+
+    def __init__(
+        self,
+        path: int | str | None = None,
+        *,
+        paths: PathTree | None = None,
+        costs: ArrayLike | None = None,
+        classes: Sequence[Any] | None = None,
+    ) -> None:
+        self.path = path
+        self.paths = paths
+        self.costs = costs
+        self.classes = classes
+
+    def fit(
+        self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> FixedPath:
+        """Check the table and its labels.
+
+        Parameters
+        ----------
+        X : PathProbabilities or array-like of shape (n_samples, n_paths, n_classes)
+            Probabilities of every path.
+        y : array-like of shape (n_samples,)
+            Labels.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Ignored: nothing is learned.
+
+        Returns
+        -------
+        self
+        """
+        self._start_fit(X, y)
+        self._check_knobs()
+        return self
+
+    def _check_knobs(self) -> None:
+        self._index(self.paths_)
+
+    def _index(self, tree: PathTree) -> int:
+        if self.path is None:
+            return tree.fullest
+        return tree.index(self.path if isinstance(self.path, str) else int(self.path))
+
+    def _decide(self, visit: Visit) -> tuple[NDArray[np.intp], NDArray[np.floating]]:
+        line = visit.tree.prefixes(self._index(visit.tree))
+        step = line[min(visit.depth, len(line) - 1)]
+        return np.full(len(visit.rows), step), np.full(len(visit.rows), np.nan)
+
+    def _default_knobs(self, tree: PathTree) -> NDArray[np.float64]:
+        return np.arange(tree.n_paths, dtype=np.float64)
+
+    def _sweep(self, table: PathProbabilities, knobs: NDArray[np.float64]) -> NDArray[np.intp]:
+        chosen = np.array([table.paths.index(int(knob)) for knob in knobs])
+        return np.repeat(chosen[:, None], len(table), axis=1)
+
+
+class RandomMixing(RoutingMixin, BaseEstimator):
+    """Mix two fixed paths at random so that the expected cost is a budget.
+
+    The two are neighbours on the hull of all fixed paths, by their accuracy on the rows
+    given to fit. It is what a router must beat to have decided anything. Each sample's draw
+    depends on its row number: results depend on the order of rows.
+
+    Parameters
+    ----------
+    max_cost : float, default=None
+        Expected cost. Default: no limit, the most accurate path. Read at prediction.
+    paths, costs, classes
+        As of :class:`skquee.CostAwareRouter`.
+    random_state : int, RandomState or None, default=0
+        Seed of the draws.
+
+    Attributes
+    ----------
+    path_accuracy_ : ndarray of shape (n_paths,)
+        Accuracy of every path on the rows given to fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skquee import PathTree
+    >>> from skquee.baselines import RandomMixing
+    >>> probs = np.array([[[0.9, 0.1], [0.8, 0.2]], [[0.6, 0.4], [0.1, 0.9]]] * 500)
+    >>> mixing = RandomMixing(max_cost=0.75, paths=PathTree.chain([1, 1])).fit(probs, [0, 1] * 500)
+    >>> bool(abs(mixing.predict_cost(probs).mean() - 0.75) < 0.05)
+    True
+    """
+
+    _knob = "max_cost"
+
+    def __init__(
+        self,
+        max_cost: float | None = None,
+        *,
+        paths: PathTree | None = None,
+        costs: ArrayLike | None = None,
+        classes: Sequence[Any] | None = None,
+        random_state: Any = 0,
+    ) -> None:
+        self.max_cost = max_cost
+        self.paths = paths
+        self.costs = costs
+        self.classes = classes
+        self.random_state = random_state
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.non_deterministic = True
+        return tags
+
+    def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> RandomMixing:
+        """Measure the accuracy of every path.
+
+        Parameters
+        ----------
+        X : PathProbabilities or array-like of shape (n_samples, n_paths, n_classes)
+            Probabilities of every path.
+        y : array-like of shape (n_samples,)
+            Labels.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights.
+
+        Returns
+        -------
+        self
+        """
+        table, codes = self._start_fit(X, y)
+        right = correctness(stored(table), codes)
+        self.path_accuracy_ = np.average(right, axis=0, weights=sample_weight)
+        self._check_knobs()
+        return self
+
+    def _check_knobs(self) -> None:
+        cheapest = self.paths_.path_costs.min()
+        if self.max_cost is not None and not self.max_cost >= cheapest - 1e-12:
+            raise ValueError(
+                f"max_cost={self.max_cost!r} is below the cheapest path, which costs {cheapest:g}."
+            )
+
+    def _decide(self, visit: Visit) -> tuple[NDArray[np.intp], NDArray[np.floating]]:
+        tree = visit.tree
+        costs, heights = hull_points(tree.path_costs, self.path_accuracy_)
+        budget = costs[-1] if self.max_cost is None else min(self.max_cost, costs[-1])
+        high = int(min(np.searchsorted(costs, budget), len(costs) - 1))
+        low = max(high - 1, 0)
+        span = costs[high] - costs[low]
+        share = (budget - costs[low]) / span if span > 0 else 1.0
+        corners = [
+            int(np.flatnonzero((tree.path_costs == costs[i]) & (self.path_accuracy_ == heights[i]))[0])
+            for i in (low, high)
+        ]
+        # The draw belongs to the row, so every gate of its walk sees the same one.
+        rng = check_random_state(self.random_state)
+        draws = rng.random_sample(int(visit.rows.max()) + 1)[visit.rows]
+        goal = np.where(draws < share, corners[1], corners[0])
+        step = tree.ancestors[goal, visit.depth] if visit.depth < tree.n_exits else goal
+        return np.where(step >= 0, step, goal), np.full(len(goal), np.nan)
+
+    def _default_knobs(self, tree: PathTree) -> NDArray[np.float64]:
+        return np.linspace(tree.path_costs.min(), tree.path_costs.max(), 51)

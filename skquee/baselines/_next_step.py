@@ -1,0 +1,188 @@
+"""Appendix 7.3: predict the value of each next step instead of each path's error."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from joblib import Parallel, delayed
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, clone
+
+from skquee.base import RoutingMixin, Visit, correctness, hold_out, spawn_seeds, stored
+from skquee.gates import PathErrorRegressor, gate_layouts
+from skquee.gates._features import GateLayout
+from skquee.paths import PathTree
+from skquee.policy import open_loop
+from skquee.probabilities import PathProbabilities
+from skquee.targets import ClusteredErrorTargets, cross_fitted_targets
+
+__all__ = ["NextStepRouter"]
+
+
+class NextStepRouter(RoutingMixin, BaseEstimator):
+    """Predict, for exit and for every next step, the best loss that can follow it.
+
+    The variant of appendix 7.3 (equation 19)::
+
+        l*_b(x) = min over paths that go on with b of lambda_ * cost + error target
+
+    One number a step makes a gate cheap, but the target holds ``lambda_`` and the costs, so
+    each trade-off is trained by itself. It looks into the future of the same sample, and so
+    underestimates the loss.
+
+    Parameters
+    ----------
+    lambda_ : float, default=1.0
+        Price of one unit of cost, among the trained ones.
+    lambdas : array-like, default=None
+        Further trade-offs trained in fit, for ``cost_curve`` and ``set_params(lambda_=...)``.
+    targets, regressor, paths, costs, classes, cv, random_state, n_jobs
+        As of :class:`skquee.CostAwareRouter`. Costs are read in fit here.
+
+    Attributes
+    ----------
+    regressors_ : dict of float to PathErrorRegressor
+        One a trade-off.
+    targets_ : ClusteredErrorTargets
+        Clusters of the rows given to fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skquee import PathTree
+    >>> from skquee.baselines import NextStepRouter
+    >>> rng = np.random.default_rng(0)
+    >>> probs = rng.dirichlet(np.ones(3), size=(200, 2))
+    >>> router = NextStepRouter(lambda_=5.0, paths=PathTree.chain([1, 1]), random_state=0)
+    >>> np.unique(router.fit(probs, rng.integers(3, size=200)).predict_path(probs))
+    array([0])
+    """
+
+    _parts: ClassVar = {"targets": ClusteredErrorTargets, "regressor": PathErrorRegressor}
+
+    def __init__(
+        self,
+        lambda_: float = 1.0,
+        *,
+        lambdas: ArrayLike | None = None,
+        targets: Any = None,
+        regressor: Any = None,
+        paths: PathTree | None = None,
+        costs: ArrayLike | None = None,
+        classes: Sequence[Any] | None = None,
+        cv: int = 2,
+        random_state: Any = None,
+        n_jobs: int | None = None,
+    ) -> None:
+        self.lambda_ = lambda_
+        self.lambdas = lambdas
+        self.targets = targets
+        self.regressor = regressor
+        self.paths = paths
+        self.costs = costs
+        self.classes = classes
+        self.cv = cv
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+
+    def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> NextStepRouter:
+        """Make error targets once, and train the gates for every trade-off.
+
+        Parameters
+        ----------
+        X : PathProbabilities or array-like of shape (n_samples, n_paths, n_classes)
+            Probabilities of every path on rows that trained no classifier.
+        y : array-like of shape (n_samples,)
+            Labels.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights.
+
+        Returns
+        -------
+        self
+        """
+        knobs = np.unique(np.append([] if self.lambdas is None else self.lambdas, self.lambda_))
+        if not np.isfinite(knobs).all() or knobs.min() < 0:
+            raise ValueError(f"lambda_ and lambdas must be finite and >= 0, got {knobs.tolist()}.")
+        table, codes = self._start_fit(X, y)
+        weights = None if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
+        rows, _ = hold_out(codes, 0.0, 0, weights)
+        table = stored(table)
+        correctness(table, codes)  # checks every probability
+        table, labels = table[rows], self.classes_[codes][rows]
+        kept = None if weights is None else weights[rows]
+        split_seed, target_seed, gate_seed = spawn_seeds(self.random_state, 3).tolist()
+        self.targets_ = self._make("targets", target_seed)
+        extra = {} if kept is None else {"sample_weight": kept}
+        self.targets_.fit(table, labels, **extra)
+        errors = cross_fitted_targets(
+            self.targets_, table, labels, cv=self.cv, seed=split_seed, sample_weight=kept
+        )
+        regressor = self._make("regressor", gate_seed)
+        fitted = Parallel(n_jobs=self.n_jobs)(
+            delayed(_fit_knob)(regressor, table, errors, kept, knob) for knob in knobs.tolist()
+        )
+        self.regressors_ = dict(zip(knobs.tolist(), fitted, strict=True))
+        return self
+
+    def _make(self, name: str, seed: int) -> Any:
+        given = getattr(self, name)
+        part = self._parts[name]() if given is None else clone(given)
+        if part.get_params(deep=False).get("random_state", 0) is None:
+            part.set_params(random_state=seed)
+        return part
+
+    def _check_knobs(self) -> None:
+        if float(self.lambda_) not in self.regressors_:
+            raise ValueError(
+                f"lambda_={self.lambda_!r} was not trained; this method trains each trade-off by "
+                f"itself. Trained: {list(self.regressors_)}. Add it to lambdas and fit again."
+            )
+
+    def _decide(self, visit: Visit) -> tuple[NDArray[np.intp], NDArray[np.floating]]:
+        regressor = self.regressors_[float(self.lambda_)]
+        unknown = np.full(len(visit.rows), np.nan)
+        if visit.now is None:
+            roots = visit.tree.roots
+            losses = regressor.base_errors_[roots][None]
+            # The cost is inside the loss already; ties still go to the cheaper path.
+            best = open_loop(losses, visit.tree.path_costs[roots], 0.0)[0]
+            return np.full(len(visit.rows), roots[best]), unknown
+        steps = np.empty_like(visit.prefixes)
+        for rows, candidates, losses in regressor.judge(visit.prefixes, visit.now, visit.previous):
+            steps[rows] = candidates[open_loop(losses, visit.tree.path_costs[candidates], 0.0)]
+        return steps, unknown
+
+    def _default_knobs(self, tree: PathTree) -> NDArray[np.float64]:
+        return np.array(list(self.regressors_))
+
+
+def _fit_knob(
+    regressor: PathErrorRegressor,
+    table: PathProbabilities,
+    errors: NDArray[np.float64],
+    weights: NDArray[np.float64] | None,
+    knob: float,
+) -> PathErrorRegressor:
+    tree = table.paths
+    losses = errors + knob * tree.path_costs
+    best = np.column_stack(
+        [losses[:, tree.descendants(path)].min(axis=1) for path in range(tree.n_paths)]
+    )
+    layouts = gate_layouts(tree, steps_only=True)
+    goals = [_step_goals(layout, losses, best) for layout in layouts]
+    fitted = clone(regressor)
+    fitted.base_errors_ = np.average(best, axis=0, weights=weights)
+    kept = None if weights is None else weights.astype(np.float32)
+    return fitted.fit_layouts(table, layouts, goals, kept, sigmoid=False)
+
+
+def _step_goals(
+    layout: GateLayout, losses: NDArray[np.float64], best: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    """Return exit's own loss beside the best loss behind every next step."""
+    goals = best[:, np.maximum(layout.candidates, 0)].astype(np.float32)
+    goals[:, :, 0] = losses[:, layout.prefixes]
+    return goals

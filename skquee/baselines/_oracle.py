@@ -1,0 +1,191 @@
+"""The bound: a router that knows the labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
+
+from skquee.base import Routes, RoutingMixin, check_labels, correctness, stored
+from skquee.evaluation import CostCurve
+from skquee.paths import PathTree
+from skquee.policy import open_loop
+
+__all__ = ["OracleRouter"]
+
+
+class OracleRouter(RoutingMixin, BaseEstimator):
+    """Take the cheapest path that answers right, and the cheapest of all where none does.
+
+    A bound, not a method: its predictions need the labels. With ``lambda_`` above 0 a right
+    answer is bought only where it is worth its cost.
+
+    Parameters
+    ----------
+    lambda_ : float, default=0.0
+        Price of one unit of cost. Read at prediction.
+    paths, costs, classes
+        As of :class:`skquee.CostAwareRouter`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skquee import PathTree
+    >>> from skquee.baselines import OracleRouter
+    >>> probs = np.array([[[0.9, 0.1], [0.8, 0.2]], [[0.6, 0.4], [0.1, 0.9]]])
+    >>> oracle = OracleRouter(paths=PathTree.chain([1, 1])).fit(probs, [0, 1])
+    >>> oracle.predict_path(probs, [0, 1])
+    array([0, 1])
+    """
+
+    def __init__(
+        self,
+        lambda_: float = 0.0,
+        *,
+        paths: PathTree | None = None,
+        costs: ArrayLike | None = None,
+        classes: Sequence[Any] | None = None,
+    ) -> None:
+        self.lambda_ = lambda_
+        self.paths = paths
+        self.costs = costs
+        self.classes = classes
+
+    def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> OracleRouter:
+        """Check the table and its labels.
+
+        Parameters
+        ----------
+        X : PathProbabilities or array-like of shape (n_samples, n_paths, n_classes)
+            Probabilities of every path.
+        y : array-like of shape (n_samples,)
+            Labels.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Ignored: nothing is learned.
+
+        Returns
+        -------
+        self
+        """
+        self._start_fit(X, y)
+        self._check_knobs()
+        return self
+
+    def _check_knobs(self) -> None:
+        if not (np.isfinite(self.lambda_) and self.lambda_ >= 0):
+            raise ValueError(f"lambda_ must be a finite number >= 0, got {self.lambda_!r}.")
+
+    def route(self, X: Any, y: ArrayLike | None = None) -> Routes:
+        """Route samples, given their labels. Every path of a lazy table is run.
+
+        Parameters
+        ----------
+        X : PathProbabilities or array-like of shape (n_samples, n_paths, n_classes)
+            Stored or lazy table.
+        y : array-like of shape (n_samples,)
+            Labels.
+
+        Returns
+        -------
+        Routes
+        """
+        check_is_fitted(self)
+        self._check_knobs()
+        if y is None:
+            raise ValueError("The oracle needs the labels: give y as well as X.")
+        table = stored(self._table(X, reset=False))
+        tree, n = table.paths, len(table)
+        right = correctness(table, check_labels(y, self.classes_, n))
+        paths = open_loop(~right, tree.path_costs, self.lambda_)
+        probabilities = table.walk().advance(np.arange(n), paths)
+        return Routes(
+            labels=self.classes_[probabilities.argmax(axis=1)],
+            paths=paths,
+            costs=tree.path_costs[paths],
+            probabilities=probabilities,
+            predicted_errors=np.full((n, tree.n_exits), np.nan),
+            visited=tree.ancestors[paths],
+            counts={},
+            tree=tree,
+        )
+
+    def predict(self, X: Any, y: ArrayLike | None = None) -> NDArray[Any]:
+        """Return the labels answered; see :meth:`route`."""
+        return self.route(X, y).labels
+
+    def predict_proba(self, X: Any, y: ArrayLike | None = None) -> NDArray[np.floating]:
+        """Return the class probabilities of the answers; see :meth:`route`."""
+        return self.route(X, y).probabilities
+
+    def predict_path(self, X: Any, y: ArrayLike | None = None) -> NDArray[np.intp]:
+        """Return the path each sample takes; see :meth:`route`."""
+        return self.route(X, y).paths
+
+    def predict_cost(self, X: Any, y: ArrayLike | None = None) -> NDArray[np.float64]:
+        """Return the cost of each sample's path; see :meth:`route`."""
+        return self.route(X, y).costs
+
+    def score(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+        """Return ``accuracy - lambda_ * mean cost``, the best any router can do.
+
+        Parameters
+        ----------
+        X : PathProbabilities or array-like of shape (n_samples, n_paths, n_classes)
+            Stored or lazy table.
+        y : array-like of shape (n_samples,)
+            Labels.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights.
+
+        Returns
+        -------
+        float
+        """
+        routes = self.route(X, y)
+        gain = (routes.labels == np.asarray(y)) - self.lambda_ * routes.costs
+        return float(np.average(gain, weights=sample_weight))
+
+    def cost_curve(
+        self,
+        lambdas: ArrayLike | None = None,
+        X: Any = None,
+        y: ArrayLike | None = None,
+        *,
+        sample_weight: ArrayLike | None = None,
+    ) -> CostCurve:
+        """Return the best reachable accuracy at every cost.
+
+        Parameters
+        ----------
+        lambdas : array-like of shape (n_points,), default=None
+            Trade-offs.
+        X : PathProbabilities or array-like of shape (n_samples, n_paths, n_classes)
+            Rows to measure on.
+        y : array-like of shape (n_samples,)
+            Their labels.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights.
+
+        Returns
+        -------
+        CostCurve
+        """
+        check_is_fitted(self)
+        if X is None or y is None:
+            raise ValueError("The oracle needs the labels: give cost_curve X and y.")
+        table = stored(self._table(X, reset=False))
+        right = correctness(table, check_labels(y, self.classes_, len(table)))
+        knobs = self._knobs(lambdas, table.paths)
+        paths = np.stack([open_loop(~right, table.paths.path_costs, k) for k in knobs.tolist()])
+        return CostCurve(
+            knobs,
+            paths,
+            np.take_along_axis(right.T, paths, axis=0),
+            table.paths,
+            sample_weight=sample_weight,
+            label=type(self).__name__,
+        )

@@ -1,0 +1,335 @@
+"""Early exit by confidence: along one path, leave at the first exit that is sure enough."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
+
+from skquee.base import RoutingMixin, Visit, stored
+from skquee.gates import entropy
+from skquee.paths import PathTree
+
+__all__ = ["BudgetedThresholdRouter", "PatienceRouter", "ThresholdRouter", "confidence"]
+
+MEASURES = ("max_probability", "margin", "entropy")
+
+
+def confidence(probabilities: NDArray[np.floating], measure: str) -> NDArray[np.floating]:
+    """Return how sure each answer is; larger is surer.
+
+    Parameters
+    ----------
+    probabilities : ndarray of shape (n_samples, n_classes)
+        Probability vectors.
+    measure : {"max_probability", "margin", "entropy"}
+        Largest probability, its lead over the second, or the entropy with its sign turned.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skquee.baselines._threshold import confidence
+    >>> confidence(np.array([[0.75, 0.25]]), "margin")
+    array([0.5])
+    """
+    if measure == "max_probability":
+        return probabilities.max(axis=1)
+    if measure == "entropy":
+        return -entropy(probabilities)
+    top = np.partition(probabilities, -2, axis=1)
+    return top[:, -1] - top[:, -2]
+
+
+class _ChainRouter(RoutingMixin, BaseEstimator):
+    """Follows one path of the tree and decides only when to leave it."""
+
+    along: int | str | None
+
+    def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Any:
+        """Check the table and its labels.
+
+        Parameters
+        ----------
+        X : PathProbabilities or array-like of shape (n_samples, n_paths, n_classes)
+            Probabilities of every path.
+        y : array-like of shape (n_samples,)
+            Labels.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights.
+
+        Returns
+        -------
+        self
+        """
+        self._start_fit(X, y)
+        self._check_knobs()
+        return self
+
+    def _line(self, tree: PathTree) -> NDArray[np.intp]:
+        """Return the path followed and its prefixes, shortest first."""
+        return tree.prefixes(tree.fullest if self.along is None else self.along)
+
+    def _leaves(self, visit: Visit) -> NDArray[np.bool_]:
+        raise TypeError(f"{type(self).__name__} must define _leaves.")
+
+    def _decide(self, visit: Visit) -> tuple[NDArray[np.intp], NDArray[np.floating]]:
+        line = self._line(visit.tree)
+        unknown = np.full(len(visit.rows), np.nan)
+        if visit.depth >= len(line):
+            return visit.prefixes, unknown
+        step = np.full(len(visit.rows), line[visit.depth])
+        if visit.now is None:
+            return step, unknown
+        return np.where(self._leaves(visit), visit.prefixes, step), unknown
+
+
+class ThresholdRouter(_ChainRouter):
+    """Leave at the first exit whose answer is sure enough.
+
+    The most common rule of early exit ("Thresholding" of the paper, section 5.4; BranchyNet
+    for entropy).
+
+    Parameters
+    ----------
+    threshold : float or array-like of shape (n_stages - 1,), default=0.8
+        Leave where the measure reaches it (entropy: falls to it). One for all exits, or one
+        for each exit but the last. Read at prediction.
+    measure : {"max_probability", "margin", "entropy"}, default="max_probability"
+        Largest probability, its lead over the second, or entropy in nats.
+    along : int or str, default=None
+        Path to follow. Default: the fullest one (highest level everywhere).
+    paths, costs, classes
+        As of :class:`skquee.CostAwareRouter`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skquee import PathTree
+    >>> from skquee.baselines import ThresholdRouter
+    >>> probs = np.array([[[0.9, 0.1], [0.8, 0.2]], [[0.6, 0.4], [0.1, 0.9]]])
+    >>> router = ThresholdRouter(threshold=0.8, paths=PathTree.chain([1, 1])).fit(probs, [0, 1])
+    >>> router.predict_path(probs)
+    array([0, 1])
+    """
+
+    _knob = "threshold"
+
+    def __init__(
+        self,
+        threshold: float | ArrayLike = 0.8,
+        *,
+        measure: str = "max_probability",
+        along: int | str | None = None,
+        paths: PathTree | None = None,
+        costs: ArrayLike | None = None,
+        classes: Sequence[Any] | None = None,
+    ) -> None:
+        self.threshold = threshold
+        self.measure = measure
+        self.along = along
+        self.paths = paths
+        self.costs = costs
+        self.classes = classes
+
+    def _check_knobs(self) -> None:
+        if self.measure not in MEASURES:
+            raise ValueError(f"measure must be one of {MEASURES}, got {self.measure!r}.")
+        values = np.asarray(self.threshold, dtype=np.float64)
+        stages = len(self._line(self.paths_)) - 1
+        if np.isnan(values).any() or (values.ndim and values.shape != (stages,)):
+            raise ValueError(
+                f"threshold must be a number or one for each of the {stages} exits before the "
+                f"last, got {self.threshold!r}."
+            )
+
+    def _leaves(self, visit: Visit) -> NDArray[np.bool_]:
+        assert visit.now is not None
+        values = np.asarray(self.threshold, dtype=np.float64)
+        value = values if values.ndim == 0 else values[visit.depth - 1]
+        sure = confidence(visit.now, self.measure)
+        return sure >= (-value if self.measure == "entropy" else value)
+
+    def _default_knobs(self, tree: PathTree) -> NDArray[np.float64]:
+        if self.measure == "margin":
+            return np.append(np.linspace(0, 1, 101), 1.1)
+        if self.measure == "entropy":
+            return np.append(np.linspace(np.log(self.n_classes_) + 1e-3, 0, 101), -1.0)
+        return np.append(np.linspace(1 / self.n_classes_ - 1e-3, 1, 101), 1.1)
+
+
+class BudgetedThresholdRouter(_ChainRouter):
+    """Set one threshold an exit so that given shares of the samples leave there.
+
+    MSDNet's budgeted batch classification: exit ``k`` of ``K`` gets a share proportional to
+    ``ratio ** k``; its threshold is the confidence of the last of that many surest samples
+    among those that have not left, on the rows given to fit.
+
+    Parameters
+    ----------
+    ratio : float, default=1.0
+        Below 1 most samples leave early, above 1 late. Read at prediction.
+    measure : {"max_probability", "margin", "entropy"}, default="max_probability"
+        Measure of confidence.
+    along : int or str, default=None
+        Path to follow. Default: the fullest one.
+    paths, costs, classes
+        As of :class:`skquee.CostAwareRouter`.
+
+    Attributes
+    ----------
+    confidences_ : ndarray of shape (n_samples, n_stages)
+        Confidence of the fitting rows at every exit of the path.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skquee import PathTree
+    >>> from skquee.baselines import BudgetedThresholdRouter
+    >>> probs = np.random.default_rng(0).dirichlet(np.ones(2), size=(100, 2))
+    >>> router = BudgetedThresholdRouter(paths=PathTree.chain([1, 1])).fit(probs, [0, 1] * 50)
+    >>> np.bincount(router.predict_path(probs))
+    array([50, 50])
+    """
+
+    _knob = "ratio"
+
+    def __init__(
+        self,
+        ratio: float = 1.0,
+        *,
+        measure: str = "max_probability",
+        along: int | str | None = None,
+        paths: PathTree | None = None,
+        costs: ArrayLike | None = None,
+        classes: Sequence[Any] | None = None,
+    ) -> None:
+        self.ratio = ratio
+        self.measure = measure
+        self.along = along
+        self.paths = paths
+        self.costs = costs
+        self.classes = classes
+
+    def fit(
+        self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> BudgetedThresholdRouter:
+        """Measure the confidence of every row at every exit.
+
+        Parameters
+        ----------
+        X : PathProbabilities or array-like of shape (n_samples, n_paths, n_classes)
+            Probabilities of every path.
+        y : array-like of shape (n_samples,)
+            Labels.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights; a row counts as often as its weight says.
+
+        Returns
+        -------
+        self
+        """
+        super().fit(X, y)
+        table = stored(self._table(X, reset=False))
+        self.confidences_ = np.column_stack(
+            [confidence(table.path(int(p)), self.measure) for p in self._line(table.paths)]
+        )
+        self._weights = (
+            np.ones(len(table)) if sample_weight is None else np.asarray(sample_weight, float)
+        )
+        return self
+
+    def _check_knobs(self) -> None:
+        if self.measure not in MEASURES:
+            raise ValueError(f"measure must be one of {MEASURES}, got {self.measure!r}.")
+        if not (np.isfinite(self.ratio) and self.ratio > 0):
+            raise ValueError(f"ratio must be a finite number > 0, got {self.ratio!r}.")
+
+    @property
+    def thresholds_(self) -> NDArray[np.float64]:
+        """Threshold of every exit but the last, for the ratio that holds now."""
+        n_stages = self.confidences_.shape[1]
+        shares = self.ratio ** np.arange(n_stages, dtype=np.float64)
+        shares /= shares.sum()
+        left = self._weights.copy()
+        thresholds = np.full(n_stages - 1, np.inf)
+        for stage in range(n_stages - 1):
+            sure = self.confidences_[:, stage]
+            order = np.argsort(-sure, kind="stable")
+            mass = np.cumsum(left[order])
+            wanted = shares[stage] * self._weights.sum()
+            last = np.searchsorted(mass, wanted * (1 - 1e-12))
+            if wanted > 0 and mass[-1] > 0:
+                thresholds[stage] = sure[order[min(last, len(order) - 1)]]
+            left[sure >= thresholds[stage]] = 0
+        return thresholds
+
+    def _leaves(self, visit: Visit) -> NDArray[np.bool_]:
+        assert visit.now is not None
+        return confidence(visit.now, self.measure) >= self.thresholds_[visit.depth - 1]
+
+    def _default_knobs(self, tree: PathTree) -> NDArray[np.float64]:
+        # MSDNet's own grid, p / 20, and its mirror image for late exits.
+        grid = np.arange(1, 21) / 20
+        return np.concatenate([grid / 20, grid, 1 / grid[-2::-1], 20 / grid[::-1]])
+
+
+class PatienceRouter(_ChainRouter):
+    """Leave once several exits in a row have given the same answer (PABEE).
+
+    Parameters
+    ----------
+    patience : int, default=2
+        Equal consecutive answers needed; 1 leaves at the first exit. Read at prediction.
+    along : int or str, default=None
+        Path to follow. Default: the fullest one.
+    paths, costs, classes
+        As of :class:`skquee.CostAwareRouter`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skquee import PathTree
+    >>> from skquee.baselines import PatienceRouter
+    >>> probs = np.array([[[0.9, 0.1], [0.8, 0.2], [0.3, 0.7]], [[0.6, 0.4], [0.1, 0.9], [0, 1]]])
+    >>> router = PatienceRouter(paths=PathTree.chain([1, 1, 1])).fit(probs, [0, 1])
+    >>> router.predict_path(probs)
+    array([1, 2])
+    """
+
+    _knob = "patience"
+
+    def __init__(
+        self,
+        patience: int = 2,
+        *,
+        along: int | str | None = None,
+        paths: PathTree | None = None,
+        costs: ArrayLike | None = None,
+        classes: Sequence[Any] | None = None,
+    ) -> None:
+        self.patience = patience
+        self.along = along
+        self.paths = paths
+        self.costs = costs
+        self.classes = classes
+
+    def _check_knobs(self) -> None:
+        if not self.patience >= 1:
+            raise ValueError(f"patience must be at least 1, got {self.patience!r}.")
+
+    def _leaves(self, visit: Visit) -> NDArray[np.bool_]:
+        k = int(self.patience)
+        if visit.depth < k:
+            return np.zeros(len(visit.rows), dtype=bool)
+        recent = visit.answers[:, visit.depth - k :]
+        return (recent == recent[:, -1:]).all(axis=1)
+
+    def _default_knobs(self, tree: PathTree) -> NDArray[np.float64]:
+        return np.arange(1, len(self._line(tree)) + 1, dtype=np.float64)

@@ -1,0 +1,92 @@
+"""Save and load fitted routers without pickle."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+__all__ = ["dump", "load"]
+
+# Types of ours that hold nothing but numbers and text.
+_TRUSTED = (
+    "skquee.baselines._fixed.FixedPath",
+    "skquee.baselines._fixed.RandomMixing",
+    "skquee.baselines._next_step.NextStepRouter",
+    "skquee.baselines._oracle.OracleRouter",
+    "skquee.baselines._threshold.BudgetedThresholdRouter",
+    "skquee.baselines._threshold.PatienceRouter",
+    "skquee.baselines._threshold.ThresholdRouter",
+    "skquee.gates._features.GateLayout",
+    "skquee.gates._mlp.GateNetwork",
+    "skquee.gates._regressor.PathErrorRegressor",
+    "skquee.paths.PathTree",
+    "skquee.router._router.CostAwareRouter",
+    "skquee.router._tuned.TunedCostAwareRouterCV",
+    "skquee.evaluation._curve.CostCurve",
+    "skquee.targets.ClusteredErrorTargets",
+)
+
+
+def dump(router: Any, file: str | os.PathLike[str]) -> None:
+    """Write a fitted router or baseline to a skops file, whole or not at all.
+
+    Parameters
+    ----------
+    router : estimator
+        Fitted. A router over a bank is saved without the bank.
+    file : path
+        Where to.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import numpy as np
+    >>> from skquee import PathTree
+    >>> from skquee.baselines import FixedPath
+    >>> from skquee.persistence import dump, load
+    >>> probs = np.array([[[0.9, 0.1], [0.8, 0.2]], [[0.6, 0.4], [0.1, 0.9]]])
+    >>> router = FixedPath(paths=PathTree.chain([1, 1])).fit(probs, [0, 1])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     dump(router, os.path.join(folder, "router.skops"))
+    ...     load(os.path.join(folder, "router.skops")).predict(probs)
+    array([0, 1])
+    """
+    from skops import io
+
+    target = Path(file)
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".partial")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(io.dumps(router))
+        os.replace(name, target)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+def load(file: str | os.PathLike[str], trusted: Sequence[str] = ()) -> Any:
+    """Read a router that :func:`dump` wrote.
+
+    Parameters
+    ----------
+    file : path
+        A skops file.
+    trusted : sequence of str, default=()
+        Further type names to accept, e.g. of an error model of your own. Types that are
+        neither skops' own, skquee's, nor these are refused.
+
+    Returns
+    -------
+    estimator
+
+    Raises
+    ------
+    skops.io.exceptions.UntrustedTypesFoundException
+        If the file holds another type.
+    """
+    from skops import io
+
+    return io.load(file, trusted=[*_TRUSTED, *trusted])
