@@ -3,6 +3,7 @@
 from skquee.evaluation._curve import CostCurve, hull_points
 from skquee.evaluation._intervals import (
     PairedComparison,
+    bootstrap_interval,
     paired_bootstrap,
     subset_interval,
 )
@@ -20,6 +21,7 @@ __all__ = [
     "CostCurve",
     "PairedComparison",
     "area_scorer",
+    "bootstrap_interval",
     "brier_score",
     "budget_scorer",
     "calibration_bins",

@@ -93,16 +93,14 @@ class CostCurve:
                 f"{self.paths.shape} and {self.correct.shape}."
             )
         if self.knobs.shape != self.paths.shape[:1]:
-            raise ValueError(
-                f"knobs must have shape ({len(self.paths)},), got {self.knobs.shape}."
-            )
+            raise ValueError(f"knobs must have shape ({len(self.paths)},), got {self.knobs.shape}.")
         if self.paths.min() < 0 or self.paths.max() >= tree.n_paths:
             raise ValueError(f"paths must be indices from 0 to {tree.n_paths - 1}.")
         n_samples = self.paths.shape[1]
         weights = np.ones(n_samples) if sample_weight is None else np.asarray(sample_weight, float)
-        if weights.shape != (n_samples,) or not weights.sum() > 0:
+        if weights.shape != (n_samples,) or not (weights.sum() > 0 and (weights >= 0).all()):
             raise ValueError(
-                f"sample_weight must hold {n_samples} numbers with a positive sum, got shape "
+                f"sample_weight must hold {n_samples} numbers >= 0 with a positive sum, got shape "
                 f"{weights.shape}."
             )
         self.sample_weight = weights
@@ -209,7 +207,7 @@ class CostCurve:
         -------
         float or ndarray
         """
-        found = np.interp(cost, *self.hull(), left=np.nan)
+        found = np.interp(np.asarray(cost, np.float64), *self.hull(), left=np.nan)
         return found if np.ndim(cost) else float(found)
 
     def cost_at(self, accuracy: ArrayLike) -> float | NDArray[np.float64]:
@@ -225,7 +223,7 @@ class CostCurve:
         float or ndarray
         """
         costs, heights = self.hull()
-        found = np.interp(accuracy, heights, costs, right=np.nan)
+        found = np.interp(np.asarray(accuracy, np.float64), heights, costs, right=np.nan)
         return found if np.ndim(accuracy) else float(found)
 
 

@@ -16,7 +16,7 @@ from skquee.evaluation._curve import CostCurve, hull_area, hull_points
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["PairedComparison", "paired_bootstrap", "subset_interval"]
+__all__ = ["PairedComparison", "bootstrap_interval", "paired_bootstrap", "subset_interval"]
 
 
 def subset_interval(
@@ -42,6 +42,12 @@ def subset_interval(
     -------
     DataFrame
         One row a point: knob, cost, accuracy, ``accuracy_low``, ``accuracy_high``.
+        ``attrs["area"]`` holds the area as ``{"mean", "low", "high"}``.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer rows with a weight than subsets.
 
     Examples
     --------
@@ -53,33 +59,74 @@ def subset_interval(
     >>> list(subset_interval(curve, random_state=0).columns)
     ['lambda_', 'cost', 'accuracy', 'accuracy_low', 'accuracy_high']
     """
-    import pandas as pd
-
     _check_confidence(confidence)
-    n_samples = curve.paths.shape[1]
-    if not 2 <= n_subsets <= n_samples:
-        raise ValueError(f"n_subsets must lie in [2, {n_samples}], got {n_subsets}.")
-    order = check_random_state(random_state).permutation(n_samples)
-    share = np.zeros((n_subsets, n_samples))
-    for line, part in zip(share, np.array_split(order, n_subsets), strict=True):
+    rows = np.flatnonzero(curve.sample_weight)
+    if not 2 <= n_subsets <= len(rows):
+        raise ValueError(
+            f"n_subsets must lie between 2 and the {len(rows)} rows that have a weight, got "
+            f"{n_subsets}."
+        )
+    rows = check_random_state(random_state).permutation(rows)
+    share = np.zeros((n_subsets, curve.paths.shape[1]))
+    for line, part in zip(share, np.array_split(rows, n_subsets), strict=True):
         line[part] = curve.sample_weight[part]
     share /= share.sum(axis=1, keepdims=True)
-    accuracy = share @ curve.correct.T
-    half = (
-        stats.t.ppf((1 + confidence) / 2, n_subsets - 1)
-        * accuracy.std(axis=0, ddof=1)
-        / n_subsets**0.5
+    values = np.array(
+        [[*accuracy, _area(curve, c, accuracy)] for c, accuracy in _points(curve, share)]
     )
-    mean = accuracy.mean(axis=0)
-    return pd.DataFrame(
-        {
-            curve.knob: curve.knobs,
-            "cost": curve.cost,
-            "accuracy": mean,
-            "accuracy_low": mean - half,
-            "accuracy_high": mean + half,
-        }
+    t = stats.t.ppf((1 + confidence) / 2, n_subsets - 1)
+    half = t * values.std(axis=0, ddof=1) / n_subsets**0.5
+    mean = values.mean(axis=0)
+    return _interval_frame(curve, mean, mean - half, mean + half)
+
+
+def bootstrap_interval(
+    curve: CostCurve,
+    *,
+    n_resamples: int = 1000,
+    confidence: float = 0.95,
+    random_state: object = None,
+) -> pd.DataFrame:
+    """Return percentile intervals over bootstrap resamples of the rows.
+
+    Parameters
+    ----------
+    curve : CostCurve
+        The curve.
+    n_resamples : int, default=1000
+        Resamples.
+    confidence : float, default=0.95
+        Level of the intervals.
+    random_state : int, RandomState or None, default=None
+        Seed.
+
+    Returns
+    -------
+    DataFrame
+        As of :func:`subset_interval`; accuracy and area are those of all rows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skquee import PathTree
+    >>> from skquee.evaluation import CostCurve, bootstrap_interval
+    >>> correct = np.tile([True, True, True, False], 10)[None]
+    >>> curve = CostCurve([1.0], np.zeros((1, 40)), correct, PathTree.chain([1]))
+    >>> bootstrap_interval(curve, random_state=0)[["accuracy_low", "accuracy_high"]].round(2)
+       accuracy_low  accuracy_high
+    0           0.6           0.88
+    """
+    _check_confidence(confidence)
+    rng = check_random_state(random_state)
+    values = np.array(
+        [
+            [*accuracy, _area(curve, cost, accuracy)]
+            for share in _resamples(rng, curve.sample_weight, n_resamples)
+            for cost, accuracy in _points(curve, share)
+        ]
     )
+    low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
+    return _interval_frame(curve, np.append(curve.accuracy, curve.area()), low, high)
 
 
 @dataclass(frozen=True)
@@ -151,8 +198,6 @@ def paired_bootstrap(
             f"The curves must be measured on the same rows, but they have {n_samples} and "
             f"{second.paths.shape[1]}."
         )
-    if n_resamples < 1:
-        raise ValueError(f"n_resamples must be at least 1, got {n_resamples}.")
     if not np.array_equal(first.sample_weight, second.sample_weight):
         raise ValueError("The curves must have the same sample weights.")
     low, high = cost_range or (
@@ -176,12 +221,13 @@ def paired_bootstrap(
         ]
     )
     tail = (1 - confidence) / 2
-    below, above = (differences <= 0).mean(), (differences >= 0).mean()
+    turned = min((differences <= 0).sum(), (differences >= 0).sum())
     return PairedComparison(
         difference=whole,
         low=float(np.quantile(differences, tail)),
         high=float(np.quantile(differences, 1 - tail)),
-        p_value=float(min(1.0, 2 * min(below, above))),
+        # The given rows count as one resample: no finite number of draws shows p = 0.
+        p_value=float(min(1.0, 2 * (turned + 1) / (n_resamples + 1))),
     )
 
 
@@ -189,11 +235,15 @@ def _resamples(
     rng: np.random.RandomState, weights: NDArray[np.float64], n_resamples: int
 ) -> Iterator[NDArray[np.float64]]:
     """Yield row weights of resamples, some at a time to bound memory."""
-    n_samples = len(weights)
+    if n_resamples < 1:
+        raise ValueError(f"n_resamples must be at least 1, got {n_resamples}.")
+    weighted = np.flatnonzero(weights)
+    n_samples, n_rows = len(weights), len(weighted)
     size = max(1, min(n_resamples, 8_000_000 // n_samples))
     for start in range(0, n_resamples, size):
         k = min(size, n_resamples - start)
-        draws = rng.randint(n_samples, size=(k, n_samples)) + n_samples * np.arange(k)[:, None]
+        drawn = weighted[rng.randint(n_rows, size=(k, n_rows))]
+        draws = drawn + n_samples * np.arange(k)[:, None]
         counts = np.bincount(draws.ravel(), minlength=k * n_samples).reshape(k, n_samples)
         share = counts * weights
         yield share / share.sum(axis=1, keepdims=True)
@@ -205,6 +255,33 @@ def _points(
     accuracy = share @ curve.correct.T.astype(np.float64)
     cost = share @ curve.sample_costs.T
     yield from zip(cost, accuracy, strict=True)
+
+
+def _area(curve: CostCurve, cost: NDArray[np.float64], accuracy: NDArray[np.float64]) -> float:
+    return hull_area(*hull_points(cost, accuracy), *curve.cost_range)
+
+
+def _interval_frame(
+    curve: CostCurve,
+    mean: NDArray[np.float64],
+    low: NDArray[np.float64],
+    high: NDArray[np.float64],
+) -> pd.DataFrame:
+    """Frame of intervals at every point; the last entry is the area's."""
+    import pandas as pd
+
+    frame = pd.DataFrame(
+        {
+            curve.knob: curve.knobs,
+            "cost": curve.cost,
+            "accuracy": mean[:-1],
+            "accuracy_low": low[:-1],
+            "accuracy_high": high[:-1],
+        }
+    )
+    frame.attrs["source"] = curve.source
+    frame.attrs["area"] = {"mean": float(mean[-1]), "low": float(low[-1]), "high": float(high[-1])}
+    return frame
 
 
 def _check_confidence(confidence: float) -> None:

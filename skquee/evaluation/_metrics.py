@@ -15,7 +15,11 @@ def calibration_bins(
     n_bins: int = 15,
     sample_weight: ArrayLike | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return mean prediction, mean outcome and share of bins of equal mass.
+    """Return mean prediction, mean outcome and share of bins of equally many samples.
+
+    Samples of one prediction share their mean outcome, so that the order of the rows does not
+    matter: targets made by clusters take only as many values as there are clusters. Samples
+    of weight 0 are left out.
 
     Parameters
     ----------
@@ -41,14 +45,16 @@ def calibration_bins(
     p, o, w = _checked(predicted, observed, sample_weight)
     if n_bins < 1:
         raise ValueError(f"n_bins must be at least 1, got {n_bins}.")
-    order = np.argsort(p, kind="stable")
+    p, o, w = p[w > 0], o[w > 0], w[w > 0]
+    _, tied = np.unique(p, return_inverse=True)
+    o = (np.bincount(tied, o * w) / np.bincount(tied, w))[tied]
+    order = np.lexsort((w, p))
     p, o, w = p[order], o[order], w[order]
     starts = [part[0] for part in np.array_split(np.arange(len(p)), min(n_bins, len(p)))]
     mass = np.add.reduceat(w, starts)
-    safe = np.where(mass > 0, mass, 1.0)
     return (
-        np.add.reduceat(p * w, starts) / safe,
-        np.add.reduceat(o * w, starts) / safe,
+        np.add.reduceat(p * w, starts) / mass,
+        np.add.reduceat(o * w, starts) / mass,
         mass / w.sum(),
     )
 
@@ -62,7 +68,7 @@ def calibration_error(
 ) -> float:
     """Return the expected calibration error over bins of equal mass (appendix 7.2).
 
-    ``sum_B |B| / |S| * |mean observed(B) - mean predicted(B)|``.
+    ``sum_B |B| / |S| * |mean observed(B) - mean predicted(B)|`` over :func:`calibration_bins`.
 
     Parameters
     ----------
@@ -155,4 +161,8 @@ def _checked(
         )
     if not np.isfinite(p).all():
         raise ValueError("predicted holds NaN or infinity: is this a method without predictions?")
+    if not np.isfinite(o).all():
+        raise ValueError("observed holds NaN or infinity.")
+    if not (np.isfinite(w).all() and (w >= 0).all() and w.any()):
+        raise ValueError("sample_weight must be finite, not negative and not 0 everywhere.")
     return p, o, w

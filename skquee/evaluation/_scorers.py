@@ -15,25 +15,43 @@ from skquee.evaluation._curve import CostCurve
 __all__ = ["area_scorer", "budget_scorer", "cost_curve", "price_scorer", "route", "unpack"]
 
 
+# More than the folds of any search: one fold over budget outweighs all others being right.
+OVER_BUDGET = 100.0
+
+
 def unpack(estimator: Any, X: Any) -> tuple[Any, Any]:
     """Return the router at the end of a Pipeline and X as it reaches it.
 
     Parameters
     ----------
     estimator : estimator
-        A Pipeline that ends in a router, or a router.
+        A Pipeline that ends in a router, a RoutedClassifier, a fitted search over any of
+        these (its best estimator counts), or a router.
     X : input
-        As the estimator takes it.
+        As the estimator takes it. Transforming it by a bank runs nothing.
 
     Returns
     -------
     router : estimator
     X : input of the router
+
+    Examples
+    --------
+    >>> from sklearn.dummy import DummyClassifier
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn.preprocessing import FunctionTransformer
+    >>> from skquee.evaluation import unpack
+    >>> unpack(make_pipeline(FunctionTransformer(abs), DummyClassifier()), -3)
+    (DummyClassifier(), 3)
     """
     if isinstance(estimator, Pipeline):
         if len(estimator) > 1:
             X = estimator[:-1].transform(X)
         return unpack(estimator[-1], X)
+    if hasattr(estimator, "best_estimator_"):
+        return unpack(estimator.best_estimator_, X)
+    if hasattr(estimator, "bank_") and hasattr(estimator, "router_"):
+        return unpack(estimator.router_, estimator.bank_.transform(X))
     return estimator, X
 
 
@@ -50,8 +68,13 @@ def route(estimator: Any, X: Any) -> Any:
     Returns
     -------
     Routes
+
+    Raises
+    ------
+    TypeError
+        If the estimator does not end in a router.
     """
-    router, inputs = unpack(estimator, X)
+    router, inputs = _router(estimator, X)
     return router.route(inputs)
 
 
@@ -76,8 +99,13 @@ def cost_curve(
     Returns
     -------
     CostCurve
+
+    Raises
+    ------
+    TypeError
+        If the estimator does not end in a router.
     """
-    router, inputs = unpack(estimator, X)
+    router, inputs = _router(estimator, X)
     return router.cost_curve(lambdas, inputs, y, **options)
 
 
@@ -98,11 +126,14 @@ class _Scorer:
             return curve.area()
         routes = route(estimator, X)
         accuracy = accuracy_score(y, routes.labels, sample_weight=sample_weight)
-        cost = np.average(routes.costs, weights=sample_weight)
+        weights = None if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
+        cost = np.average(routes.costs, weights=weights)
         if self.kind == "price":
             return float(accuracy - self.value * cost)
-        # Infeasible points rank below every feasible one, by their overspend.
-        return float(accuracy if cost <= self.value else self.value - cost)
+        # A mean of equal costs can come out a rounding error above them.
+        if cost <= self.value * (1 + 1e-9):
+            return float(accuracy)
+        return float(self.value - cost) - OVER_BUDGET
 
     def set_score_request(self, *, sample_weight: bool | str | None = None) -> _Scorer:
         """Say whether sample weights are wanted (metadata routing)."""
@@ -112,6 +143,10 @@ class _Scorer:
     def get_metadata_routing(self) -> MetadataRequest:
         """Return what this scorer requests."""
         return self._request
+
+    def _accept_sample_weight(self) -> bool:
+        # A search with several scorers asks each of them this before it hands on weights.
+        return True
 
     def __repr__(self) -> str:
         return f"{self.kind}_scorer({self.value!r})"
@@ -148,7 +183,8 @@ def budget_scorer(max_cost: float) -> _Scorer:
     Parameters
     ----------
     max_cost : float
-        Budget. A point beyond it scores ``max_cost - mean cost``, below any feasible one.
+        Budget. A point beyond it scores ``max_cost - mean cost - 100``: below any feasible
+        one, also in the mean over folds, where one fold over budget is one too many.
 
     Returns
     -------
@@ -186,7 +222,17 @@ def area_scorer(lambdas: ArrayLike | None = None) -> _Scorer:
     return _Scorer("area", lambdas)
 
 
+def _router(estimator: Any, X: Any) -> tuple[Any, Any]:
+    router, inputs = unpack(estimator, X)
+    if not (hasattr(router, "route") and hasattr(router, "cost_curve")):
+        raise TypeError(
+            f"{type(router).__name__} has no route and cost_curve: give a fitted router, such as "
+            "CostAwareRouter, or a Pipeline that ends in one."
+        )
+    return router, inputs
+
+
 def _finite(name: str, value: float) -> float:
-    if not (np.isscalar(value) and np.isfinite(value) and value >= 0):
+    if not (isinstance(value, (int, float, np.number)) and 0 <= value < np.inf):
         raise ValueError(f"{name} must be a finite number >= 0, got {value!r}.")
     return float(value)
