@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
 from sklearn.model_selection import train_test_split
+from sklearn.utils import assert_all_finite
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
     check_is_fitted,
@@ -597,6 +598,53 @@ def check_labels(y: ArrayLike, classes: NDArray[Any], n_samples: int) -> NDArray
     return order[np.searchsorted(classes, labels, sorter=order)]
 
 
+def check_target(y: ArrayLike) -> NDArray[Any]:
+    """Return labels as a checked 1-D array.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_samples,)
+        Labels of any type.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,)
+    """
+    labels = column_or_1d(y, warn=True)
+    if labels.dtype.kind == "f":
+        assert_all_finite(labels, input_name="y")
+    check_classification_targets(labels)
+    return labels
+
+
+def check_weights(sample_weight: ArrayLike | None, n_samples: int) -> NDArray[np.float64] | None:
+    """Return checked sample weights, or None.
+
+    Parameters
+    ----------
+    sample_weight : array-like of shape (n_samples,) or None
+        Weights.
+    n_samples : int
+        Rows.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,) or None
+    """
+    if sample_weight is None:
+        return None
+    weights = np.asarray(sample_weight, dtype=np.float64)
+    if weights.shape != (n_samples,):
+        raise ValueError(
+            f"sample_weight.shape == {weights.shape}, expected ({n_samples},): one weight a row."
+        )
+    if not np.isfinite(weights).all() or weights.min() < 0:
+        raise ValueError("sample_weight must be finite and not negative.")
+    if not weights.any():
+        raise ValueError("sample_weight sums to zero: all weights are zero, so there are no rows.")
+    return weights
+
+
 def encode_labels(
     table: PathProbabilities, y: ArrayLike
 ) -> tuple[NDArray[Any], NDArray[np.intp]]:
@@ -618,8 +666,7 @@ def encode_labels(
     classes : ndarray of shape (n_classes,)
     codes : ndarray of shape (n_samples,)
     """
-    labels = column_or_1d(y, warn=True)
-    check_classification_targets(labels)
+    labels = check_target(y)
     n_classes = table.shape[2]
     found = np.unique(labels)
     if table.paths.classes is not None:

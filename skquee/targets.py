@@ -14,7 +14,7 @@ from sklearn.model_selection import KFold
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 from threadpoolctl import threadpool_limits
 
-from skquee.base import check_labels, encode_labels, path_answers, spawn_seeds
+from skquee.base import check_labels, check_weights, encode_labels, path_answers, spawn_seeds
 from skquee.evaluation import calibration_error
 from skquee.paths import PathTree
 from skquee.probabilities import PathProbabilities, as_path_probabilities
@@ -125,15 +125,7 @@ class ClusteredErrorTargets(TransformerMixin, BaseEstimator):
         """
         table = as_path_probabilities(probs, self.paths, classes=self.classes)
         classes, codes = encode_labels(table, y)
-        weights = None
-        if sample_weight is not None:
-            weights = np.asarray(sample_weight, dtype=np.float64)
-            if weights.shape != (len(table),) or not (weights >= 0).all():
-                raise ValueError(
-                    f"sample_weight must hold {len(table)} numbers that are not negative."
-                )
-            if not weights.any():
-                raise ValueError("sample_weight is zero for every sample.")
+        weights = check_weights(sample_weight, len(table))
         n_clusters = self._settle_n_clusters(len(table))
         wrong = path_answers(table, check=True) != codes[:, None]
         columns = table.paths.path_columns
@@ -265,7 +257,7 @@ def cross_fitted_targets(
     table: PathProbabilities,
     labels: NDArray[Any],
     *,
-    cv: int,
+    parts: int,
     seed: int,
     sample_weight: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
@@ -275,12 +267,12 @@ def cross_fitted_targets(
     ----------
     targets : ClusteredErrorTargets
         Fitted on all the rows; its clones are fitted on the parts. With too few rows to
-        part, or ``cv=1``, its own targets are returned.
+        part, or ``parts=1``, its own targets are returned.
     table : PathProbabilities
         Rows.
     labels : ndarray of shape (n_samples,)
         Their labels.
-    cv : int
+    parts : int
         Parts.
     seed : int
         Of the parts and their clusters.
@@ -291,7 +283,7 @@ def cross_fitted_targets(
     -------
     ndarray of shape (n_samples, n_paths)
     """
-    parts = min(cv, len(table) // 2)
+    parts = min(parts, len(table) // 2)
     if parts < 2:
         return targets.transform(table)
     goals = np.empty((len(table), table.paths.n_paths))

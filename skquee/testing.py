@@ -353,7 +353,8 @@ def check_bad_input(router: Any) -> None:
     _raises(ValueError, "bank", lambda: fitted.predict(other))
     _raises(ValueError, "inconsistent", lambda: fit(table, y[:-1]))
     _raises(ValueError, "1 class", lambda: fit(table, np.zeros(200, dtype=int)))
-    _raises(ValueError, "labels", lambda: fit(table, np.where(y == 0, 77, y)))
+    named = table.with_paths(tree.with_classes(range(4)))
+    _raises(ValueError, "labels", lambda: fit(named, np.where(y == 0, 77, y)))
     _raises(ValueError, "costs", lambda: fitted.set_params(costs=[1.0]).predict(table))
 
 

@@ -31,7 +31,7 @@ from skquee.testing import router_checks
 
 
 def quick_router(**changes: Any) -> CostAwareRouter:
-    regressor = PathErrorRegressor(schedule="constant", max_epochs=5)
+    regressor = PathErrorRegressor(schedule="constant", max_epochs=20, batch_size=32)
     targets = ClusteredErrorTargets(n_clusters=5, n_init=1)
     return CostAwareRouter(0.3, targets=targets, regressor=regressor, random_state=0).set_params(
         **changes
@@ -92,18 +92,27 @@ class Lifted(CostAwareRouter):
     def fit(self, X: Any, y: Any, *, sample_weight: Any = None) -> Lifted:
         for name in ("_fitted_paths", "_lift_classes"):
             self.__dict__.pop(name, None)
-        if y is not None and np.ndim(y) == 1 and np.asarray(y).dtype.kind != "f":
-            self._lift_classes = max(2, len(np.unique(y)))
+        if y is not None:
+            self._lift_classes = max(2, len(set(np.asarray(y).ravel().tolist())))
         return super().fit(X, y, sample_weight=sample_weight)
 
 
 def expected_failures(estimator: Any) -> dict[str, str]:
-    return {}
+    if not isinstance(estimator, RoutedClassifier):
+        return {}
+    # As for scikit-learn's own estimators that split their rows (CalibratedClassifierCV):
+    # a row given twice can fall on both sides of the split, a row of weight two cannot.
+    reason = "rows are split between bank and router; a weight is not a repeated row"
+    return {
+        "check_sample_weight_equivalence_on_dense_data": reason,
+        "check_sample_weight_equivalence_on_sparse_data": reason,
+    }
 
 
+@pytest.mark.filterwarnings("ignore:n_clusters")  # some checks give very few rows
 @parametrize_with_checks(
     [
-        RoutedClassifier(router=quick_router()),
+        RoutedClassifier(router=quick_router(lambda_=0.01)),
         MultiPathClassifierBank(),
         Lifted(
             targets=ClusteredErrorTargets(n_clusters=2, n_init=1),

@@ -41,7 +41,7 @@ def test_routing_without_a_network_loads_neither_torch_nor_matplotlib(name):
     assert loaded_after(f"import skquee; skquee.{name}").isdisjoint({"matplotlib", "torch"})
 
 
-@pytest.mark.parametrize("name", skquee.__all__)
+@pytest.mark.parametrize("name", [*skquee.__all__, *skquee._SUBMODULES])
 def test_public_name_resolves_and_is_listed(name):
     assert getattr(skquee, name) is not None
     assert name in dir(skquee)
@@ -50,7 +50,7 @@ def test_public_name_resolves_and_is_listed(name):
 def test_type_checkers_see_the_names_that_exist_at_run_time():
     tree = ast.parse(Path(skquee.__file__).read_text(encoding="utf-8"))
     (block,) = (node for node in tree.body if isinstance(node, ast.If))
-    seen = {alias.asname for node in block.body for alias in node.names}
+    seen = {alias.name for node in block.body for alias in node.names}
     assert seen | {"__version__"} == set(skquee.__all__)
 
 

@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator, TransformerMixin, clone, is_classifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.tree import DecisionTreeClassifier
-from sklearn.utils import get_tags
+from sklearn.utils import assert_all_finite, get_tags
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
     check_consistent_length,
@@ -196,6 +196,8 @@ class MultiPathClassifierBank(
             return X
         check_consistent_length(X, y)
         labels = column_or_1d(y, warn=True)
+        if labels.dtype.kind == "f":
+            assert_all_finite(labels, input_name="y")
         check_classification_targets(labels)
         if not self.is_frozen and len(np.unique(labels)) < 2:
             raise ValueError(f"y holds 1 class only ({labels[0]!r}); give at least 2.")
@@ -397,6 +399,7 @@ class MultiPathClassifierBank(
         numeric = issparse(X) or (isinstance(X, np.ndarray) and X.dtype.kind in "fiubc")
         plain = isinstance(X, (list, tuple)) and len(X) and isinstance(X[0], (list, tuple, float))
         unknown = isinstance(X, np.ndarray) and X.ndim != 1 and X.dtype.kind == "O"
+        unknown = unknown or (hasattr(X, "__array__") and not hasattr(X, "shape"))
         if not (numeric or plain or unknown):
             validate_data(self, X, reset=reset, skip_check_array=True)
             return X

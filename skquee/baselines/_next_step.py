@@ -10,7 +10,7 @@ from joblib import Parallel, delayed
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, clone
 
-from skquee.base import RoutingMixin, Visit, correctness, hold_out, spawn_seeds, stored
+from skquee.base import RoutingMixin, Visit, check_weights, correctness, hold_out, spawn_seeds, stored
 from skquee.gates import PathErrorRegressor, gate_layouts
 from skquee.gates._features import GateLayout
 from skquee.paths import PathTree
@@ -38,7 +38,7 @@ class NextStepRouter(RoutingMixin, BaseEstimator):
         Price of one unit of cost, among the trained ones.
     lambdas : array-like, default=None
         Further trade-offs trained in fit, for ``cost_curve`` and ``set_params(lambda_=...)``.
-    targets, regressor, paths, costs, classes, cv, random_state, n_jobs
+    targets, regressor, paths, costs, classes, cross_fit, random_state, n_jobs
         As of :class:`skquee.CostAwareRouter`. Costs are read in fit here.
 
     Attributes
@@ -72,7 +72,7 @@ class NextStepRouter(RoutingMixin, BaseEstimator):
         paths: PathTree | None = None,
         costs: ArrayLike | None = None,
         classes: Sequence[Any] | None = None,
-        cv: int = 2,
+        cross_fit: int = 2,
         random_state: Any = None,
         n_jobs: int | None = None,
     ) -> None:
@@ -83,7 +83,7 @@ class NextStepRouter(RoutingMixin, BaseEstimator):
         self.paths = paths
         self.costs = costs
         self.classes = classes
-        self.cv = cv
+        self.cross_fit = cross_fit
         self.random_state = random_state
         self.n_jobs = n_jobs
 
@@ -107,7 +107,7 @@ class NextStepRouter(RoutingMixin, BaseEstimator):
         if not np.isfinite(knobs).all() or knobs.min() < 0:
             raise ValueError(f"lambda_ and lambdas must be finite and >= 0, got {knobs.tolist()}.")
         table, codes = self._start_fit(X, y)
-        weights = None if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
+        weights = check_weights(sample_weight, len(table))
         rows, _ = hold_out(codes, 0.0, 0, weights)
         table = stored(table)
         correctness(table, codes)  # checks every probability
@@ -118,7 +118,7 @@ class NextStepRouter(RoutingMixin, BaseEstimator):
         extra = {} if kept is None else {"sample_weight": kept}
         self.targets_.fit(table, labels, **extra)
         errors = cross_fitted_targets(
-            self.targets_, table, labels, cv=self.cv, seed=split_seed, sample_weight=kept
+            self.targets_, table, labels, parts=self.cross_fit, seed=split_seed, sample_weight=kept
         )
         regressor = self._make("regressor", gate_seed)
         fitted = Parallel(n_jobs=self.n_jobs)(

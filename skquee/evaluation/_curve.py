@@ -31,8 +31,8 @@ class CostCurve:
         Whether its answer was right.
     tree : PathTree
         Names and costs of the paths.
-    knob : str, default="lambda_"
-        Name of what was swept.
+    knob : str
+        Name of what was swept. Default: ``"lambda_"``.
     sample_weight : array-like of shape (n_samples,), default=None
         Weights of the rows.
     source : str, default="given rows"
@@ -147,7 +147,7 @@ class CostCurve:
         counts = np.bincount(
             flat.ravel(), weights=np.tile(share, n_points), minlength=n_points * n_paths
         )
-        return counts.reshape(n_points, n_paths)
+        return np.asarray(counts, dtype=np.float64).reshape(n_points, n_paths)
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row a point: knob, accuracy, cost, and the share of every path."""

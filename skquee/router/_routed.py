@@ -8,11 +8,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils import get_tags
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, column_or_1d
+from sklearn.utils.validation import check_is_fitted
 
 from skquee.bank import MultiPathClassifierBank, take_rows
-from skquee.base import Routes, RoutingMixin, hold_out, spawn_seeds
+from skquee.base import Routes, RoutingMixin, check_target, check_weights, hold_out, spawn_seeds
 from skquee.evaluation import CostCurve
 from skquee.paths import PathTree
 from skquee.router._router import CostAwareRouter
@@ -104,20 +103,17 @@ class RoutedClassifier(RoutingMixin, BaseEstimator):
         -------
         self
         """
-        labels = column_or_1d(y, warn=True) if y is not None else None
-        if labels is None:
+        if y is None:
             raise ValueError(
                 "This RoutedClassifier estimator requires y to be passed, but the target y is None."
             )
-        check_classification_targets(labels)
+        labels = check_target(y)
         if not 0 < self.router_fraction < 1:
             raise ValueError(
                 f"router_fraction must lie between 0 and 1, got {self.router_fraction}."
             )
         bank = clone(self._bank())
-        weights = None
-        if sample_weight is not None:
-            weights = np.asarray(sample_weight, dtype=np.float64)
+        weights = check_weights(sample_weight, len(labels))
         if bank.is_frozen:
             bank.fit(X, labels)
             rest = np.arange(len(labels))

@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
-from skquee.base import RoutingMixin, Visit, correctness, hold_out, spawn_seeds, stored
+from skquee.base import RoutingMixin, Visit, check_weights, correctness, hold_out, spawn_seeds, stored
 from skquee.evaluation import CostCurve
 from skquee.gates import PathErrorRegressor
 from skquee.paths import PathTree
@@ -48,7 +48,7 @@ class CostAwareRouter(RoutingMixin, BaseEstimator):
     policy : {"open-loop"} or callable, default="open-loop"
         ``policy(predicted_errors, costs, lambda_)`` returns the position of the path aimed
         at; see :func:`skquee.policy.open_loop`.
-    cv : int, default=2
+    cross_fit : int, default=2
         Parts for cross-fitting: the targets that train the gates come from clusters of
         other rows. 1 clusters and trains on the same rows.
     validation_fraction : float, default=0.1
@@ -112,7 +112,7 @@ class CostAwareRouter(RoutingMixin, BaseEstimator):
         costs: ArrayLike | None = None,
         classes: Sequence[Any] | None = None,
         policy: str | Callable[..., Any] = "open-loop",
-        cv: int = 2,
+        cross_fit: int = 2,
         validation_fraction: float = 0.1,
         random_state: Any = None,
         n_jobs: int | None = None,
@@ -124,7 +124,7 @@ class CostAwareRouter(RoutingMixin, BaseEstimator):
         self.costs = costs
         self.classes = classes
         self.policy = policy
-        self.cv = cv
+        self.cross_fit = cross_fit
         self.validation_fraction = validation_fraction
         self.random_state = random_state
         self.n_jobs = n_jobs
@@ -163,16 +163,10 @@ class CostAwareRouter(RoutingMixin, BaseEstimator):
             raise ValueError(
                 f"validation_fraction must lie in [0, 1), got {self.validation_fraction}."
             )
-        if self.cv < 1:
-            raise ValueError(f"cv must be at least 1, got {self.cv}.")
+        if self.cross_fit < 1:
+            raise ValueError(f"cross_fit must be at least 1, got {self.cross_fit}.")
         table, codes = self._start_fit(X, y)
-        weights = None
-        if sample_weight is not None:
-            weights = np.asarray(sample_weight, dtype=np.float64)
-            if weights.shape != (len(table),):
-                raise ValueError(
-                    f"sample_weight must have shape ({len(table)},), got {weights.shape}."
-                )
+        weights = check_weights(sample_weight, len(table))
         extra = None
         if unlabeled is not None:
             extra = as_path_probabilities(unlabeled, self._fitted_paths)
@@ -196,7 +190,7 @@ class CostAwareRouter(RoutingMixin, BaseEstimator):
         else:
             extra = ours
             goals = cross_fitted_targets(
-                self.targets_, ours, labels[train], cv=self.cv, seed=int(split_seed), **params_t
+                self.targets_, ours, labels[train], parts=self.cross_fit, seed=int(split_seed), **params_t
             )
         self.regressor_ = self._part("regressor", int(gate_seed))
         self.regressor_.fit(extra, goals, **params_r)

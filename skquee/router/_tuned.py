@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.model_selection import check_cv
 from sklearn.utils.validation import check_is_fitted
 
-from skquee.base import Routes, RoutingMixin, correctness, default_lambdas, stored
+from skquee.base import Routes, RoutingMixin, check_weights, correctness, default_lambdas, stored
 from skquee.evaluation import CostCurve
 from skquee.probabilities import PathProbabilities
 from skquee.router._router import CostAwareRouter
@@ -148,7 +148,7 @@ class TunedCostAwareRouterCV(RoutingMixin, BaseEstimator):
             check_is_fitted(router)
         table, codes = self._start_fit(X, y)
         labels = self.classes_[codes]
-        weights = None if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
+        weights = check_weights(sample_weight, len(table))
         knobs = np.atleast_1d(
             default_lambdas(table.paths)
             if self.lambdas is None
