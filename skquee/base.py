@@ -611,9 +611,10 @@ def check_target(y: ArrayLike) -> NDArray[Any]:
     ndarray of shape (n_samples,)
     """
     labels = column_or_1d(y, warn=True)
-    if labels.dtype.kind == "f":
+    # Integers and texts are classes, however many (a thousand classes on few rows is fine).
+    if labels.dtype.kind not in "biuUSO":
         assert_all_finite(labels, input_name="y")
-    check_classification_targets(labels)
+        check_classification_targets(labels)
     return labels
 
 

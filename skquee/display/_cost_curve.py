@@ -315,6 +315,7 @@ class CostCurveDisplay:
             text = ax.annotate(
                 fixed.tree.names[int(fixed.paths[point, 0])],
                 (cost, height),
+                xytext=(0, 0),
                 textcoords="offset points",
                 fontsize="small",
                 color="0.3",
