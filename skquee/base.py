@@ -419,7 +419,8 @@ class RoutingMixin(ClassifierMixin):
         routes = self.route(X)
         accuracy = accuracy_score(y, routes.labels, sample_weight=sample_weight)
         price = getattr(self, "lambda_", 0.0)
-        return float(accuracy - price * np.average(routes.costs, weights=sample_weight))
+        weights = check_weights(sample_weight, len(routes.costs))
+        return float(accuracy - price * np.average(routes.costs, weights=weights))
 
     def cost_curve(
         self,
@@ -534,7 +535,9 @@ def path_answers(table: PathProbabilities, *, check: bool = False) -> NDArray[np
     ndarray of shape (n_samples, n_paths)
     """
     columns = table.paths.path_columns
-    readers = [table.paths.names[int(np.flatnonzero(columns == c)[0])] for c in range(table.shape[1])]
+    readers = [
+        table.paths.names[int(np.flatnonzero(columns == c)[0])] for c in range(table.shape[1])
+    ]
     answers = np.empty(table.shape[:2], dtype=np.int32)
     for rows, chunk in table.chunks():
         values = np.asarray(chunk)
@@ -646,9 +649,7 @@ def check_weights(sample_weight: ArrayLike | None, n_samples: int) -> NDArray[np
     return weights
 
 
-def encode_labels(
-    table: PathProbabilities, y: ArrayLike
-) -> tuple[NDArray[Any], NDArray[np.intp]]:
+def encode_labels(table: PathProbabilities, y: ArrayLike) -> tuple[NDArray[Any], NDArray[np.intp]]:
     """Settle the classes of a table and return them with the class index of every label.
 
     Classes come with the tree where it has them. Otherwise they are ``0 .. n_classes - 1``

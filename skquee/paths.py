@@ -90,7 +90,7 @@ class PathTree:
         if n_paths == 0:
             raise ValueError("A PathTree needs at least one path, got none.")
         columns = range(n_paths) if self.columns is None else self.columns
-        cast = {
+        cast: dict[str, Any] = {
             "names": tuple(str(name) for name in self.names),
             "parents": tuple(int(parent) for parent in self.parents),
             "levels": tuple(_plain(level) for level in self.levels),
@@ -391,14 +391,17 @@ class PathTree:
 
     @property
     def n_paths(self) -> int:
+        """Number of paths."""
         return len(self.names)
 
     @cached_property
     def n_columns(self) -> int:
+        """Number of distinct classifiers."""
         return int(self.path_columns.max()) + 1
 
     @cached_property
     def n_exits(self) -> int:
+        """Depth of the longest path."""
         return int(self.depths.max())
 
     @cached_property
@@ -414,14 +417,17 @@ class PathTree:
 
     @cached_property
     def depths(self) -> NDArray[np.intp]:
+        """Number of steps of each path."""
         return _frozen((self.ancestors >= 0).sum(axis=1))
 
     @cached_property
     def roots(self) -> NDArray[np.intp]:
+        """Paths of one step."""
         return self.children(-1)
 
     @cached_property
     def ancestors(self) -> NDArray[np.intp]:
+        """Prefixes of each path by number of steps, -1 past its end."""
         lines: list[list[int]] = []
         for path, parent in enumerate(self.parents):
             lines.append([*(lines[parent] if parent >= 0 else []), path])
@@ -641,7 +647,9 @@ def check_costs(costs: ArrayLike | None, n: int | None, what: str = "costs") -> 
         raise ValueError(f"{what} must be {expected}, got {got}.")
     if not np.isfinite(values).all() or (values < 0).any():
         bad = int(np.flatnonzero(~np.isfinite(values) | (values < 0))[0])
-        raise ValueError(f"{what} must be finite and not negative, but entry {bad} is {values[bad]:g}.")
+        raise ValueError(
+            f"{what} must be finite and not negative, but entry {bad} is {values[bad]:g}."
+        )
     return values
 
 

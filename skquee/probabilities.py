@@ -94,15 +94,18 @@ class PathProbabilities:
 
     @property
     def shape(self) -> tuple[int, int, int]:
+        """Number of samples, columns and classes."""
         n_samples = self._base.shape[0] if self._rows is None else len(self._rows)
         return (n_samples, *self._base.shape[1:])
 
     @property
     def ndim(self) -> int:
+        """Always 3."""
         return 3
 
     @property
     def dtype(self) -> np.dtype[Any]:
+        """Type the values are stored in."""
         return np.dtype(self._base.dtype)
 
     def __len__(self) -> int:
@@ -249,9 +252,11 @@ class PathProbabilities:
         Examples
         --------
         >>> from skquee import PathProbabilities
-        >>> table = PathProbabilities.from_labels([["cat"], ["dog"]], [[0.9], [0.6]], ["cat", "dog"])
-        >>> table.path(0).round(2).tolist()
-        [[0.8999999761581421, 0.10000000149011612], [0.4000000059604645, 0.6000000238418579]]
+        >>> labels, scores = [["cat"], ["dog"]], [[0.75], [0.5]]
+        >>> table = PathProbabilities.from_labels(labels, scores, classes=["cat", "dog"])
+        >>> table.path(0).round(2)
+        array([[0.75, 0.25],
+               [0.5 , 0.5 ]], dtype=float32)
         """
         given, scores = np.asarray(labels), np.asarray(confidences, dtype=np.float64)
         order = np.asarray(classes)
@@ -362,7 +367,9 @@ class _StoredWalk:
         columns = table.paths.path_columns[paths]
         if len(rows) == len(table) and (columns == columns[0]).all():
             return table.path(int(paths[0]))
-        return _wide(np.asarray(table._base[rows if table._rows is None else table._rows[rows], columns]))
+        return _wide(
+            np.asarray(table._base[rows if table._rows is None else table._rows[rows], columns])
+        )
 
 
 def as_path_probabilities(
@@ -455,7 +462,7 @@ def check_table_shape(shape: tuple[int, ...], paths: PathTree) -> None:
 
 
 def check_probabilities(
-    values: NDArray[Any], rows: NDArray[np.intp] | int, names: Sequence[str]
+    values: NDArray[Any], rows: NDArray[np.intp] | int, names: Sequence[str] | NDArray[Any]
 ) -> None:
     """Raise where vectors are not probabilities, naming the row and the path.
 
@@ -484,9 +491,11 @@ def check_probabilities(
         raise ValueError(f"Input X contains NaN {where}.")
     if np.isinf(vector).any():
         raise ValueError(f"Input X contains infinity {where}.")
-    hint = " These look like logits: apply a softmax first." if (vector < 0).any() or (
-        totals[tuple(first)] > 1.5
-    ) else ""
+    hint = (
+        " These look like logits: apply a softmax first."
+        if (vector < 0).any() or (totals[tuple(first)] > 1.5)
+        else ""
+    )
     if (vector < 0).any():
         raise ValueError(f"X has the negative probability {vector.min():g} {where}.{hint}")
     raise ValueError(

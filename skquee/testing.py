@@ -8,6 +8,7 @@ from __future__ import annotations
 import pickle
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -188,11 +189,11 @@ def _raises(error: Any, message: str, call: Callable[[], Any]) -> None:
 
 
 def check_conventions(router: Any) -> None:
-    """Unfitted use fails; fit returns self, changes no parameter and can be called again."""
+    """Check that unfitted use fails and that fit returns self and changes no parameter."""
     table, y = make_path_probabilities(200)
     fresh = clone(router)
     for method in ("predict", "predict_proba", "predict_path", "predict_cost", "predict_error"):
-        _raises(NotFittedError, "not fitted", lambda m=method: getattr(fresh, m)(table))
+        _raises(NotFittedError, "not fitted", partial(getattr(fresh, method), table))
     before = {key: repr(value) for key, value in fresh.get_params().items()}
     assert fresh.fit(table, y) is fresh, "fit must return self"
     after = {key: repr(value) for key, value in fresh.get_params().items()}
@@ -204,7 +205,7 @@ def check_conventions(router: Any) -> None:
 
 
 def check_outputs(router: Any) -> None:
-    """Shapes and ranges of every answer agree with each other."""
+    """Check that shapes and ranges of every answer agree with each other."""
     fitted, table, y = _fitted(router)
     routes = fitted.route(table)
     n, _, n_classes = table.shape
@@ -229,7 +230,7 @@ def check_outputs(router: Any) -> None:
 
 
 def check_labels_of_any_type(router: Any) -> None:
-    """Strings work, and a class that the rows lack keeps its column."""
+    """Check that strings work and that a class the rows lack keeps its column."""
     table, y = make_path_probabilities(200)
     names = np.array(["ant", "bee", "cat", "dog"])
     named = table.with_paths(table.paths.with_classes(names))
@@ -242,7 +243,7 @@ def check_labels_of_any_type(router: Any) -> None:
 
 
 def check_row_laws(router: Any) -> None:
-    """A row's route does not depend on the other rows, nor on their order."""
+    """Check that a row's route depends neither on the other rows nor on their order."""
     if _random(router):
         return
     fitted, table, _ = _fitted(router)
@@ -256,7 +257,7 @@ def check_row_laws(router: Any) -> None:
 
 
 def check_stored_equals_lazy(router: Any) -> None:
-    """A live network gives the routes of its stored table, and runs only their blocks."""
+    """Check that a live network gives its stored table's routes and runs only their blocks."""
     table, y = make_path_probabilities(200)
     network = TableNetwork(table)
     bank = MultiPathClassifierBank(network, batch_size=64)
@@ -275,7 +276,7 @@ def check_stored_equals_lazy(router: Any) -> None:
 
 
 def check_costs_read_at_predict(router: Any) -> None:
-    """New costs need no refit."""
+    """Check that new costs need no refit."""
     fitted, table, _ = _fitted(router)
     other = table.paths.path_costs * 7.0
     if "lambda_" in fitted.get_params() and "lambdas" not in fitted.get_params():
@@ -291,7 +292,7 @@ def check_costs_read_at_predict(router: Any) -> None:
 
 
 def check_curve_equals_predict(router: Any) -> None:
-    """Every point of the curve is what predict does with that value of the knob."""
+    """Check that every point of the curve is what predict does with that knob."""
     fitted, table, y = _fitted(router)
     curve = fitted.cost_curve(None, table, y)
     assert np.allclose(curve.cost, (curve.path_shares * fitted.paths_.path_costs).sum(axis=1))
@@ -303,14 +304,14 @@ def check_curve_equals_predict(router: Any) -> None:
 
 
 def check_survives_pickle(router: Any) -> None:
-    """A fitted router predicts the same after pickling."""
+    """Check that a fitted router predicts the same after pickling."""
     fitted, table, _ = _fitted(router)
     again = pickle.loads(pickle.dumps(fitted))  # our own bytes, made a line ago
     assert np.array_equal(again.predict_path(table), fitted.predict_path(table))
 
 
 def check_table_types(router: Any) -> None:
-    """Arrays, float16 and memory maps work; a small change of type changes few routes."""
+    """Check arrays, float16 and memory maps."""
     fitted, table, _ = _fitted(router)
     values = np.asarray(table)
     paths = fitted.predict_path(table)
@@ -326,7 +327,7 @@ def check_table_types(router: Any) -> None:
 
 
 def check_bad_input(router: Any) -> None:
-    """Bad tables, labels and trees fail with a message that says what and where."""
+    """Check that bad tables, labels and trees fail with a message that says what and where."""
     table, y = make_path_probabilities(200)
     values, tree = np.asarray(table), table.paths
 
@@ -342,10 +343,10 @@ def check_bad_input(router: Any) -> None:
     for call in (fit, fitted.predict):
         if call == fit and _learns_nothing(router):
             continue
-        _raises(ValueError, "row 7", lambda c=call: c(broken(np.nan)))
-        _raises(ValueError, "row 7", lambda c=call: c(broken(np.inf)))
-        _raises(ValueError, "negative", lambda c=call: c(broken(-0.5)))
-        _raises(ValueError, "softmax", lambda c=call: c(broken(9.0)))
+        _raises(ValueError, "row 7", partial(call, broken(np.nan)))
+        _raises(ValueError, "row 7", partial(call, broken(np.inf)))
+        _raises(ValueError, "negative", partial(call, broken(-0.5)))
+        _raises(ValueError, "softmax", partial(call, broken(9.0)))
     _raises(ValueError, "shape", lambda: fit(values[:, 0]))
     _raises(ValueError, "paths", lambda: fitted.predict(values[:, :3]))
     _raises(ValueError, "classes", lambda: fitted.predict(values[:, :, :2]))

@@ -48,9 +48,7 @@ ROUTERS = [
     PatienceRouter(),
     FixedPath("8-4"),
     RandomMixing(0.7),
-    NextStepRouter(
-        0.3, lambdas=[0.1], regressor=quick_router().regressor, random_state=0
-    ),
+    NextStepRouter(0.3, lambdas=[0.1], regressor=quick_router().regressor, random_state=0),
     TunedCostAwareRouterCV(quick_router(), price=0.3, cv=2),
 ]
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, TransformerMixin, clone, is_classifier
+from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.tree import DecisionTreeClassifier
@@ -32,74 +33,74 @@ from skquee.probabilities import PathProbabilities
 __all__ = ["MultiPathClassifierBank"]
 
 
-class MultiPathClassifierBank(
+class MultiPathClassifierBank(  # type: ignore[call-arg]
     TransformerMixin,
     BaseEstimator,
     auto_wrap_output_keys=None,  # a 3-D table cannot become a data frame
 ):
     """Put fixed classifiers behind one table of probabilities, run only where needed.
 
-    ``transform`` runs nothing: it returns a lazy table. A router that predicts from it runs
-    the classifiers (or blocks of a network) that each sample's path needs, in batches.
+        ``transform`` runs nothing: it returns a lazy table. A router that predicts from it runs
+        the classifiers (or blocks of a network) that each sample's path needs, in batches.
 
     Parameters
     ----------
-    classifiers : list of (name, estimator or callable) or network, default=None
-        Cheapest first. Estimators need ``predict_proba``; Pipelines bring their own columns
-        and preprocessing. Wrap fitted ones in ``FrozenEstimator``: others are cloned and
-        fitted in ``fit``. A callable maps rows of X to probabilities in the order of
-        `classes`. A network offers the block protocol of
-        :class:`skquee.networks.MultiExitNetwork`. Default: a decision stump, a tree and
-        logistic regression, fitted in ``fit``.
-    costs : array-like, default=None
-        Step costs: what running each classifier adds. For a network, the cost of each whole
-        path. Default: equal steps, or the network's own.
-    classes : sequence, default=None
-        Labels of the class axis. Default: those of the estimators and of y.
-    paths : {"chain", "cascade"} or PathTree, default="chain"
-        How the classifiers of a list may follow each other: each after the one before, any
-        increasing sequence, or a tree whose columns are the classifiers.
-    batch_size : int, default=256
-        Rows run at once: bounds the memory of activations.
+        classifiers : list of (name, estimator or callable) or network, default=None
+            Cheapest first. Estimators need ``predict_proba``; Pipelines bring their own columns
+            and preprocessing. Wrap fitted ones in ``FrozenEstimator``: others are cloned and
+            fitted in ``fit``. A callable maps rows of X to probabilities in the order of
+            `classes`. A network offers the block protocol of
+            :class:`skquee.networks.MultiExitNetwork`. Default: a decision stump, a tree and
+            logistic regression, fitted in ``fit``.
+        costs : array-like, default=None
+            Step costs: what running each classifier adds. For a network, the cost of each whole
+            path. Default: equal steps, or the network's own.
+        classes : sequence, default=None
+            Labels of the class axis. Default: those of the estimators and of y.
+        paths : {"chain", "cascade"} or PathTree, default="chain"
+            How the classifiers of a list may follow each other: each after the one before, any
+            increasing sequence, or a tree whose columns are the classifiers.
+        batch_size : int, default=256
+            Rows run at once: bounds the memory of activations.
 
     Attributes
     ----------
-    paths_ : PathTree
-        The tree, with costs and classes.
-    costs_ : ndarray of shape (n_paths,)
-        Path costs.
-    classes_ : ndarray of shape (n_classes,)
-        Labels of the class axis.
-    classifiers_ : list of (name, classifier)
-        What is run.
-    n_features_in_, feature_names_in_
-        Of X, where it has them.
+        paths_ : PathTree
+            The tree, with costs and classes.
+        costs_ : ndarray of shape (n_paths,)
+            Path costs.
+        classes_ : ndarray of shape (n_classes,)
+            Labels of the class axis.
+        classifiers_ : list of (name, classifier)
+            What is run.
+        n_features_in_, feature_names_in_
+            Of X, where it has them.
 
     Raises
     ------
-    ValueError
-        If the list is empty, names repeat, costs do not fit, or a classifier's classes are
-        not among `classes`.
-    TypeError
-        If a classifier has no ``predict_proba``.
+        ValueError
+            If the list is empty, names repeat, costs do not fit, or a classifier's classes are
+            not among `classes`.
+        TypeError
+            If a classifier has no ``predict_proba``.
 
     Examples
     --------
-    >>> from sklearn.datasets import load_iris
-    >>> from sklearn.frozen import FrozenEstimator
-    >>> from sklearn.linear_model import LogisticRegression
-    >>> from sklearn.tree import DecisionTreeClassifier
-    >>> from skquee import MultiPathClassifierBank
-    >>> X, y = load_iris(return_X_y=True)
-    >>> stump = DecisionTreeClassifier(max_depth=1).fit(X, y)
-    >>> model = LogisticRegression(max_iter=1000).fit(X, y)
-    >>> bank = MultiPathClassifierBank(
-    ...     [("stump", FrozenEstimator(stump)), ("model", FrozenEstimator(model))], costs=[1, 9]
-    ... )
-    >>> bank.fit(X, y).transform(X)
-    LazyPathProbabilities(150 samples, 2 paths, 3 classes, float64)
-    >>> bank.costs_
-    array([0.1, 1. ])
+        >>> from sklearn.datasets import load_iris
+        >>> from sklearn.frozen import FrozenEstimator
+        >>> from sklearn.linear_model import LogisticRegression
+        >>> from sklearn.tree import DecisionTreeClassifier
+        >>> from skquee import MultiPathClassifierBank
+        >>> X, y = load_iris(return_X_y=True)
+        >>> stump = DecisionTreeClassifier(max_depth=1).fit(X, y)
+        >>> model = LogisticRegression(max_iter=1000).fit(X, y)
+        >>> bank = MultiPathClassifierBank(
+        ...     [("stump", FrozenEstimator(stump)), ("model", FrozenEstimator(model))], costs=[1, 9]
+        ... )
+        >>> bank.fit(X, y).transform(X)
+        LazyPathProbabilities(150 samples, 2 paths, 3 classes, float64)
+        >>> bank.costs_
+        array([0.1, 1. ])
     """
 
     def __init__(
@@ -151,7 +152,7 @@ class MultiPathClassifierBank(
         """
         if self._is_network():
             validate_data(self, X, skip_check_array=True)
-            self._settle(self.classifiers.paths_.classes, [])
+            self._settle(self._network().paths_.classes, [])
             return self
         X = self.check_input(X, y)
         if y is not None:
@@ -208,7 +209,7 @@ class MultiPathClassifierBank(
         if not self._is_network() and (self.classifiers is None or not self.is_frozen):
             return False
         if self._is_network():
-            self._settle(self.classifiers.paths_.classes, [])
+            self._settle(self._network().paths_.classes, [])
             return True
         self._check_names()
         fitted = self._named()
@@ -219,7 +220,7 @@ class MultiPathClassifierBank(
 
     def _settle(self, classes: Any, fitted: list[tuple[str, Any]]) -> None:
         if self._is_network():
-            tree: PathTree = self.classifiers.paths_
+            tree: PathTree = self._network().paths_
             if self.costs is not None:
                 tree = tree.with_costs(self.costs, normalize=True)
             tree = tree.with_classes(self.classes if self.classes is not None else classes)
@@ -281,7 +282,7 @@ class MultiPathClassifierBank(
         if self._is_network():
             if hasattr(X, "shape") and hasattr(self, "n_features_in_"):
                 validate_data(self, X, reset=False, skip_check_array=True)
-            engine = NetworkEngine(self.classifiers, self.paths_)
+            engine = NetworkEngine(self._network(), self.paths_)
         else:
             X = self._check_input(X, reset=not hasattr(self, "n_features_in_"))
             names = [name for name, _ in self.classifiers_]
@@ -343,7 +344,15 @@ class MultiPathClassifierBank(
     # ------------------------------------------------------------------ checks
 
     def _is_network(self) -> bool:
-        return isinstance(self.classifiers, PathNetwork)
+        return hasattr(self.classifiers, "run_block") and hasattr(self.classifiers, "head")
+
+    def _network(self) -> PathNetwork:
+        network: PathNetwork = self.classifiers
+        if not hasattr(network, "paths_"):
+            raise NotFittedError(
+                f"The network {network!r} has no paths yet: fit it before it goes into a bank."
+            )
+        return network
 
     def _named(self) -> list[tuple[str, Any]]:
         if self.classifiers is None:
@@ -352,7 +361,7 @@ class MultiPathClassifierBank(
                 ("tree", DecisionTreeClassifier(max_depth=4, random_state=0)),
                 ("logistic", LogisticRegression()),
             ]
-        return [tuple(pair) for pair in self.classifiers]  # type: ignore[misc]
+        return [tuple(pair) for pair in self.classifiers]
 
     @property
     def is_frozen(self) -> bool:
@@ -389,7 +398,8 @@ class MultiPathClassifierBank(
                     else "Give a classifier or a callable."
                 )
                 raise TypeError(
-                    f"Classifier {name!r} ({type(estimator).__name__}) has no predict_proba. {advice}"
+                    f"Classifier {name!r} ({type(estimator).__name__}) has no predict_proba. "
+                    + advice
                 )
         if not isinstance(self.paths, PathTree) and self.paths not in ("chain", "cascade"):
             raise ValueError(f"paths must be 'chain', 'cascade' or a PathTree, got {self.paths!r}.")

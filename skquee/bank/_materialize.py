@@ -75,7 +75,6 @@ def materialize(
         _write(note, {**job, "done": rows})
 
     _fill(table, values, batch_size, done, remember)
-    del values
     _write(target.with_name(target.name + ".json"), table.paths.to_dict())
     os.replace(partial, target)
     note.unlink(missing_ok=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,6 @@ from skquee.paths import PathTree
 __all__ = ["NetworkEngine", "PathNetwork"]
 
 
-@runtime_checkable
 class PathNetwork(Protocol):
     """What a network must offer to be a bank of paths.
 

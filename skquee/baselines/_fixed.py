@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_random_state
 
-from skquee.base import RoutingMixin, Visit, correctness, stored
+from skquee.base import RoutingMixin, Visit, check_weights, correctness, stored
 from skquee.evaluation import hull_points
 from skquee.paths import PathTree
 from skquee.probabilities import PathProbabilities
@@ -56,9 +56,7 @@ class FixedPath(RoutingMixin, BaseEstimator):
         self.costs = costs
         self.classes = classes
 
-    def fit(
-        self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None
-    ) -> FixedPath:
+    def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> FixedPath:
         """Check the table and its labels.
 
         Parameters
@@ -170,8 +168,9 @@ class RandomMixing(RoutingMixin, BaseEstimator):
         self
         """
         table, codes = self._start_fit(X, y)
-        right = correctness(stored(table), codes)
-        self.path_accuracy_ = np.average(right, axis=0, weights=sample_weight)
+        right = correctness(stored(table), codes).astype(np.float64)
+        weights = check_weights(sample_weight, len(right))
+        self.path_accuracy_ = np.average(right, axis=0, weights=weights)
         self._check_knobs()
         return self
 
@@ -191,7 +190,11 @@ class RandomMixing(RoutingMixin, BaseEstimator):
         span = costs[high] - costs[low]
         share = (budget - costs[low]) / span if span > 0 else 1.0
         corners = [
-            int(np.flatnonzero((tree.path_costs == costs[i]) & (self.path_accuracy_ == heights[i]))[0])
+            int(
+                np.flatnonzero((tree.path_costs == costs[i]) & (self.path_accuracy_ == heights[i]))[
+                    0
+                ]
+            )
             for i in (low, high)
         ]
         # The draw belongs to the row, so every gate of its walk sees the same one.

@@ -10,7 +10,15 @@ from joblib import Parallel, delayed
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, clone
 
-from skquee.base import RoutingMixin, Visit, check_weights, correctness, hold_out, spawn_seeds, stored
+from skquee.base import (
+    RoutingMixin,
+    Visit,
+    check_weights,
+    correctness,
+    hold_out,
+    spawn_seeds,
+    stored,
+)
 from skquee.gates import PathErrorRegressor, gate_layouts
 from skquee.gates._features import GateLayout
 from skquee.paths import PathTree

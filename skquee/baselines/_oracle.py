@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from skquee.base import Routes, RoutingMixin, check_labels, correctness, stored
+from skquee.base import Routes, RoutingMixin, check_labels, check_weights, correctness, stored
 from skquee.evaluation import CostCurve
 from skquee.paths import PathTree
 from skquee.policy import open_loop
@@ -147,7 +147,7 @@ class OracleRouter(RoutingMixin, BaseEstimator):
         """
         routes = self.route(X, y)
         gain = (routes.labels == np.asarray(y)) - self.lambda_ * routes.costs
-        return float(np.average(gain, weights=sample_weight))
+        return float(np.average(gain, weights=check_weights(sample_weight, len(gain))))
 
     def cost_curve(
         self,

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 
-from skquee.base import RoutingMixin, Visit, stored
+from skquee.base import RoutingMixin, Visit, check_weights, stored
 from skquee.gates import entropy
 from skquee.paths import PathTree
 
@@ -240,9 +240,8 @@ class BudgetedThresholdRouter(_ChainRouter):
         self.confidences_ = np.column_stack(
             [confidence(table.path(int(p)), self.measure) for p in self._line(table.paths)]
         )
-        self._weights = (
-            np.ones(len(table)) if sample_weight is None else np.asarray(sample_weight, float)
-        )
+        weights = check_weights(sample_weight, len(table))
+        self._weights = np.ones(len(table)) if weights is None else weights
         return self
 
     def _check_knobs(self) -> None:

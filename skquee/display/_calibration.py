@@ -198,8 +198,8 @@ class ErrorCalibrationDisplay:
         }
         (self.line_,) = ax.plot(self.mean_predicted, self.mean_observed, **style)
         # Errors are often all small: show the square that holds them.
-        drawn = [np.max(line.get_data()) for line in ax.lines if line.get_label() != diagonal]
-        top = min(1.02, max(0.05, 1.08 * float(max(drawn))))
+        drawn = [line.get_xydata() for line in ax.lines if line.get_label() != diagonal]
+        top = min(1.02, max(0.05, 1.08 * max(float(np.max(points)) for points in drawn)))
         ax.set(xlim=(0, top), ylim=(0, top), aspect="equal")
         ax.set_xlabel("Predicted error (mean of bin)")
         ax.set_ylabel("Share of wrong answers")

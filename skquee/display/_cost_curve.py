@@ -300,13 +300,14 @@ class CostCurveDisplay:
         """Name the paths on the hull of fixed paths, where the names do not collide."""
         ax = self.ax_
         # Room for the legend is made when the figure is laid out; only then boxes are known.
-        ax.figure.draw_without_rendering()
+        root: Any = ax.figure.figure
+        root.draw_without_rendering()
         frame = ax.get_window_extent()
         drawn = [np.column_stack([fixed.cost, fixed.accuracy])]
-        drawn += [points.get_xydata() for points in self.points_]
-        for line in self.lines_:
-            steps = np.linspace(*ax.get_xlim(), 400)
-            drawn.append(np.column_stack([steps, np.interp(steps, *line.get_data())]))
+        steps = np.linspace(*ax.get_xlim(), 400)
+        for curve in self.curves:
+            drawn.append(np.column_stack([curve.cost, curve.accuracy]))
+            drawn.append(np.column_stack([steps, np.interp(steps, *curve.hull())]))
         marks = ax.transData.transform(np.concatenate(drawn))
         taken: list[Any] = []
         costs, heights = fixed.hull()
@@ -325,7 +326,8 @@ class CostCurveDisplay:
                 text.set(ha="left" if right > 0 else "right", va="bottom" if up > 0 else "top")
                 text.set_position((5 * right, 4 * up))
                 box = text.get_window_extent()
-                inside = ((marks > box.min - 2) & (marks < box.max + 2)).all(axis=1)
+                low, high = box.padded(2.0).get_points()
+                inside = ((marks > low) & (marks < high)).all(axis=1)
                 if (
                     frame.x0 < box.x0 < box.x1 < frame.x1
                     and frame.y0 < box.y0 < box.y1 < frame.y1

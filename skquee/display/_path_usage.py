@@ -213,7 +213,7 @@ class PathUsageDisplay:
         if hidden:
             middle = max_classes // 2 - 0.5
             ax.axhline(middle, color=QUIET, linestyle=":", linewidth=1.2)
-        ax.invert_yaxis()
+        ax.set_ylim(len(order) - 0.4, -0.6)
         ax.set_xlim(0, 1)
         ax.set_xlabel("Share of the class")
         ax.set_ylabel(

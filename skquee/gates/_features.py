@@ -58,8 +58,8 @@ def gate_features(
     --------
     >>> import numpy as np
     >>> from skquee.gates import gate_features
-    >>> gate_features(np.array([[0.5, 0.5]])).round(4).tolist()
-    [[0.5, 0.5, 0.0, 0.0, 0.6931000351905823, 0.0, 0.0, 0.5]]
+    >>> gate_features(np.array([[0.5, 0.5]])).round(2)
+    array([[0.5 , 0.5 , 0.  , 0.  , 0.69, 0.  , 0.  , 0.5 ]], dtype=float32)
     """
     n_samples, n_classes = now.shape
     features = np.zeros((n_samples, 2 * n_classes + 4), dtype=np.float32)

@@ -354,7 +354,8 @@ def _fit_gate(
             if data.weights is not None:
                 if not has_fit_parameter(module, "sample_weight"):
                     raise ValueError(
-                        f"sample_weight was given, but {type(module).__name__}.fit does not take it."
+                        "sample_weight was given, but the fit of "
+                        f"{type(module).__name__} does not take it."
                     )
                 extra["sample_weight"] = np.repeat(data.weights, known.shape[1])[known.ravel()]
             module.fit(inputs, data.targets[known], **extra)

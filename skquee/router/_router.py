@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,7 +13,15 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
-from skquee.base import RoutingMixin, Visit, check_weights, correctness, hold_out, spawn_seeds, stored
+from skquee.base import (
+    RoutingMixin,
+    Visit,
+    check_weights,
+    correctness,
+    hold_out,
+    spawn_seeds,
+    stored,
+)
 from skquee.evaluation import CostCurve
 from skquee.gates import PathErrorRegressor
 from skquee.paths import PathTree
@@ -190,7 +199,12 @@ class CostAwareRouter(RoutingMixin, BaseEstimator):
         else:
             extra = ours
             goals = cross_fitted_targets(
-                self.targets_, ours, labels[train], parts=self.cross_fit, seed=int(split_seed), **params_t
+                self.targets_,
+                ours,
+                labels[train],
+                parts=self.cross_fit,
+                seed=int(split_seed),
+                **params_t,
             )
         self.regressor_ = self._part("regressor", int(gate_seed))
         self.regressor_.fit(extra, goals, **params_r)
@@ -252,7 +266,8 @@ class CostAwareRouter(RoutingMixin, BaseEstimator):
     # ------------------------------------------------------------------ decide
 
     def _check_knobs(self) -> None:
-        if not (np.isscalar(self.lambda_) and np.isfinite(self.lambda_) and self.lambda_ >= 0):
+        number = isinstance(self.lambda_, Real)
+        if not (number and np.isfinite(self.lambda_) and self.lambda_ >= 0):
             raise ValueError(f"lambda_ must be a finite number >= 0, got {self.lambda_!r}.")
         if not callable(self.policy) and self.policy not in POLICIES:
             raise ValueError(

@@ -216,8 +216,8 @@ class TunedCostAwareRouterCV(RoutingMixin, BaseEstimator):
             if not allowed.any():
                 raise ValueError(
                     f"No lambda_ of the grid keeps the mean cost at or below max_cost="
-                    f"{self.max_cost:g}: the cheapest point costs {bound.min():.4g}. Raise max_cost "
-                    "or extend lambdas."
+                    f"{self.max_cost:g}: the cheapest point costs {bound.min():.4g}. "
+                    "Raise max_cost or extend lambdas."
                 )
             return int(np.flatnonzero(allowed)[np.argmax(accuracy[allowed])])
         assert self.max_error_increase is not None
@@ -227,8 +227,8 @@ class TunedCostAwareRouterCV(RoutingMixin, BaseEstimator):
         if not allowed.any():
             raise ValueError(
                 f"No lambda_ of the grid keeps the error within {self.max_error_increase:g} of the "
-                f"whole model's: the least increase is {bound.min():.4g}. Raise max_error_increase, "
-                "give more rows, or lower confidence."
+                f"whole model's: the least increase is {bound.min():.4g}. "
+                "Raise max_error_increase, give more rows, or lower confidence."
             )
         return int(np.flatnonzero(allowed)[np.argmin(cost[allowed])])
 

@@ -1,0 +1,28 @@
+"""Where the examples find data sets that do not come with the package."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def data_folder(name: str) -> Path:
+    """Return the folder of a data set, or end the example with one line that says why."""
+    places = [os.environ.get("SKQUEE_DATA"), Path(__file__).resolve().parents[2] / "shared/data"]
+    folders = [Path(place) / name for place in places if place]
+    for folder in folders:
+        if folder.is_dir():
+            return folder
+    print(
+        f"This example needs the data set {name!r}; it is in none of "
+        f"{[str(folder) for folder in folders]}. Set SKQUEE_DATA to the folder that holds it."
+    )
+    raise SystemExit(0)
+
+
+def cache_folder() -> Path:
+    """Return a folder for what is dear to compute and cheap to keep."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = Path(base) / "skquee"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from timm.layers import DiffAttention
+from torch import nn
+
+from skquee.networks import MultiExitNetwork, UniformPTQ
+from skquee.networks.quantization import _operations
+from skquee.networks.quantization._operations import MatMul, QuantizedMatMul, UniformGrid
+from tests.networks.conftest import make_backbone
+
+
+def literal_codes(values, bits, largest):
+    scale = largest / (2 ** (bits - 1) - 0.5)
+    return np.clip(np.round(values / scale), -(2 ** (bits - 1)), 2 ** (bits - 1) - 1), scale
+
+
+@pytest.mark.parametrize("per_channel", [True, False])
+@pytest.mark.parametrize("bits", [2, 3, 8])
+def test_a_linear_layer_is_quantised_by_the_literal_formula(bits, per_channel):
+    generator = torch.Generator().manual_seed(0)
+    layer = nn.Linear(6, 4)
+    with torch.no_grad():
+        layer.weight.copy_(torch.randn(4, 6, generator=generator))
+        layer.bias.copy_(torch.randn(4, generator=generator))
+    x = torch.randn(9, 6, generator=generator)
+    quantizer = UniformPTQ(per_channel=per_channel)
+    quantized = quantizer.quantize([nn.Sequential(layer)], x, levels=[bits])[bits][0][0]
+
+    weight, bias = layer.weight.detach().double().numpy(), layer.bias.detach().numpy()
+    largest = np.abs(weight).max(axis=1, keepdims=True) if per_channel else np.abs(weight).max()
+    codes, scale = literal_codes(weight, bits, largest)
+    inputs = x.double().numpy()
+    input_codes, input_scale = literal_codes(inputs, bits, np.abs(inputs).max())
+    np.testing.assert_array_equal(quantized.codes.numpy(), codes)
+    assert quantized.codes.dtype == torch.int8
+    expected = (input_codes * input_scale) @ (codes * scale).T + bias
+    np.testing.assert_allclose(quantized(x).detach().numpy(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_convolution_is_the_linear_layer_of_its_patches():
+    conv = nn.Conv2d(2, 3, kernel_size=2, stride=2)
+    linear = nn.Linear(8, 3)
+    with torch.no_grad():
+        linear.weight.copy_(conv.weight.flatten(1))
+        linear.bias.copy_(conv.bias)
+    x = torch.randn(4, 2, 6, 6, generator=torch.Generator().manual_seed(0))
+    patches = nn.functional.unfold(x, 2, stride=2).transpose(1, 2)
+    by_conv = UniformPTQ().quantize([nn.Sequential(conv)], x, [4])[4][0](x)
+    by_linear = UniformPTQ().quantize([nn.Sequential(linear)], patches, [4])[4][0](patches)
+    torch.testing.assert_close(by_conv.flatten(2).transpose(1, 2), by_linear)
+
+
+def test_a_product_of_activations_is_the_product_of_its_codes():
+    generator = torch.Generator().manual_seed(0)
+    left, right = torch.randn(5, 3, generator=generator), torch.randn(3, 4, generator=generator)
+    grids = [UniformGrid.over(factor.abs().amax(), 4) for factor in (left, right)]
+    product = QuantizedMatMul(*grids)(left, right)
+    factors = [literal_codes(f.double().numpy(), 4, f.abs().max().item()) for f in (left, right)]
+    expected = (factors[0][0] @ factors[1][0]) * factors[0][1] * factors[1][1]
+    np.testing.assert_allclose(product.numpy(), expected, rtol=1e-5)
+
+
+def test_weights_of_zero_and_silent_inputs_stay_zero():
+    layer = nn.Linear(3, 2, bias=False)
+    nn.init.zeros_(layer.weight)
+    x = torch.zeros(4, 3)
+    quantized = UniformPTQ().quantize([nn.Sequential(layer)], x, [4])[4][0]
+    assert torch.equal(quantized(x), torch.zeros(4, 2))
+
+
+@pytest.mark.parametrize(
+    ("bits", "dtype"), [(2, torch.int8), (8, torch.int8), (9, torch.int16), (31, torch.int32)]
+)
+def test_codes_use_the_smallest_integer_type(bits, dtype):
+    codes = UniformGrid.over(torch.tensor(1.0), bits).stored_codes(torch.tensor([-1.0, 0.5, 1.0]))
+    assert codes.dtype == dtype
+    top = 2 ** (bits - 1)
+    assert codes[0] >= -top and codes[-1] == top - 1
+
+
+def test_a_level_switch_quantises_no_weight_again(network, digits, monkeypatch):
+    def refuse(*args):
+        raise AssertionError("weights were quantised again")
+
+    monkeypatch.setattr(_operations.UniformGrid, "stored_codes", refuse)
+    state = network.start(digits[0][:4])
+    for level in (8, 4, 16, 8):
+        network.run_block(state, 0, level)
+
+
+def test_every_linear_layer_convolution_and_attention_product_is_replaced(digits):
+    backbone = make_backbone()
+    images = torch.zeros(2, 1, 8, 8) + torch.rand(1, generator=torch.Generator().manual_seed(0))
+    block = nn.Sequential(backbone.patch_embed, *backbone.blocks)
+    quantized = UniformPTQ().quantize([block], images, [8])[8]
+    left = [m for m in quantized.modules() if isinstance(m, (nn.Linear, nn.Conv2d, MatMul))]
+    assert left == []
+    n_weights = sum(p.numel() for p in block.parameters() if p.ndim > 1)
+    codes = {n: b for n, b in quantized.named_buffers() if n.endswith("codes")}
+    assert sum(b.nbytes for b in codes.values()) == n_weights
+    assert sum(isinstance(m, QuantizedMatMul) for m in quantized.modules()) == 2 * 3
+    biases = {id(p) for p in block.parameters() if p.ndim == 1}
+    assert {id(p) for p in quantized.parameters()} == biases  # shared, not copied
+
+
+def test_ranges_do_not_depend_on_calibration_batches(digits):
+    x = torch.randn(10, 6, generator=torch.Generator().manual_seed(0))
+    block = nn.Sequential(nn.Linear(6, 4), nn.GELU(), nn.Linear(4, 2))
+    whole = UniformPTQ().quantize([block], x, [8])[8][0]
+    parts = UniformPTQ(batch_size=3).quantize([block], x, [8])[8][0]
+    torch.testing.assert_close(whole[2].input_grid.scale, parts[2].input_grid.scale)
+
+
+def test_an_activation_that_is_not_finite_names_its_layer(digits):
+    X, y = digits
+    backbone = make_backbone()
+    network = MultiExitNetwork(backbone, exits=(1, 3), max_epochs=0)
+    with torch.no_grad():
+        backbone.blocks[1].mlp.fc1.bias[0] = float("nan")
+    network.fit(X, y)
+    with pytest.raises(ValueError, match=r"input of layer 'layer2\.mlp\.fc2' holds NaN"):
+        network.quantize(levels=(8,), calibration=X[:8])
+
+
+def test_attention_that_cannot_be_reached_is_refused(digits):
+    backbone = make_backbone(attn_layer=DiffAttention)
+    network = MultiExitNetwork(backbone, exits=(3,), max_epochs=0).fit(*digits)
+    with pytest.raises(TypeError, match="layer1.attn' is a DiffAttention"):
+        network.quantize(levels=(8,), calibration=digits[0][:8])
