@@ -86,21 +86,21 @@ class MultiPathClassifierBank(  # type: ignore[call-arg]
 
     Examples
     --------
-        >>> from sklearn.datasets import load_iris
-        >>> from sklearn.frozen import FrozenEstimator
-        >>> from sklearn.linear_model import LogisticRegression
-        >>> from sklearn.tree import DecisionTreeClassifier
-        >>> from skquee import MultiPathClassifierBank
-        >>> X, y = load_iris(return_X_y=True)
-        >>> stump = DecisionTreeClassifier(max_depth=1).fit(X, y)
-        >>> model = LogisticRegression(max_iter=1000).fit(X, y)
-        >>> bank = MultiPathClassifierBank(
-        ...     [("stump", FrozenEstimator(stump)), ("model", FrozenEstimator(model))], costs=[1, 9]
-        ... )
-        >>> bank.fit(X, y).transform(X)
-        LazyPathProbabilities(150 samples, 2 paths, 3 classes, float64)
-        >>> bank.costs_
-        array([0.1, 1. ])
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.frozen import FrozenEstimator
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.tree import DecisionTreeClassifier
+    >>> from skquee import MultiPathClassifierBank
+    >>> X, y = load_iris(return_X_y=True)
+    >>> stump = DecisionTreeClassifier(max_depth=1).fit(X, y)
+    >>> model = LogisticRegression(max_iter=1000).fit(X, y)
+    >>> bank = MultiPathClassifierBank(
+    ...     [("stump", FrozenEstimator(stump)), ("model", FrozenEstimator(model))], costs=[1, 9]
+    ... )
+    >>> bank.fit(X, y).transform(X)
+    LazyPathProbabilities(150 samples, 2 paths, 3 classes, float64)
+    >>> bank.costs_
+    array([0.1, 1. ])
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class MultiPathClassifierBank(  # type: ignore[call-arg]
         return tags
 
     def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "paths_") or self._settle_without_data()
+        return hasattr(self, "classes_") or self._settle_without_data()
 
     # ------------------------------------------------------------------ fit
 
@@ -152,7 +152,7 @@ class MultiPathClassifierBank(  # type: ignore[call-arg]
         """
         if self._is_network():
             validate_data(self, X, skip_check_array=True)
-            self._settle(self._network().paths_.classes, [])
+            self._settle(self._network_classes(), [])
             return self
         X = self.check_input(X, y)
         if y is not None:
@@ -209,7 +209,7 @@ class MultiPathClassifierBank(  # type: ignore[call-arg]
         if not self._is_network() and (self.classifiers is None or not self.is_frozen):
             return False
         if self._is_network():
-            self._settle(self._network().paths_.classes, [])
+            self._settle(self._network_classes(), [])
             return True
         self._check_names()
         fitted = self._named()
@@ -219,31 +219,36 @@ class MultiPathClassifierBank(  # type: ignore[call-arg]
         return True
 
     def _settle(self, classes: Any, fitted: list[tuple[str, Any]]) -> None:
+        """Keep what fit found out; a tree that does not fit is refused here."""
+        self._tree(np.asarray(classes), fitted)
+        self.classifiers_ = fitted
+        self.classes_ = np.asarray(classes)
+
+    def _tree(self, classes: NDArray[Any], fitted: list[tuple[str, Any]]) -> PathTree:
         if self._is_network():
-            tree: PathTree = self._network().paths_
+            tree = self._network().paths_
             if self.costs is not None:
                 tree = tree.with_costs(self.costs, normalize=True)
-            tree = tree.with_classes(self.classes if self.classes is not None else classes)
+        elif isinstance(self.paths, PathTree):
+            tree = self.paths
+            if self.costs is not None:
+                raise ValueError("Give costs or a PathTree, which carries costs, not both.")
+            if tree.n_columns != len(fitted):
+                raise ValueError(
+                    f"The PathTree reads {tree.n_columns} classifiers, but {len(fitted)} are given."
+                )
         else:
-            names = [name for name, _ in fitted]
             steps = np.ones(len(fitted)) if self.costs is None else self.costs
-            if isinstance(self.paths, PathTree):
-                tree = self.paths
-                if self.costs is not None:
-                    raise ValueError("Give costs or a PathTree, which carries costs, not both.")
-                if tree.n_columns != len(fitted):
-                    raise ValueError(
-                        f"The PathTree reads {tree.n_columns} classifiers, but {len(fitted)} are "
-                        "given."
-                    )
-            else:
-                check_costs(steps, len(fitted))
-                build = PathTree.chain if self.paths == "chain" else PathTree.cascade
-                tree = build(steps, names=names)
-            tree = tree.with_classes(np.asarray(classes).tolist())
-        self.classifiers_ = fitted
-        self.paths_ = tree
-        self.classes_ = np.asarray(tree.classes)
+            check_costs(steps, len(fitted))
+            build = PathTree.chain if self.paths == "chain" else PathTree.cascade
+            tree = build(steps, names=[name for name, _ in fitted])
+        return tree.with_classes(classes.tolist())
+
+    @property
+    def paths_(self) -> PathTree:
+        """The tree, with the costs that hold now and the classes."""
+        check_is_fitted(self)
+        return self._tree(self.classes_, self.classifiers_)
 
     def _find_classes(self, fitted: list[tuple[str, Any]], y: Any) -> NDArray[Any]:
         known = [np.asarray(m.classes_) for _, m in fitted if hasattr(m, "predict_proba")]
@@ -279,16 +284,17 @@ class MultiPathClassifierBank(  # type: ignore[call-arg]
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}.")
         engine: NetworkEngine | EstimatorEngine
+        tree = self.paths_
         if self._is_network():
             if hasattr(X, "shape") and hasattr(self, "n_features_in_"):
                 validate_data(self, X, reset=False, skip_check_array=True)
-            engine = NetworkEngine(self._network(), self.paths_)
+            engine = NetworkEngine(self._network(), tree)
         else:
             X = self._check_input(X, reset=not hasattr(self, "n_features_in_"))
             names = [name for name, _ in self.classifiers_]
             models = [model for _, model in self.classifiers_]
-            engine = EstimatorEngine(names, models, self.classes_, self.paths_)
-        return LazyPathProbabilities(engine, X, self.paths_, self.batch_size)
+            engine = EstimatorEngine(names, models, self.classes_, tree)
+        return LazyPathProbabilities(engine, X, tree, self.batch_size)
 
     def materialize(
         self,
@@ -353,6 +359,18 @@ class MultiPathClassifierBank(  # type: ignore[call-arg]
                 f"The network {network!r} has no paths yet: fit it before it goes into a bank."
             )
         return network
+
+    def _network_classes(self) -> NDArray[Any]:
+        known = self._network().paths_.classes
+        if self.classes is not None:
+            if known is not None and len(self.classes) != len(known):
+                raise ValueError(
+                    f"classes has {len(self.classes)} labels, the network {len(known)}."
+                )
+            return np.asarray(self.classes)
+        if known is None:
+            raise ValueError("The network's tree has no classes: pass classes=.")
+        return np.asarray(known)
 
     def _named(self) -> list[tuple[str, Any]]:
         if self.classifiers is None:

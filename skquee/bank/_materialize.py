@@ -66,6 +66,7 @@ def materialize(
     job = {"shape": list(table.shape), "dtype": str(dtype), "input": _fingerprint(table)}
     done = _resume(note, partial, job)
     if done == 0:
+        note.unlink(missing_ok=True)  # it may tell of another job's file
         values = np.lib.format.open_memmap(partial, mode="w+", dtype=dtype, shape=table.shape)
     else:
         values = np.lib.format.open_memmap(partial, mode="r+")
@@ -124,5 +125,8 @@ def _fingerprint(table: LazyPathProbabilities) -> str:
     picked = table[np.unique(np.linspace(0, len(table) - 1, num=min(16, len(table)), dtype=int))]
     digest = hashlib.sha256(json.dumps(table.paths.to_dict(), default=str).encode())
     rows = picked._input()
-    digest.update(repr(rows).encode() if isinstance(rows, list) else np.asarray(rows).tobytes())
+    rows = rows if isinstance(rows, list) else np.asarray(getattr(rows, "toarray", lambda: rows)())
+    # The bytes of an object array are addresses, which differ from run to run.
+    named = rows.tolist() if isinstance(rows, np.ndarray) and rows.dtype == object else rows
+    digest.update(named.tobytes() if isinstance(named, np.ndarray) else repr(named).encode())
     return digest.hexdigest()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
@@ -38,7 +39,7 @@ class Quantizer(Protocol):
         """Return the blocks at each bit width, sharing what stays float."""
 
 
-class MultiExitNetwork:
+class MultiExitNetwork(BaseEstimator):
     """Give a vision transformer exits, and run each of its blocks at several bit widths.
 
     The backbone is cut after each exit into blocks. ``fit`` trains a head for each exit,
@@ -63,10 +64,10 @@ class MultiExitNetwork:
         Load timm's weights, where it is built by name.
     backbone_kwargs : dict, default=None
         Further arguments for timm, where it is built by name.
-    max_epochs : int, default=100
+    max_epochs : int, default=200
         Epochs of head training at most; they run on cached features.
     patience : int, default=10
-        Epochs after which a head that no longer improves on validation rows is kept.
+        Epochs without a better accuracy or loss on validation rows after which a head stops.
     learning_rate, weight_decay : float, default=1e-3, 1e-4
         Of Adam.
     batch_size : int, default=128
@@ -126,7 +127,7 @@ class MultiExitNetwork:
         in_chans: int = 3,
         pretrained: bool = False,
         backbone_kwargs: dict[str, Any] | None = None,
-        max_epochs: int = 100,
+        max_epochs: int = 200,
         patience: int = 10,
         learning_rate: float = 1e-3,
         weight_decay: float = 1e-4,

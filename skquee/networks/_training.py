@@ -36,8 +36,10 @@ def train_heads(
     """Train all heads jointly on features of a frozen backbone, each stopped on its own.
 
     The loss is the scaled one of JEI-DNN's warm-up, ``CE(last) + sum_l (G + 1 - l) CE_l``
-    over the G earlier heads, ``l`` from 0. A head whose validation accuracy has not risen
-    for `patience` epochs is frozen at its best, its starting weights included.
+    over the G earlier heads, ``l`` from 0. A head keeps the weights of best validation
+    accuracy (of those, of least loss), its starting weights included, and stops when
+    neither accuracy nor loss has improved for `patience` epochs: few validation rows give
+    an accuracy that rests while the head still learns.
 
     Parameters
     ----------
@@ -52,7 +54,7 @@ def train_heads(
     learning_rate, weight_decay : float
         Of Adam.
     batch_size, max_epochs, patience : int
-        Rows a step, epochs at most, epochs without a better accuracy.
+        Rows a step, epochs at most, epochs without improvement.
     generator : Generator
         Orders the rows.
 
@@ -62,12 +64,14 @@ def train_heads(
         Validation accuracy of each head.
     """
 
-    def validate() -> list[float]:
+    def validate() -> list[tuple[float, float]]:
+        scores = []
         with torch.no_grad():
-            return [
-                float((head(x).argmax(dim=1) == validation_labels).double().mean())
-                for head, x in zip(heads, validation_features, strict=True)
-            ]
+            for head, x in zip(heads, validation_features, strict=True):
+                logits = head(x)
+                right = (logits.argmax(dim=1) == validation_labels).double().mean()
+                scores.append((float(right), -float(F.cross_entropy(logits, validation_labels))))
+        return scores
 
     def weights_of(head: nn.Module) -> dict[str, Tensor]:
         return {name: value.clone() for name, value in head.state_dict().items()}
@@ -76,6 +80,7 @@ def train_heads(
     scales = [float(n_early + 1 - head) for head in range(n_early)] + [1.0]
     optimizer = torch.optim.Adam(heads.parameters(), lr=learning_rate, weight_decay=weight_decay)
     best, kept = validate(), [weights_of(head) for head in heads]
+    least = [loss for _, loss in best]
     waited = [0] * len(heads)
     active = list(range(len(heads)))
     progress = tqdm(range(max_epochs), desc="exit heads", disable=None, leave=False)
@@ -88,11 +93,13 @@ def train_heads(
             optimizer.zero_grad()
             torch.stack(losses).sum().backward()
             optimizer.step()
-        accuracies = validate()
+        scores = validate()
         for h in active:
             waited[h] += 1
-            if accuracies[h] > best[h]:
-                best[h], kept[h], waited[h] = accuracies[h], weights_of(heads[h]), 0
+            if scores[h] > best[h]:
+                best[h], kept[h], waited[h] = scores[h], weights_of(heads[h]), 0
+            if scores[h][1] > least[h]:
+                least[h], waited[h] = scores[h][1], 0
         active = [h for h in active if waited[h] < patience]
         progress.set_postfix_str(f"{len(active)} of {len(heads)} heads still improve")
         if not active:
@@ -100,7 +107,7 @@ def train_heads(
     progress.close()
     for head, state in zip(heads, kept, strict=True):
         head.load_state_dict(state)
-    return np.array(best)
+    return np.array([accuracy for accuracy, _ in best])
 
 
 def train_backbone(

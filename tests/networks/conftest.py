@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -23,10 +24,17 @@ TINY = {
 }
 
 
-def make_backbone(seed: int = 0, **kwargs: Any) -> VisionTransformer:
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return VisionTransformer(**{**TINY, **kwargs}).eval()
+@pytest.fixture(scope="session")
+def make_backbone() -> Callable[..., VisionTransformer]:
+    def make(**kwargs: Any) -> VisionTransformer:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            backbone = VisionTransformer(**{**TINY, **kwargs}).eval()
+            for parameter in backbone.head.parameters():  # timm's start at zero
+                torch.nn.init.normal_(parameter)
+        return backbone
+
+    return make
 
 
 @pytest.fixture(scope="session")
@@ -36,7 +44,7 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.fixture(scope="session")
-def network(digits) -> MultiExitNetwork:
+def network(digits, make_backbone) -> MultiExitNetwork:
     X, y = digits
     network = MultiExitNetwork(make_backbone(), exits=(1, 2, 3), random_state=0)
     network.fit(X[:300], y[:300], validation_data=(X[300:], y[300:]))

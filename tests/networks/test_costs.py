@@ -7,10 +7,9 @@ from torch import nn
 
 from skquee.networks import MultiExitNetwork
 from skquee.networks._costs import count_flops
-from tests.networks.conftest import make_backbone
 
 
-def test_flops_count_every_token_and_both_attention_products(digits):
+def test_flops_count_every_token_and_both_attention_products(digits, make_backbone):
     X, y = digits
     tokens, width, hidden, heads = 5, 16, 32, 2
     layer = 2 * tokens * (width * 3 * width + width * width + 2 * width * hidden)
@@ -26,7 +25,7 @@ def test_flops_of_a_convolution_and_a_linear_layer():
     assert flops.tolist() == [2 * (3 * 2 * 2) * 4 * 9, 0, 2 * 4 * 9 * 5]
 
 
-def test_path_costs_follow_equation_17(digits):
+def test_path_costs_follow_equation_17(digits, make_backbone):
     X, y = digits
     network = MultiExitNetwork(make_backbone(), exits=(1, 2, 3), max_epochs=0).fit(X, y)
     network.quantize(levels=(3, 8), calibration=X[:8])

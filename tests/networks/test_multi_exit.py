@@ -11,7 +11,6 @@ from sklearn.utils.validation import check_is_fitted
 
 from skquee import MultiPathClassifierBank
 from skquee.networks import MultiExitNetwork
-from tests.networks.conftest import make_backbone
 
 
 def run_path(network, X, levels):
@@ -33,7 +32,9 @@ def run_path(network, X, levels):
     ],
     ids=lambda kwargs: "-".join(kwargs) or "plain",
 )
-def test_the_float_network_and_its_sixteen_bit_form_answer_as_the_backbone(kwargs, digits):
+def test_the_float_network_and_its_sixteen_bit_form_answer_as_the_backbone(
+    kwargs, digits, make_backbone
+):
     X, y = digits
     backbone = make_backbone(**kwargs)
     network = MultiExitNetwork(backbone, exits=(1, 3), max_epochs=0, random_state=0).fit(X, y)
@@ -50,7 +51,9 @@ def test_paths_that_share_a_prefix_share_its_state(network, digits):
     shared = network.run_block(network.start(X), 0, 8)
     for second in (4, 8):
         state = network.run_block(shared, 1, second)
-        np.testing.assert_array_equal(network.head(state, 1, second), run_path(network, X, (8, second)))
+        np.testing.assert_array_equal(
+            network.head(state, 1, second), run_path(network, X, (8, second))
+        )
     np.testing.assert_array_equal(network.head(shared, 0, 8), run_path(network, X, (8,)))
 
 
@@ -82,9 +85,9 @@ def test_taken_and_joined_rows_run_as_the_whole(network, digits):
     np.testing.assert_array_equal(network.head(joined, 1, 8), whole)
 
 
-def test_heads_learn_while_the_backbone_and_the_global_generator_stay(digits):
+def test_heads_learn_while_the_backbone_and_the_global_generator_stay(digits, make_backbone):
     X, y = digits
-    backbone = make_backbone()
+    backbone = make_backbone(num_classes=0)
     before = {name: value.clone() for name, value in backbone.state_dict().items()}
     torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()
     network = MultiExitNetwork(backbone, exits=(2, 3), random_state=0).fit(X, y)
@@ -114,7 +117,7 @@ def test_a_seed_makes_a_named_backbone_and_its_heads_the_same(digits):
     assert not np.array_equal(fit(1), fit(2))
 
 
-def test_training_keeps_the_best_weights_of_each_head_its_first_included(digits):
+def test_training_keeps_the_best_weights_of_each_head_its_first_included(digits, make_backbone):
     X, y = digits
     trained = MultiExitNetwork(make_backbone(), exits=(1, 3), random_state=0).fit(
         X[:200], y[:200], validation_data=(X[300:], y[300:])
@@ -130,7 +133,7 @@ def test_training_keeps_the_best_weights_of_each_head_its_first_included(digits)
     assert (answers == y[300:]).mean() == pytest.approx(again.validation_accuracy_[-1])
 
 
-def test_images_of_every_kind_give_the_same_answer(digits):
+def test_images_of_every_kind_give_the_same_answer(digits, make_backbone):
     X, y = digits
     codes = (X * 255).round().astype(np.uint8)
     network = MultiExitNetwork(make_backbone(), exits=(1, 3), max_epochs=1, random_state=0)
@@ -147,7 +150,7 @@ def test_images_of_every_kind_give_the_same_answer(digits):
         torch.testing.assert_close(network.start(images), expected)
 
 
-def test_labels_may_be_words_or_lack_a_class(digits):
+def test_labels_may_be_words_or_lack_a_class(digits, make_backbone):
     X, y = digits
     words = np.array([f"digit {label}" for label in y])
     network = MultiExitNetwork(make_backbone(), exits=(1, 3), max_epochs=1).fit(X, words)
@@ -167,7 +170,7 @@ def test_a_clone_is_the_network_and_a_pickle_answers_the_same(network, digits):
     np.testing.assert_array_equal(run_path(loaded, X, (8, 4)), run_path(network, X, (8, 4)))
 
 
-def test_summary_has_a_row_for_each_path(network):
+def test_summary_has_a_row_for_each_path(network, make_backbone):
     summary = network.summary()
     tree = network.paths_
     assert tuple(summary.index) == tree.names
@@ -181,7 +184,7 @@ def test_summary_has_a_row_for_each_path(network):
 
 
 @pytest.mark.parametrize("exits", [(2, 1, 3), (2, 2, 3), (1, 4), (0, 3), (1, 2), ()])
-def test_exits_that_do_not_fit_the_backbone_are_refused(exits, digits):
+def test_exits_that_do_not_fit_the_backbone_are_refused(exits, digits, make_backbone):
     with pytest.raises(ValueError, match="exits must be increasing .* last layer, 3"):
         MultiExitNetwork(make_backbone(), exits=exits).fit(*digits)
 
@@ -207,7 +210,7 @@ def test_images_that_do_not_fit_are_refused(network, digits):
         network.start((X[:3] * 16).astype(int))
 
 
-def test_labels_that_do_not_fit_are_refused(digits):
+def test_labels_that_do_not_fit_are_refused(digits, make_backbone):
     X, y = digits
     network = MultiExitNetwork(make_backbone(), exits=(3,), n_classes=4)
     with pytest.raises(ValueError, match="10 classes .* n_classes=4"):
@@ -226,7 +229,7 @@ def test_backbones_of_another_kind_are_refused(digits):
         MultiExitNetwork("resnet10t", exits=(1,)).fit(*digits)
 
 
-def test_unfitted_use_and_unknown_levels_are_refused(network, digits):
+def test_unfitted_use_and_unknown_levels_are_refused(network, digits, make_backbone):
     X = digits[0][:2]
     unfitted = MultiExitNetwork(make_backbone(), exits=(3,))
     for use in (

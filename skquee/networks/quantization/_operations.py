@@ -77,9 +77,9 @@ class UniformGrid(nn.Module):
     --------
     >>> import torch
     >>> from skquee.networks.quantization._operations import UniformGrid
-    >>> grid = UniformGrid.over(torch.tensor(3.5), bits=3)
-    >>> grid.codes(torch.tensor([-3.5, -0.4, 1.2, 3.5]))
-    tensor([-4., -0.,  1.,  3.])
+    >>> grid = UniformGrid.over(torch.tensor(3.0), bits=3)
+    >>> grid.codes(torch.tensor([-9.0, -1.2, 0.7, 3.0]))
+    tensor([-4., -1.,  1.,  3.])
     """
 
     def __init__(self, scale: Tensor, bits: int) -> None:
@@ -90,7 +90,7 @@ class UniformGrid(nn.Module):
 
     @classmethod
     def over(cls, largest: Tensor, bits: int) -> UniformGrid:
-        """Cover ``[-largest, largest]`` with ``2**bits`` steps.
+        """Put the largest code, ``2**(bits-1) - 1``, on the largest value.
 
         Parameters
         ----------
@@ -103,7 +103,7 @@ class UniformGrid(nn.Module):
         -------
         UniformGrid
         """
-        scale = largest.to(torch.float32) / (2 ** (bits - 1) - 0.5)
+        scale = largest.to(torch.float32) / (2 ** (bits - 1) - 1)
         return cls(torch.where(scale > 0, scale, 1.0), bits)
 
     def codes(self, x: Tensor) -> Tensor:

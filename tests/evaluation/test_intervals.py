@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from skquee import PathTree
+from skquee.evaluation import CostCurve, bootstrap_interval, paired_bootstrap, subset_interval
+
+TREE = PathTree.from_levels(n_exits=3, levels=(4, 8))
+
+
+def make_curve(seed=0, n_points=6, n_samples=80, better=0.0, **options):
+    """A curve whose rows are the same hard or easy ones for every seed."""
+    rng = np.random.default_rng(seed)
+    hardness = np.random.default_rng(99).random(n_samples)
+    paths = rng.integers(TREE.n_paths, size=(n_points, n_samples))
+    paths[-1] = 0
+    correct = hardness < 0.4 + better + 0.4 * TREE.path_costs[paths]
+    return CostCurve(np.arange(n_points), paths, correct, TREE, **options)
+
+
+def rows_of(curve, rows, **options):
+    return CostCurve(curve.knobs, curve.paths[:, rows], curve.correct[:, rows], TREE, **options)
+
+
+def test_subset_interval_is_a_t_interval_over_disjoint_parts():
+    curve = make_curve()
+    frame = subset_interval(curve, n_subsets=7, confidence=0.9, random_state=3)
+    order = np.random.RandomState(3).permutation(80)
+    parts = [rows_of(curve, part) for part in np.array_split(order, 7)]
+    for k in range(len(curve)):
+        values = [part.accuracy[k] for part in parts]
+        low, high = stats.t.interval(0.9, 6, np.mean(values), stats.sem(values))
+        row = frame.iloc[k]
+        assert row["accuracy"] == pytest.approx(np.mean(values))
+        assert (row["accuracy_low"], row["accuracy_high"]) == pytest.approx((low, high))
+    areas = [part.area() for part in parts]
+    low, high = stats.t.interval(0.9, 6, np.mean(areas), stats.sem(areas))
+    assert frame.attrs["area"] == pytest.approx({"mean": np.mean(areas), "low": low, "high": high})
+
+
+def test_bootstrap_interval_agrees_with_drawing_rows_one_by_one():
+    curve = make_curve()
+    frame = bootstrap_interval(curve, n_resamples=40, random_state=5)
+    draws = np.random.RandomState(5).randint(80, size=(40, 80))
+    copies = [rows_of(curve, rows) for rows in draws]
+    low, high = np.quantile([copy.accuracy for copy in copies], [0.025, 0.975], axis=0)
+    np.testing.assert_allclose(frame["accuracy_low"], low)
+    np.testing.assert_allclose(frame["accuracy_high"], high)
+    np.testing.assert_allclose(frame["accuracy"], curve.accuracy)
+    low, high = np.quantile([copy.area() for copy in copies], [0.025, 0.975])
+    area = {"mean": curve.area(), "low": low, "high": high}
+    assert frame.attrs["area"] == pytest.approx(area)
+
+
+def test_bootstrap_interval_has_the_width_of_a_binomial_one():
+    correct = (np.arange(900) < 720)[None]
+    curve = CostCurve([0.0], np.zeros((1, 900), int), correct, TREE)
+    frame = bootstrap_interval(curve, n_resamples=2000, random_state=0)
+    half = 1.96 * np.sqrt(0.8 * 0.2 / 900)
+    assert frame["accuracy_low"][0] == pytest.approx(0.8 - half, abs=0.004)
+    assert frame["accuracy_high"][0] == pytest.approx(0.8 + half, abs=0.004)
+
+
+@pytest.mark.parametrize("interval", [subset_interval, bootstrap_interval])
+def test_intervals_name_the_rows_and_repeat_with_their_seed(interval):
+    curve = make_curve(knob="threshold", source="rows held out in fit")
+    frame = interval(curve, random_state=1)
+    assert list(frame) == ["threshold", "cost", "accuracy", "accuracy_low", "accuracy_high"]
+    assert frame.attrs["source"] == "rows held out in fit"
+    assert frame.equals(interval(curve, random_state=1))
+    assert not frame.equals(interval(curve, random_state=2))
+
+
+@pytest.mark.parametrize("interval", [subset_interval, bootstrap_interval])
+def test_rows_of_weight_zero_count_as_absent(interval):
+    weights = np.arange(80) % 3
+    kept = weights > 0
+    whole = interval(make_curve(sample_weight=weights), random_state=0)
+    part = interval(rows_of(make_curve(), kept, sample_weight=weights[kept]), random_state=0)
+    np.testing.assert_allclose(whole, part)
+
+
+@settings(max_examples=15)
+@given(st.integers(0, 10_000), st.sampled_from([None, 0.3, 0.6, 1.0]))
+def test_a_curve_does_not_differ_from_itself(seed, at_cost):
+    curve = make_curve(seed)
+    result = paired_bootstrap(curve, curve, at_cost=at_cost, n_resamples=20, random_state=seed)
+    assert (result.difference, result.low, result.high, result.p_value) == (0.0, 0.0, 0.0, 1.0)
+
+
+def test_paired_bootstrap_draws_the_same_rows_for_both():
+    first, second = make_curve(0, better=0.1), make_curve(1)
+    result = paired_bootstrap(first, second, n_resamples=50, random_state=2)
+    reach = (max(first.cost.min(), second.cost.min()), 1.0)
+    draws = np.random.RandomState(2).randint(80, size=(50, 80))
+    differences = np.array(
+        [rows_of(first, r).area(reach) - rows_of(second, r).area(reach) for r in draws]
+    )
+    assert result.difference == pytest.approx(first.area(reach) - second.area(reach))
+    low, high = np.quantile(differences, [0.025, 0.975])
+    assert (result.low, result.high) == pytest.approx((low, high))
+    turned = min((differences <= 0).sum(), (differences >= 0).sum())
+    assert result.p_value == pytest.approx(min(1, 2 * (turned + 1) / 51))
+
+
+def test_swapping_the_curves_turns_the_sign():
+    first, second = make_curve(0, better=0.1), make_curve(1)
+    there = paired_bootstrap(first, second, n_resamples=50, random_state=0)
+    back = paired_bootstrap(second, first, n_resamples=50, random_state=0)
+    assert back.difference == -there.difference
+    assert (back.low, back.high) == pytest.approx((-there.high, -there.low))
+    assert back.p_value == there.p_value
+
+
+def test_pairing_sees_a_gain_that_single_intervals_hide():
+    worse = make_curve(n_samples=400)
+    fixed = np.flatnonzero(~worse.correct.any(axis=0))[:12]
+    correct = worse.correct.copy()
+    correct[:, fixed] = True
+    better = CostCurve(worse.knobs, worse.paths, correct, TREE)
+    bands = [bootstrap_interval(c, random_state=0).attrs["area"] for c in (better, worse)]
+    assert bands[0]["low"] < bands[1]["high"]
+    result = paired_bootstrap(better, worse, random_state=0)
+    assert result.low > 0
+    assert result.p_value < 0.01
+
+
+def test_at_cost_compares_accuracies_on_the_hulls():
+    first, second = make_curve(0, better=0.1), make_curve(1)
+    result = paired_bootstrap(first, second, at_cost=0.6, n_resamples=20, random_state=0)
+    expected = first.accuracy_at(0.6) - second.accuracy_at(0.6)
+    assert result.difference == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda c: subset_interval(c, n_subsets=81), "between 2 and the 80 rows"),
+        (lambda c: subset_interval(c, n_subsets=1), "between 2 and the 80 rows"),
+        (lambda c: subset_interval(c, confidence=1.0), "confidence must lie between 0 and 1"),
+        (lambda c: bootstrap_interval(c, n_resamples=0), "n_resamples must be at least 1"),
+        (lambda c: paired_bootstrap(c, c, n_resamples=0), "n_resamples must be at least 1"),
+        (lambda c: paired_bootstrap(c, c, confidence=95), "confidence must lie between 0 and 1"),
+        (lambda c: paired_bootstrap(c, make_curve(n_samples=79)), "same rows, .* 80 and 79"),
+        (
+            lambda c: paired_bootstrap(c, make_curve(sample_weight=np.arange(80))),
+            "same sample weights",
+        ),
+    ],
+)
+def test_intervals_refuse_what_does_not_fit(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(make_curve())
