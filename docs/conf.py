@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
 
 from skquee import __version__
 
@@ -30,11 +32,19 @@ autodoc_default_options = {"members": True, "inherited-members": True}
 numpydoc_show_class_members = False
 copybutton_exclude = ".linenos, .gp, .go"
 
+# Where the real data is missing, the examples that need it are shown and not run.
+has_data = "SKQUEE_DATA" in os.environ or (ROOT.parent / "shared" / "data").is_dir()
+examples = [
+    file.stem
+    for file in (ROOT / "examples").glob("plot_*.py")
+    if has_data or "from _data import" not in file.read_text(encoding="utf-8")
+]
+
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
-    "filename_pattern": r"/plot_",
-    "ignore_pattern": r"/benchmarks/|/_|__init__\.py",
+    "filename_pattern": rf"/({'|'.join(examples)})\.py$",
+    "ignore_pattern": r"(^|/)(benchmarks/|_)",
     "nested_sections": False,
     "download_all_examples": False,
     "remove_config_comments": True,

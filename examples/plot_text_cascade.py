@@ -51,7 +51,7 @@ X_train, X_val, y_train, y_val = train_test_split(
 
 models = {
     "bayes": make_pipeline(
-        HashingVectorizer(n_features=2**14, alternate_sign=False, norm=None), MultinomialNB(0.1)
+        HashingVectorizer(n_features=2**14, alternate_sign=False, norm=None), MultinomialNB(alpha=0.1)
     ),
     "words": make_pipeline(
         TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True), LogisticRegression(C=30)

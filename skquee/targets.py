@@ -13,6 +13,7 @@ from sklearn.cluster import KMeans
 from sklearn.model_selection import KFold
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 from threadpoolctl import threadpool_limits
+from tqdm import tqdm
 
 from skquee.base import check_labels, check_weights, encode_labels, path_answers, spawn_seeds
 from skquee.evaluation import calibration_error
@@ -133,7 +134,12 @@ class ClusteredErrorTargets(TransformerMixin, BaseEstimator):
         seeds = spawn_seeds(self.random_state, table.shape[1])
         fitted = Parallel(n_jobs=self.n_jobs)(
             delayed(_cluster_column)(self, table, path, wrong[:, path], weights, n_clusters, int(s))
-            for path, s in zip(readers, seeds, strict=True)
+            for path, s in tqdm(
+                list(zip(readers, seeds, strict=True)),
+                desc="clustering paths",
+                disable=None,
+                leave=False,
+            )
         )
         self.paths_ = table.paths.with_classes(classes.tolist())
         self.classes_ = classes

@@ -105,7 +105,9 @@ def test_a_sampled_tree_keeps_the_fullest_path_every_prefix_and_the_bound(
 
 
 def test_sampling_does_not_list_every_path_of_a_huge_tree() -> None:
-    tree = PathTree.from_levels(24, tuple(range(2, 9)), monotone=False, max_paths=40, random_state=0)
+    tree = PathTree.from_levels(
+        24, tuple(range(2, 9)), monotone=False, max_paths=40, random_state=0
+    )
     assert tree.n_exits == 24
     assert tree.n_paths <= 40
 

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_random_state
 
-from skquee.base import RoutingMixin, Visit, check_weights, correctness, stored
+from skquee.base import RoutingMixin, Visit, check_weights, correctness, spawn_seeds, stored
 from skquee.evaluation import hull_points
 from skquee.paths import PathTree
 from skquee.probabilities import PathProbabilities
@@ -171,6 +170,7 @@ class RandomMixing(RoutingMixin, BaseEstimator):
         right = correctness(stored(table), codes).astype(np.float64)
         weights = check_weights(sample_weight, len(right))
         self.path_accuracy_ = np.average(right, axis=0, weights=weights)
+        self._seed = int(spawn_seeds(self.random_state, 1)[0])
         self._check_knobs()
         return self
 
@@ -198,8 +198,8 @@ class RandomMixing(RoutingMixin, BaseEstimator):
             for i in (low, high)
         ]
         # The draw belongs to the row, so every gate of its walk sees the same one.
-        rng = check_random_state(self.random_state)
-        draws = rng.random_sample(int(visit.rows.max()) + 1)[visit.rows]
+        rng = np.random.default_rng(self._seed)
+        draws = rng.random(int(visit.rows.max()) + 1)[visit.rows]
         goal = np.where(draws < share, corners[1], corners[0])
         step = tree.ancestors[goal, visit.depth] if visit.depth < tree.n_exits else goal
         return np.where(step >= 0, step, goal), np.full(len(goal), np.nan)

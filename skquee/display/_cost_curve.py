@@ -273,6 +273,7 @@ class CostCurveDisplay:
             ax.set_title(
                 f"Measured on {_rows(self.curves[0])}", loc="left", fontsize="medium", color=QUIET
             )
+        ax.margins(y=0.08)  # room for a name below the lowest path
         tidy(ax)
         self.legend_ = beside(ax)
         self.ax_, self.figure_ = ax, ax.figure
@@ -307,7 +308,7 @@ class CostCurveDisplay:
         steps = np.linspace(*ax.get_xlim(), 400)
         for curve in self.curves:
             drawn.append(np.column_stack([curve.cost, curve.accuracy]))
-            drawn.append(np.column_stack([steps, np.interp(steps, *curve.hull())]))
+            drawn.append(np.column_stack([steps, np.interp(steps, *curve.hull(), left=np.nan)]))
         marks = ax.transData.transform(np.concatenate(drawn))
         taken: list[Any] = []
         costs, heights = fixed.hull()
@@ -326,7 +327,7 @@ class CostCurveDisplay:
                 text.set(ha="left" if right > 0 else "right", va="bottom" if up > 0 else "top")
                 text.set_position((5 * right, 4 * up))
                 box = text.get_window_extent()
-                low, high = box.padded(2.0).get_points()
+                low, high = box.padded(3.0).get_points()
                 inside = ((marks > low) & (marks < high)).all(axis=1)
                 if (
                     frame.x0 < box.x0 < box.x1 < frame.x1

@@ -199,7 +199,7 @@ class PathUsageDisplay:
         hidden = max(0, len(order) - max_classes)
         if hidden:
             order = np.concatenate([order[: max_classes // 2], order[max_classes // 2 + hidden :]])
-        ax = new_axes(ax, (8.0, 1.4 + 0.3 * len(order)))
+        ax = new_axes(ax, (8.0, max(1.4 + 0.3 * len(order), 1.0 + 0.25 * len(names))))
         rows = np.arange(len(order))
         style = {"height": 0.8, "edgecolor": "white", "linewidth": 0.6, **kwargs}
         self.bars_ = []

@@ -131,7 +131,7 @@ class CostCurve:
     @property
     def accuracy(self) -> NDArray[np.float64]:
         """Accuracy at every point."""
-        return self.correct @ (self.sample_weight / self.sample_weight.sum())
+        return self.correct @ self.sample_weight / self.sample_weight.sum()
 
     @property
     def cost(self) -> NDArray[np.float64]:
@@ -141,13 +141,13 @@ class CostCurve:
     @property
     def path_shares(self) -> NDArray[np.float64]:
         """Share of the rows on each path at every point, shape (n_points, n_paths)."""
-        share = self.sample_weight / self.sample_weight.sum()
         n_points, n_paths = len(self), self.tree.n_paths
         flat = self.paths + n_paths * np.arange(n_points)[:, None]
-        counts = np.bincount(
-            flat.ravel(), weights=np.tile(share, n_points), minlength=n_points * n_paths
-        )
-        return np.asarray(counts, dtype=np.float64).reshape(n_points, n_paths)
+        weights = np.tile(self.sample_weight, n_points)
+        counts = np.bincount(flat.ravel(), weights=weights, minlength=n_points * n_paths)
+        mass = counts.reshape(n_points, n_paths)
+        # Their own total: where all rows take one path its share is 1 to the last bit.
+        return np.asarray(mass / mass.sum(axis=1, keepdims=True), dtype=np.float64)
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row a point: knob, accuracy, cost, and the share of every path."""

@@ -161,8 +161,8 @@ def train_gate(
     features, lines, targets, weights = _tensors(data)
     held = _tensors(validation)
     codes = torch.from_numpy(data.codes)
-    # Training sees standardised input; the scaling is folded into the weights at the end.
-    # The floor keeps rare classes from blowing up.
+    # Training sees standardised input: the scaling acts on the weights, which are far smaller,
+    # and is folded into them at the end. The floor keeps rare classes from blowing up.
     centre = features.mean(0)
     scale = features.std(0, correction=0).clamp_min(0.02)
     code_scale = codes.abs().amax((0, 1)).clamp_min(1.0)
@@ -196,7 +196,8 @@ def train_gate(
     def loss(u: Any, which: Any, goal: Any, weight: Any) -> tuple[Any, Any]:
         """Sum of weighted squared errors, and of weights."""
         p = parameters
-        layer = ((u - centre) / scale) @ p["sample"] + p["bias"]
+        sample = p["sample"] / scale[:, None]
+        layer = u @ sample + (p["bias"] - centre @ sample)
         layer = torch.relu(layer[:, None, :] + (codes @ p["path"])[which])
         layer = torch.relu(layer @ p["hidden"] + p["hidden_bias"])
         out = layer @ p["output"] + p["output_bias"]

@@ -11,12 +11,13 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 from threadpoolctl import threadpool_limits
+from tqdm import tqdm
 
 from skquee.base import spawn_seeds
 from skquee.gates._features import GateLayout, gate_features, gate_layouts
 from skquee.gates._mlp import GateData, GateNetwork, train_gate
 from skquee.paths import PathTree
-from skquee.probabilities import PathProbabilities, as_path_probabilities
+from skquee.probabilities import PathProbabilities, as_path_probabilities, check_probabilities
 
 __all__ = ["PathErrorRegressor"]
 
@@ -220,7 +221,12 @@ class PathErrorRegressor(BaseEstimator):
             held = train
         fitted = Parallel(n_jobs=self.n_jobs)(
             delayed(_fit_gate)(self, table, layout, goal, weights, train, held, int(seed), sigmoid)
-            for layout, goal, seed in zip(layouts, goals, seeds, strict=True)
+            for layout, goal, seed in tqdm(
+                list(zip(layouts, goals, seeds, strict=True)),
+                desc="training gates",
+                disable=None,
+                leave=False,
+            )
         )
         self.paths_ = table.paths
         self.n_features_in_ = table.shape[1]
@@ -431,7 +437,9 @@ def _gate_data(
             if part.size:
                 chunk = table[chosen[part]]
                 previous = None if parent < 0 else chunk.path(parent)
-                features[part] = gate_features(chunk.path(int(prefix)), previous)
+                now = chunk.path(int(prefix))
+                check_probabilities(now, chosen[part], [tree.names[prefix]] * len(now))
+                features[part] = gate_features(now, previous)
     targets = goals[chosen, lines]
     targets[layout.candidates[lines] < 0] = np.nan
     return GateData(

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
-__all__ = ["ImageFormat", "encode_labels"]
+__all__ = ["ImageFormat", "encode_labels", "known_codes"]
 
 
 @dataclass(frozen=True)
@@ -157,3 +157,30 @@ def encode_labels(
             f"n_classes={n_classes}. Give as many classes, or integers from 0 to {n_classes - 1}."
         )
     return np.arange(n_classes), labels.astype(np.int64)
+
+
+def known_codes(y: ArrayLike, classes: NDArray[Any], n_samples: int) -> NDArray[np.int64]:
+    """Return the index among known classes of each label of validation rows.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_samples,)
+        Labels.
+    classes : ndarray of shape (n_classes,)
+        The classes, sorted.
+    n_samples : int
+        Number of images.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,)
+    """
+    labels = np.asarray(y)
+    if labels.shape != (n_samples,):
+        raise ValueError(
+            f"Validation labels have shape {labels.shape}, but there are {n_samples} images."
+        )
+    unknown = np.setdiff1d(labels, classes)
+    if unknown.size:
+        raise ValueError(f"Validation labels hold {unknown[:5].tolist()}, unknown to the labels.")
+    return np.searchsorted(classes, labels)

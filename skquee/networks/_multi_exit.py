@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from skquee.networks._backbone import Pool, build_backbone, check_exits, cut_blocks
 from skquee.networks._costs import count_flops
-from skquee.networks._images import ImageFormat, encode_labels
-from skquee.networks._training import cache_features, train_heads
+from skquee.networks._images import ImageFormat, encode_labels, known_codes
+from skquee.networks._training import cache_features, make_heads, train_heads
 from skquee.networks.quantization import UniformPTQ
 from skquee.paths import PathTree
 
@@ -204,7 +204,7 @@ class MultiExitNetwork(BaseEstimator):
             images, codes = images[train], codes[train]
         else:
             validation = self._format.tensor(validation_data[0])
-            validation_codes = _known_codes(validation_data[1], classes, len(validation))
+            validation_codes = known_codes(validation_data[1], classes, len(validation))
 
         self._blocks, self._pool = cut_blocks(backbone, exits), Pool(backbone)
         generator = torch.Generator().manual_seed(seed)
@@ -213,7 +213,7 @@ class MultiExitNetwork(BaseEstimator):
             for batch in (images, validation)
         ]
         n_features = features[0].shape[-1]
-        self._heads = _make_heads(backbone, len(exits), n_features, len(classes), generator)
+        self._heads = make_heads(backbone, len(exits), n_features, len(classes), generator)
         self.validation_accuracy_ = train_heads(
             self._heads,
             features[0],
@@ -231,7 +231,8 @@ class MultiExitNetwork(BaseEstimator):
         self._seed = seed
         self.classes_ = classes
         self.flops_ = count_flops(self._blocks, images[:1])
-        self._set_levels({FLOAT: self._blocks})
+        self._levels = {FLOAT: self._blocks}
+        self.levels_, self.paths_ = (FLOAT,), self._paths([FLOAT])
         return self
 
     def quantize(
@@ -240,6 +241,7 @@ class MultiExitNetwork(BaseEstimator):
         *,
         calibration: Any,
         method: Quantizer | None = None,
+        **tree_options: Any,
     ) -> MultiExitNetwork:
         """Make each block run at several bit widths; this replaces earlier levels.
 
@@ -251,6 +253,9 @@ class MultiExitNetwork(BaseEstimator):
             Images, as in ``fit``, from which the ranges of activations are read.
         method : UniformPTQ, default=None
             The quantiser. Default: ``UniformPTQ()``.
+        **tree_options
+            Which paths there are: ``monotone``, ``first`` and ``max_paths`` of
+            :meth:`skquee.PathTree.from_levels`.
 
         Returns
         -------
@@ -266,20 +271,18 @@ class MultiExitNetwork(BaseEstimator):
         images = self._format.tensor(calibration)
         if len(images) == 0:
             raise ValueError("calibration holds no image.")
+        paths = self._paths(widths, **tree_options)
         method = UniformPTQ() if method is None else method
         quantized = method.quantize(self._blocks, images, [b for b in widths if b != FLOAT])
-        self._set_levels({bits: quantized.get(bits, self._blocks) for bits in widths})
+        self._levels = {bits: quantized.get(bits, self._blocks) for bits in widths}
+        self.levels_, self.paths_ = tuple(widths), paths
         return self
 
-    def _set_levels(self, blocks: dict[int, nn.ModuleList]) -> None:
-        self._levels = blocks
-        self.levels_ = tuple(blocks)
-        self.paths_ = PathTree.from_levels(
-            len(self.flops_),
-            self.levels_,
-            self.flops_,
-            classes=self.classes_.tolist(),
-            random_state=self._seed,
+    def _paths(self, levels: Sequence[int], **options: Any) -> PathTree:
+        options = {"random_state": self._seed, **options}
+        classes = self.classes_.tolist()
+        return PathTree.from_levels(
+            len(self.flops_), levels, self.flops_, classes=classes, **options
         )
 
     # ------------------------------------------------------------------ running, a block at a time
@@ -405,39 +408,6 @@ class MultiExitNetwork(BaseEstimator):
     def _check_fitted(self) -> None:
         if not self.__sklearn_is_fitted__():
             raise NotFittedError("This MultiExitNetwork is not fitted yet. Call fit first.")
-
-
-def _make_heads(
-    backbone: VisionTransformer,
-    n_heads: int,
-    n_features: int,
-    n_classes: int,
-    generator: torch.Generator,
-) -> nn.ModuleList:
-    """Heads of the final head's architecture, the last with the backbone's own weights."""
-    heads = nn.ModuleList(
-        nn.utils.skip_init(nn.Linear, n_features, n_classes) for _ in range(n_heads)
-    )
-    own = backbone.get_classifier()
-    for head in heads:
-        assert isinstance(head, nn.Linear)
-        nn.init.trunc_normal_(head.weight, std=0.02, generator=generator)
-        nn.init.zeros_(head.bias)
-    if isinstance(own, nn.Linear) and own.weight.shape == (n_classes, n_features):
-        heads[-1].load_state_dict(own.state_dict())
-    return heads
-
-
-def _known_codes(y: ArrayLike, classes: NDArray[Any], n_samples: int) -> NDArray[np.int64]:
-    labels = np.asarray(y)
-    if labels.shape != (n_samples,):
-        raise ValueError(
-            f"Validation labels have shape {labels.shape}, but there are {n_samples} images."
-        )
-    unknown = np.setdiff1d(labels, classes)
-    if unknown.size:
-        raise ValueError(f"Validation labels hold {unknown[:5].tolist()}, unknown to the labels.")
-    return np.searchsorted(classes, labels)
 
 
 def _n_parameters(module: nn.Module) -> int:

@@ -16,7 +16,42 @@ from tqdm import tqdm
 
 from skquee.networks._images import ImageFormat, encode_labels
 
-__all__ = ["cache_features", "train_backbone", "train_heads"]
+__all__ = ["cache_features", "make_heads", "train_backbone", "train_heads"]
+
+
+def make_heads(
+    backbone: VisionTransformer,
+    n_heads: int,
+    n_features: int,
+    n_classes: int,
+    generator: torch.Generator,
+) -> nn.ModuleList:
+    """Make a head for each exit, of the final head's architecture.
+
+    Parameters
+    ----------
+    backbone : VisionTransformer
+        Its own head, where it has as many classes, starts the last one.
+    n_heads, n_features, n_classes : int
+        Numbers of exits, inputs and outputs.
+    generator : Generator
+        Draws the other weights.
+
+    Returns
+    -------
+    ModuleList
+    """
+    heads = nn.ModuleList(
+        nn.utils.skip_init(nn.Linear, n_features, n_classes) for _ in range(n_heads)
+    )
+    own = backbone.get_classifier()
+    for head in heads:
+        assert isinstance(head, nn.Linear)
+        nn.init.trunc_normal_(head.weight, std=0.02, generator=generator)
+        nn.init.zeros_(head.bias)
+    if isinstance(own, nn.Linear) and own.weight.shape == (n_classes, n_features):
+        heads[-1].load_state_dict(own.state_dict())
+    return heads
 
 
 def train_heads(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any, ClassVar
 
 import numpy as np
@@ -183,7 +184,7 @@ class TunedCostAwareRouterCV(RoutingMixin, BaseEstimator):
         self.best_lambda_ = float(knobs[best])
         self.best_accuracy_ = float(self.cv_curve_.accuracy[best])
         self.best_cost_ = float(self.cv_curve_.cost[best])
-        self.router_ = clone(router) if self.cv != "prefit" else router
+        self.router_ = clone(router) if self.cv != "prefit" else copy.copy(router)
         self.router_.set_params(lambda_=self.best_lambda_)
         if self.cv != "prefit":
             self.router_.fit(table, labels, **_weighted(weights))

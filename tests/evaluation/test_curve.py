@@ -31,9 +31,9 @@ def literal_hull(cost, accuracy, budget):
     return best
 
 
-points = st.lists(
-    st.tuples(st.integers(0, 40), st.integers(0, 40)), min_size=1, max_size=25
-).map(lambda pairs: np.array(pairs, dtype=float).T / 40)
+points = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 40)), min_size=1, max_size=25).map(
+    lambda pairs: np.array(pairs, dtype=float).T / 40
+)
 
 
 @given(points)
@@ -118,6 +118,17 @@ def test_points_agree_with_a_literal_loop_over_samples():
         assert curve.accuracy[k] == pytest.approx(accuracy)
         assert curve.cost[k] == pytest.approx(cost)
         np.testing.assert_allclose(curve.path_shares[k], shares)
+
+
+@given(st.integers(1, 400), st.integers(0, 1000))
+def test_cost_of_one_path_for_all_is_exactly_the_cost_of_that_path(n_samples, seed):
+    weights = np.random.default_rng(seed).random(n_samples) + 0.01
+    paths = np.repeat(np.arange(TREE.n_paths)[:, None], n_samples, axis=1)
+    correct = np.ones(paths.shape, dtype=bool)
+    for options in ({}, {"sample_weight": weights}):
+        curve = CostCurve(np.arange(TREE.n_paths), paths, correct, TREE, **options)
+        np.testing.assert_array_equal(curve.cost, TREE.path_costs)
+        assert curve.accuracy_at(TREE.path_costs.min()) == pytest.approx(1)
 
 
 def test_weight_of_a_row_counts_like_copies_of_it():

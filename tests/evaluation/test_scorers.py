@@ -180,9 +180,7 @@ def test_scorers_work_in_parallel_searches_with_and_without_weights(scorer):
     plain = GridSearchCV(ThresholdRouter(), grid, scoring=scorer, cv=3, n_jobs=2).fit(X, y)
     assert np.isfinite(plain.cv_results_["mean_test_score"]).all()
     weighted = clone(plain).fit(X, y, sample_weight=weights)
-    assert (
-        weighted.cv_results_["mean_test_score"] != plain.cv_results_["mean_test_score"]
-    ).any()
+    assert (weighted.cv_results_["mean_test_score"] != plain.cv_results_["mean_test_score"]).any()
 
 
 def test_several_scorers_share_a_search_with_weights():
@@ -204,7 +202,9 @@ def test_requested_weights_reach_fit_and_scorer_under_metadata_routing():
         scorer = price_scorer(0.1).set_score_request(sample_weight=True)
         search = GridSearchCV(router, {"lambda_": [0.1, 1.0]}, scoring=scorer, cv=3)
         search.fit(X, y, sample_weight=weights)
-        halves = GridSearchCV(CalibratedRouter(), search.param_grid, scoring=price_scorer(0.1), cv=3)
+        halves = GridSearchCV(
+            CalibratedRouter(), search.param_grid, scoring=price_scorer(0.1), cv=3
+        )
         halves.fit(X[::2], y[::2])
     assert search.best_estimator_.weighted_
     np.testing.assert_allclose(

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -34,4 +33,12 @@ def test_path_costs_follow_equation_17(digits, make_backbone):
         bits = [int(level) for level in name.split("-")]
         literal = sum(f * b for f, b in zip(flops, bits, strict=False)) / (flops.sum() * 8)
         assert cost == pytest.approx(literal)
-    np.testing.assert_allclose(tree.costs[tree.index("8-8-8")], 1.0)
+    assert tree.costs[tree.index("8-8-8")] == 1.0
+
+
+def test_the_tree_can_be_freed_of_the_restrictions_of_the_paper(digits, make_backbone):
+    X, y = digits
+    network = MultiExitNetwork(make_backbone(), exits=(1, 3), max_epochs=0).fit(X, y)
+    assert network.quantize((4, 8), calibration=X[:8]).paths_.names == ("8", "8-4", "8-8")
+    network.quantize((4, 8), calibration=X[:8], first="free", monotone=False)
+    assert network.paths_.names == ("4", "8", "4-4", "4-8", "8-4", "8-8")

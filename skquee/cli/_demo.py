@@ -1,0 +1,271 @@
+"""``skquee demo``: the whole way from images to a routed network, on real digits."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+from timm.models.vision_transformer import VisionTransformer
+from tqdm import tqdm
+
+from skquee.bank import MultiPathClassifierBank
+from skquee.base import Routes
+from skquee.baselines import FixedPath, OracleRouter, ThresholdRouter
+from skquee.cli import N_HEADS
+from skquee.display import CostCurveDisplay
+from skquee.evaluation import CostCurve
+from skquee.networks import MultiExitNetwork, train_backbone
+from skquee.router import CostAwareRouter
+from skquee.targets import ClusteredErrorTargets
+
+LAMBDAS = (0.0, 0.03, 0.1, 0.2, 0.3, 0.5, 1.0)
+THRESHOLDS = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
+NAMES = {
+    "router": "QuEE router",
+    "threshold": "confidence threshold",
+    "fixed path": "one path for all",
+    "oracle": "oracle (sees the labels)",
+}
+
+
+def run_demo(options: argparse.Namespace) -> None:
+    """Run the demo, save its picture and tables and print the operating points.
+
+    Parameters
+    ----------
+    options : Namespace
+        Checked options of the command.
+    """
+    train, validation, test = split_digits(options.seed)
+    with tqdm(total=4, unit="stage", disable=None, leave=False) as progress:
+        progress.set_description("train the network")
+        network = make_network(train, validation, options)
+        progress.update()
+
+        progress.set_description("run every path")
+        bank = MultiPathClassifierBank(network).fit(*validation)
+        validation_table, test_table = bank.materialize(validation[0]), bank.materialize(test[0])
+        progress.update()
+
+        progress.set_description("fit the router")
+        methods = {
+            "router": CostAwareRouter(
+                targets=ClusteredErrorTargets(n_clusters=options.clusters),
+                validation_fraction=0,
+                random_state=options.seed,
+            ),
+            "threshold": ThresholdRouter(),
+            "fixed path": FixedPath(),
+            "oracle": OracleRouter(),
+        }
+        for method in methods.values():
+            method.fit(validation_table, validation[1])
+        progress.update()
+
+        progress.set_description("route the test images")
+        lazy, y = bank.transform(test[0]), test[1]
+        rows = [
+            operating_point(name, f"{value:g}" if knob != "path" else value, routes, y)
+            for name, knob, values in (
+                ("router", "lambda_", LAMBDAS),
+                ("threshold", "threshold", THRESHOLDS),
+                ("fixed path", "path", network.paths_.names),
+            )
+            for value in values
+            for routes in [methods[name].set_params(**{knob: value}).route(lazy)]
+        ]
+        rows.append(operating_point("oracle", "0", methods["oracle"].route(test_table, y), y))
+        curves = {name: m.cost_curve(None, test_table, y) for name, m in methods.items()}
+        progress.update()
+
+    table = pd.DataFrame(rows)
+    paths = network.summary().assign(accuracy=curves["fixed path"].accuracy)
+    saved = save(options.out, table, paths, curves)
+    if options.json:
+        # Through pandas, which writes what was not counted as null.
+        print(json.dumps(json.loads(table.to_json(orient="records")), indent=2))
+    else:
+        report(table, curves, len(y), saved)
+
+
+def split_digits(seed: int) -> list[tuple[Any, Any]]:
+    """Return images of 8 x 8 pixels from 0 to 1 and labels, to train, validate and test on.
+
+    Parameters
+    ----------
+    seed : int
+        Seed of the split.
+
+    Returns
+    -------
+    list of three (images, labels)
+    """
+    X, y = load_digits(return_X_y=True)
+    images = X.reshape(-1, 8, 8) / 16
+    rest, X_test, y_rest, y_test = train_test_split(
+        images, y, test_size=0.25, stratify=y, random_state=seed
+    )
+    X_train, X_validation, y_train, y_validation = train_test_split(
+        rest, y_rest, test_size=0.4, stratify=y_rest, random_state=seed
+    )
+    return [(X_train, y_train), (X_validation, y_validation), (X_test, y_test)]
+
+
+def make_network(
+    train: tuple[Any, Any], validation: tuple[Any, Any], options: argparse.Namespace
+) -> MultiExitNetwork:
+    """Train a backbone, then its exits; quantise every block at every level.
+
+    Parameters
+    ----------
+    train, validation : (images, labels)
+        Rows.
+    options : Namespace
+        Sizes and seed.
+
+    Returns
+    -------
+    MultiExitNetwork
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(options.seed)
+        backbone = VisionTransformer(
+            img_size=8,
+            patch_size=4,
+            in_chans=1,
+            num_classes=10,
+            embed_dim=options.width,
+            depth=options.depth,
+            num_heads=N_HEADS,
+            weight_init="jax",  # timm's default is too small for so narrow a network
+            proj_drop_rate=0.1,
+            drop_path_rate=0.1,
+        )
+    train_backbone(
+        backbone, *train, epochs=options.epochs, learning_rate=3e-3, random_state=options.seed
+    )
+    network = MultiExitNetwork(backbone, exits=options.exits, random_state=options.seed)
+    network.fit(*train, validation_data=validation)
+    return network.quantize(sorted(options.levels), calibration=train[0][:128])
+
+
+def operating_point(method: str, setting: str, routes: Routes, y: Any) -> dict[str, Any]:
+    """Describe how one method at one setting routed some images.
+
+    Parameters
+    ----------
+    method, setting : str
+        Name of the method, and value of its knob.
+    routes : Routes
+        What it did.
+    y : ndarray of shape (n_samples,)
+        Labels.
+
+    Returns
+    -------
+    dict
+        A row of the table. ``blocks_run`` is what a lazy table counted, None for the oracle,
+        which has to run everything first.
+    """
+    tree = routes.tree
+    depths = tree.depths[routes.paths]
+    taken = np.array(tree.levels)[routes.visited[routes.visited >= 0]]
+    return {
+        "method": method,
+        "setting": setting,
+        "accuracy": float((routes.labels == y).mean()),
+        "cost": float(routes.costs.mean()),
+        "blocks": float(depths.mean()),
+        "blocks_run": sum(routes.counts.values()) if routes.counts else None,
+        **{f"exit {e}": float((depths == e).mean()) for e in range(1, tree.n_exits + 1)},
+        **{f"{b} bits": float((taken == b).mean()) for b in sorted(set(tree.levels))},
+    }
+
+
+def save(
+    folder: Path, table: pd.DataFrame, paths: pd.DataFrame, curves: dict[str, CostCurve]
+) -> list[Path]:
+    """Write the picture and the tables.
+
+    Parameters
+    ----------
+    folder : Path
+        Where to.
+    table, paths : DataFrame
+        Operating points, and the paths with their cost and accuracy.
+    curves : dict of str to CostCurve
+        Every method's curve.
+
+    Returns
+    -------
+    list of Path
+        What was written.
+    """
+    points = [
+        curve.to_frame().rename(columns={curve.knob: "setting"}).assign(method=name)
+        for name, curve in curves.items()
+    ]
+    frames = {
+        "operating_points.csv": table.set_index(["method", "setting"]),
+        "paths.csv": paths,
+        "curves.csv": pd.concat(points).set_index(["method", "setting"]),
+    }
+    for name, frame in frames.items():
+        frame.to_csv(folder / name, float_format="%.6g")
+    figure = Figure(figsize=(8.0, 4.6), layout="constrained")
+    CostCurveDisplay.from_predictions(
+        [curves["router"], curves["threshold"]],
+        fixed=curves["fixed path"],
+        oracle=curves["oracle"],
+        names=["QuEE router", "Confidence threshold"],
+        ax=figure.subplots(),
+    )
+    figure.savefig(folder / "cost_curve.png", dpi=150)
+    return [folder / name for name in ("cost_curve.png", *frames)]
+
+
+def report(
+    table: pd.DataFrame, curves: dict[str, CostCurve], n_images: int, saved: list[Path]
+) -> None:
+    """Print the operating points, the areas under the curves and what was saved.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Operating points.
+    curves : dict of str to CostCurve
+        Every method's curve.
+    n_images : int
+        Test images.
+    saved : list of Path
+        Files.
+    """
+    print(
+        f"Operating points on {n_images} test images. Cost 1 is the whole network at the most "
+        "bits.\nblocks: mean per image; blocks_run: what lazy prediction ran; exits: share of the "
+        "images;\nbits: share of the blocks run."
+    )
+    shares = [column for column in table if column.startswith("exit") or column.endswith("bits")]
+    for name, rows in table.groupby("method", sort=False):
+        print(f"\n{NAMES[str(name)]}")
+        shown = rows.drop(columns="method").astype({"blocks_run": "Int64"})
+        print(
+            shown.to_string(
+                index=False,
+                na_rep="-",
+                float_format="{:.3f}".format,
+                formatters=dict.fromkeys(shares, "{:.0%}".format),
+            )
+        )
+    print("\nArea under the accuracy-cost curve (1 is perfect)")
+    for name, curve in curves.items():
+        print(f"  {NAMES[name]:<26}{curve.area():.4f}")
+    print("\nSaved " + "\n      ".join(str(path) for path in saved))
