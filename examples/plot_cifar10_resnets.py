@@ -3,9 +3,9 @@ A cascade of ResNets on CIFAR-10
 ================================
 
 Four residual networks of growing depth, trained by somebody else and left as they are, classify
-the 10,000 test images of CIFAR-10. Most images are easy: the smallest network gets 92 in 100 right,
-the largest, at three times the operations, fewer than two more. A router that sees the answer of one network decides
-whether a dearer one is worth running, and which.
+the 10,000 test images of CIFAR-10. Most images are easy: the smallest network gets 92 in 100
+right; the largest, at three times the operations, fewer than two more. A router that sees the
+answer of one network decides whether a dearer one is worth running, and which.
 
 The networks have seen all 50,000 training images, so on those they are nearly always right and
 nearly always sure. A router fitted there would learn that the smallest network never errs. Its
@@ -177,7 +177,7 @@ for name, curve in curves.items():
     print(f"{name:<24}{row}{curve.area((tree.costs[0], 0.38)):>8.4f}")
 
 # %%
-# Is the difference more than luck? The bootstrap resamples the same images for both curves.
+# Is a difference more than luck? The bootstrap resamples the same images for both curves.
 
 span = (tree.costs[0], tree.path_costs[tree.index("resnet56")])
 for rival in ("threshold, all four", "threshold, 20 then 56", "fixed"):
@@ -190,6 +190,13 @@ for rival in ("threshold, all four", "threshold, 20 then 56", "fixed"):
     )
 
 # %%
+# The router, like both cascades, is more accurate than ResNet-56 for every image at less than half
+# of its operations: networks that err on different images help each other. It does not beat the
+# confidence threshold here. These four networks are calibrated alike and answer alike, so the
+# largest probability already says what there is to know, and the threshold has no gates to train
+# from 4,500 images. What the router adds is that nobody had to choose a sequence, and that costs
+# may change at any time.
+#
 # The picture
 # -----------
 

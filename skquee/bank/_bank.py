@@ -40,49 +40,49 @@ class MultiPathClassifierBank(  # type: ignore[call-arg]
 ):
     """Put fixed classifiers behind one table of probabilities, run only where needed.
 
-        ``transform`` runs nothing: it returns a lazy table. A router that predicts from it runs
-        the classifiers (or blocks of a network) that each sample's path needs, in batches.
+    ``transform`` runs nothing: it returns a lazy table. A router that predicts from it runs
+    the classifiers (or blocks of a network) that each sample's path needs, in batches.
 
     Parameters
     ----------
-        classifiers : list of (name, estimator or callable) or network, default=None
-            Cheapest first. Estimators need ``predict_proba``; Pipelines bring their own columns
-            and preprocessing. Wrap fitted ones in ``FrozenEstimator``: others are cloned and
-            fitted in ``fit``. A callable maps rows of X to probabilities in the order of
-            `classes`. A network offers the block protocol of
-            :class:`skquee.networks.MultiExitNetwork`. Default: a decision stump, a tree and
-            logistic regression, fitted in ``fit``.
-        costs : array-like, default=None
-            Step costs: what running each classifier adds. For a network, the cost of each whole
-            path. Default: equal steps, or the network's own.
-        classes : sequence, default=None
-            Labels of the class axis. Default: those of the estimators and of y.
-        paths : {"chain", "cascade"} or PathTree, default="chain"
-            How the classifiers of a list may follow each other: each after the one before, any
-            increasing sequence, or a tree whose columns are the classifiers.
-        batch_size : int, default=256
-            Rows run at once: bounds the memory of activations.
+    classifiers : list of (name, estimator or callable) or network, default=None
+        Cheapest first. Estimators need ``predict_proba``; Pipelines bring their own columns
+        and preprocessing. Wrap fitted ones in ``FrozenEstimator``: others are cloned and
+        fitted in ``fit``. A callable maps rows of X to probabilities in the order of
+        `classes`. A network offers the block protocol of
+        :class:`skquee.networks.MultiExitNetwork`. Default: a decision stump, a tree and
+        logistic regression, fitted in ``fit``.
+    costs : array-like, default=None
+        Step costs: what running each classifier adds. For a network, the cost of each whole
+        path. Default: equal steps, or the network's own.
+    classes : sequence, default=None
+        Labels of the class axis. Default: those of the estimators and of y.
+    paths : {"chain", "cascade"} or PathTree, default="chain"
+        How the classifiers of a list may follow each other: each after the one before, any
+        increasing sequence, or a tree whose columns are the classifiers.
+    batch_size : int, default=256
+        Rows run at once: bounds the memory of activations.
 
     Attributes
     ----------
-        paths_ : PathTree
-            The tree, with costs and classes.
-        costs_ : ndarray of shape (n_paths,)
-            Path costs.
-        classes_ : ndarray of shape (n_classes,)
-            Labels of the class axis.
-        classifiers_ : list of (name, classifier)
-            What is run.
-        n_features_in_, feature_names_in_
-            Of X, where it has them.
+    paths_ : PathTree
+        The tree, with costs and classes.
+    costs_ : ndarray of shape (n_paths,)
+        Path costs.
+    classes_ : ndarray of shape (n_classes,)
+        Labels of the class axis.
+    classifiers_ : list of (name, classifier)
+        What is run.
+    n_features_in_, feature_names_in_
+        Of X, where it has them.
 
     Raises
     ------
-        ValueError
-            If the list is empty, names repeat, costs do not fit, or a classifier's classes are
-            not among `classes`.
-        TypeError
-            If a classifier has no ``predict_proba``.
+    ValueError
+        If the list is empty, names repeat, costs do not fit, or a classifier's classes are
+        not among `classes`.
+    TypeError
+        If a classifier has no ``predict_proba``.
 
     Examples
     --------

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 from sklearn.exceptions import ConvergenceWarning
 
 __all__ = ["GateData", "GateNetwork", "train_gate"]
@@ -97,6 +98,7 @@ class GateNetwork:
         out += w["output_bias"]
         if self.sigmoid:
             np.negative(out, out=out)
+            np.minimum(out, 80, out=out)  # exp of more overflows float32
             np.exp(out, out=out)
             out += 1
             np.reciprocal(out, out=out)
