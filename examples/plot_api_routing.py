@@ -45,9 +45,7 @@ def read(name):
 
 
 y, labels, scores, names, prices = read("FERPLUS")
-fit_rows, test_rows = train_test_split(
-    np.arange(len(y)), test_size=0.5, stratify=y, random_state=0
-)
+fit_rows, test_rows = train_test_split(np.arange(len(y)), test_size=0.5, stratify=y, random_state=0)
 for name, price, own in zip(names, prices, labels.T, strict=True):
     print(f"{name:<10}{price:>8.3f} $   accuracy {np.mean(own == y):.1%}")
 

@@ -15,10 +15,10 @@ from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from skquee.base import check_labels, check_weights, encode_labels, path_answers, spawn_seeds
 from skquee.evaluation import calibration_error
 from skquee.paths import PathTree
 from skquee.probabilities import PathProbabilities, as_path_probabilities
+from skquee.tables import check_labels, check_weights, encode_labels, path_answers, spawn_seeds
 
 __all__ = ["ClusteredErrorTargets", "cross_fitted_targets"]
 

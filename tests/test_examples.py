@@ -13,7 +13,13 @@ REAL_DATA = [file for file in EXAMPLES if "_data" in file.read_text(encoding="ut
 
 
 def run(file: Path, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "MPLBACKEND": "Agg", "OMP_NUM_THREADS": "1", **variables}
+    env = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "MPLBACKEND": "Agg",
+        "OMP_NUM_THREADS": "1",
+        **variables,
+    }
     return subprocess.run(
         [sys.executable, str(file)], capture_output=True, text=True, env=env, cwd=cwd
     )

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 
-from skquee.base import RoutingMixin, Visit, check_weights, correctness, spawn_seeds, stored
+from skquee.base import RoutingMixin, Visit
 from skquee.evaluation import hull_points
 from skquee.paths import PathTree
 from skquee.probabilities import PathProbabilities
+from skquee.tables import check_weights, correctness, spawn_seeds, stored
 
 __all__ = ["FixedPath", "RandomMixing"]
 

@@ -10,20 +10,13 @@ from joblib import Parallel, delayed
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, clone
 
-from skquee.base import (
-    RoutingMixin,
-    Visit,
-    check_weights,
-    correctness,
-    hold_out,
-    spawn_seeds,
-    stored,
-)
+from skquee.base import RoutingMixin, Visit
 from skquee.gates import PathErrorRegressor, gate_layouts
 from skquee.gates._features import GateLayout
 from skquee.paths import PathTree
 from skquee.policy import open_loop
 from skquee.probabilities import PathProbabilities
+from skquee.tables import check_weights, correctness, hold_out, spawn_seeds, stored
 from skquee.targets import ClusteredErrorTargets, cross_fitted_targets
 
 __all__ = ["NextStepRouter"]

@@ -10,10 +10,11 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from skquee.base import Routes, RoutingMixin, check_labels, check_weights, correctness, stored
+from skquee.base import Routes, RoutingMixin
 from skquee.evaluation import CostCurve
 from skquee.paths import PathTree
 from skquee.policy import open_loop
+from skquee.tables import check_labels, check_weights, correctness, stored
 
 __all__ = ["OracleRouter"]
 

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 
-from skquee.base import RoutingMixin, Visit, check_weights, stored
+from skquee.base import RoutingMixin, Visit
 from skquee.gates import entropy
 from skquee.paths import PathTree
+from skquee.tables import check_weights, stored
 
 __all__ = ["BudgetedThresholdRouter", "PatienceRouter", "ThresholdRouter", "confidence"]
 

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import entr
 
-from skquee.base import check_labels
 from skquee.display._style import tidy
 from skquee.evaluation import unpack
 from skquee.probabilities import as_path_probabilities
+from skquee.tables import check_labels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from skquee.base import stored
 from skquee.baselines import FixedPath, OracleRouter
 from skquee.display._style import COLORS, MARKERS, QUIET, beside, new_axes, tidy
 from skquee.evaluation import CostCurve, unpack
 from skquee.evaluation import cost_curve as sweep
 from skquee.probabilities import as_path_probabilities
+from skquee.tables import stored
 
 if TYPE_CHECKING:
     import pandas as pd

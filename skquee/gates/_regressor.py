@@ -13,11 +13,11 @@ from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from skquee.base import spawn_seeds
 from skquee.gates._features import GateLayout, gate_features, gate_layouts
 from skquee.gates._mlp import GateData, GateNetwork, train_gate
 from skquee.paths import PathTree
 from skquee.probabilities import PathProbabilities, as_path_probabilities, check_probabilities
+from skquee.tables import spawn_seeds
 
 __all__ = ["PathErrorRegressor"]
 

@@ -11,10 +11,11 @@ from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 
 from skquee.bank import MultiPathClassifierBank, take_rows
-from skquee.base import Routes, RoutingMixin, check_target, check_weights, hold_out, spawn_seeds
+from skquee.base import Routes, RoutingMixin
 from skquee.evaluation import CostCurve
 from skquee.paths import PathTree
 from skquee.router._router import CostAwareRouter
+from skquee.tables import check_target, check_weights, hold_out, spawn_seeds
 
 __all__ = ["RoutedClassifier"]
 

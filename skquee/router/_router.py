@@ -13,20 +13,13 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
-from skquee.base import (
-    RoutingMixin,
-    Visit,
-    check_weights,
-    correctness,
-    hold_out,
-    spawn_seeds,
-    stored,
-)
+from skquee.base import RoutingMixin, Visit
 from skquee.evaluation import CostCurve
 from skquee.gates import PathErrorRegressor
 from skquee.paths import PathTree
 from skquee.policy import POLICIES
 from skquee.probabilities import PathProbabilities, as_path_probabilities
+from skquee.tables import check_weights, correctness, hold_out, spawn_seeds, stored
 from skquee.targets import ClusteredErrorTargets, cross_fitted_targets
 
 __all__ = ["CostAwareRouter"]

@@ -13,10 +13,11 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.model_selection import check_cv
 from sklearn.utils.validation import check_is_fitted
 
-from skquee.base import Routes, RoutingMixin, check_weights, correctness, default_lambdas, stored
+from skquee.base import Routes, RoutingMixin
 from skquee.evaluation import CostCurve
 from skquee.probabilities import PathProbabilities
 from skquee.router._router import CostAwareRouter
+from skquee.tables import check_weights, correctness, default_lambdas, stored
 
 __all__ = ["TunedCostAwareRouterCV"]
 

@@ -1,0 +1,284 @@
+"""Checks of rows, labels and weights, and small questions asked of a table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.model_selection import train_test_split
+from sklearn.utils import assert_all_finite
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_random_state, column_or_1d
+
+from skquee.paths import PathTree
+from skquee.probabilities import PathProbabilities, check_probabilities
+
+__all__ = [
+    "check_labels",
+    "check_target",
+    "check_weights",
+    "correctness",
+    "default_lambdas",
+    "encode_labels",
+    "hold_out",
+    "path_answers",
+    "spawn_seeds",
+    "stored",
+]
+
+
+def default_lambdas(tree: PathTree) -> NDArray[np.float64]:
+    """Return trade-offs that span a curve: 0, then 1e-3 to 10 per cost of the dearest path.
+
+    Parameters
+    ----------
+    tree : PathTree
+        Costs in any unit.
+
+    Returns
+    -------
+    ndarray of shape (101,)
+    """
+    top = tree.path_costs.max() or 1.0
+    return np.concatenate([[0.0], np.geomspace(1e-3, 10.0, 100) / top])
+
+
+def stored(table: PathProbabilities) -> PathProbabilities:
+    """Return the table itself, or everything a lazy one would answer, run once.
+
+    Parameters
+    ----------
+    table : PathProbabilities
+        Stored or lazy.
+
+    Returns
+    -------
+    PathProbabilities
+    """
+    run = getattr(table, "materialize", None)
+    return table if run is None else run()
+
+
+def path_answers(table: PathProbabilities, *, check: bool = False) -> NDArray[np.int32]:
+    """Return the class index every path answers.
+
+    Parameters
+    ----------
+    table : PathProbabilities
+        The table.
+    check : bool, default=False
+        Raise where a vector is not a probability vector.
+
+    Returns
+    -------
+    ndarray of shape (n_samples, n_paths)
+    """
+    columns = table.paths.path_columns
+    readers = [
+        table.paths.names[int(np.flatnonzero(columns == c)[0])] for c in range(table.shape[1])
+    ]
+    answers = np.empty(table.shape[:2], dtype=np.int32)
+    for rows, chunk in table.chunks():
+        values = np.asarray(chunk)
+        if check:
+            check_probabilities(values, rows.start, readers)
+        answers[rows] = values.argmax(axis=2)
+    return answers[:, columns]
+
+
+def correctness(
+    table: PathProbabilities, codes: NDArray[np.intp], *, check: bool = True
+) -> NDArray[np.bool_]:
+    """Tell which paths answer right.
+
+    Parameters
+    ----------
+    table : PathProbabilities
+        The table.
+    codes : ndarray of shape (n_samples,)
+        True class indices.
+    check : bool, default=True
+        Raise where a vector is not a probability vector.
+
+    Returns
+    -------
+    ndarray of shape (n_samples, n_paths)
+    """
+    return path_answers(table, check=check) == codes[:, None]
+
+
+def check_labels(y: ArrayLike, classes: NDArray[Any], n_samples: int) -> NDArray[np.intp]:
+    """Return class indices of labels, checked against the classes.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_samples,)
+        Labels.
+    classes : ndarray of shape (n_classes,)
+        Known labels, in the order of the class axis.
+    n_samples : int
+        Rows of the table.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,)
+    """
+    labels = column_or_1d(y, warn=True)
+    if len(labels) != n_samples:
+        raise ValueError(
+            "Found input variables with inconsistent numbers of samples: "
+            f"{[n_samples, len(labels)]} (X and y)."
+        )
+    unknown = np.setdiff1d(labels, classes)
+    if unknown.size:
+        raise ValueError(
+            f"y holds the labels {unknown[:5].tolist()}, which are not among the {len(classes)} "
+            f"classes {classes[:5].tolist()}{'...' if len(classes) > 5 else ''}. Pass classes= in "
+            "the order of the class axis of X."
+        )
+    order = np.argsort(classes)
+    return order[np.searchsorted(classes, labels, sorter=order)]
+
+
+def check_target(y: ArrayLike) -> NDArray[Any]:
+    """Return labels as a checked 1-D array.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_samples,)
+        Labels of any type.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,)
+    """
+    labels = column_or_1d(y, warn=True)
+    # Integers and texts are classes, however many (a thousand classes on few rows is fine).
+    if labels.dtype.kind not in "biuUSO":
+        assert_all_finite(labels, input_name="y")
+        check_classification_targets(labels)
+    return labels
+
+
+def check_weights(sample_weight: ArrayLike | None, n_samples: int) -> NDArray[np.float64] | None:
+    """Return checked sample weights, or None.
+
+    Parameters
+    ----------
+    sample_weight : array-like of shape (n_samples,) or None
+        Weights.
+    n_samples : int
+        Rows.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,) or None
+    """
+    if sample_weight is None:
+        return None
+    weights = np.asarray(sample_weight, dtype=np.float64)
+    if weights.shape != (n_samples,):
+        raise ValueError(
+            f"sample_weight.shape == {weights.shape}, expected ({n_samples},): one weight a row."
+        )
+    if not np.isfinite(weights).all() or weights.min() < 0:
+        raise ValueError("sample_weight must be finite and not negative.")
+    if not weights.any():
+        raise ValueError("sample_weight sums to zero: all weights are zero, so there are no rows.")
+    return weights
+
+
+def encode_labels(table: PathProbabilities, y: ArrayLike) -> tuple[NDArray[Any], NDArray[np.intp]]:
+    """Settle the classes of a table and return them with the class index of every label.
+
+    Classes come with the tree where it has them. Otherwise they are ``0 .. n_classes - 1``
+    where the labels are such integers, else the distinct labels, which must then be as many
+    as the table has classes.
+
+    Parameters
+    ----------
+    table : PathProbabilities
+        The table.
+    y : array-like of shape (n_samples,)
+        Labels.
+
+    Returns
+    -------
+    classes : ndarray of shape (n_classes,)
+    codes : ndarray of shape (n_samples,)
+    """
+    labels = check_target(y)
+    n_classes = table.shape[2]
+    found = np.unique(labels)
+    if table.paths.classes is not None:
+        classes = np.asarray(table.paths.classes)
+    elif found.dtype.kind in "iu" and found[0] >= 0 and found[-1] < n_classes:
+        classes = np.arange(n_classes)
+    elif len(found) == n_classes:
+        classes = found
+    else:
+        raise ValueError(
+            f"X has {n_classes} classes, but y has {len(found)} distinct labels "
+            f"({found[:5].tolist()}...), so which column is which is not known: pass classes= in "
+            "the order of the class axis, or a PathTree with classes."
+        )
+    codes = check_labels(labels, classes, len(table))
+    if len(found) < 2:
+        raise ValueError(
+            f"y holds 1 class only ({found[0]!r}); routing needs at least 2 classes to learn from."
+        )
+    return classes, codes
+
+
+def hold_out(
+    codes: NDArray[np.intp],
+    fraction: float,
+    seed: int,
+    weights: NDArray[np.float64] | None = None,
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return training rows and held-out rows, by class where there are enough of each.
+
+    Parameters
+    ----------
+    codes : ndarray of shape (n_samples,)
+        Class indices.
+    fraction : float
+        Share held out; 0 for none.
+    seed : int
+        Of the split.
+    weights : ndarray of shape (n_samples,), default=None
+        A row without weight counts as absent.
+
+    Returns
+    -------
+    train, held : ndarray of int
+        Sorted.
+    """
+    rows = np.arange(len(codes)) if weights is None else np.flatnonzero(weights)
+    n_held = round(fraction * len(rows))
+    if n_held == 0:
+        return rows, rows[:0]
+    found, sizes = np.unique(codes[rows], return_counts=True)
+    enough = sizes.min() >= 2 and len(found) <= min(n_held, len(rows) - n_held)
+    train, held = train_test_split(
+        rows, test_size=n_held, random_state=seed, stratify=codes[rows] if enough else None
+    )
+    return np.sort(train), np.sort(held)
+
+
+def spawn_seeds(random_state: Any, n: int) -> NDArray[np.int64]:
+    """Draw one integer seed per part, so that results depend on neither order nor n_jobs.
+
+    Parameters
+    ----------
+    random_state : int, RandomState or None
+        The source.
+    n : int
+        How many.
+
+    Returns
+    -------
+    ndarray of shape (n,)
+    """
+    return check_random_state(random_state).randint(np.iinfo(np.int32).max, size=n)
