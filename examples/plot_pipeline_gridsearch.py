@@ -75,7 +75,7 @@ if __name__ == "__main__":
     val_probs, test_probs = bank.materialize(X_val), bank.materialize(X_test)
     search = GridSearchCV(
         CostAwareRouter(random_state=0),
-        {"lambda_": [0.03, 0.1, 0.3, 1.0]},
+        {"lambda_": [0.03, 0.1, 1.0]},
         scoring={"price": price_scorer(0.1), "budget": budget_scorer(0.4)},
         refit="budget",
         cv=3,
@@ -93,7 +93,7 @@ if __name__ == "__main__":
         CostAwareRouter(random_state=0),
         {"targets__n_clusters": [5, 20]},
         scoring=area_scorer(),
-        cv=3,
+        cv=2,
         n_jobs=2,
     ).fit(val_probs, y_val)
     print("area by number of clusters:", clusters.cv_results_["mean_test_score"].round(4))

@@ -44,6 +44,8 @@ def run_demo(options: argparse.Namespace) -> None:
     options : Namespace
         Checked options of the command.
     """
+    # Operations this small gain nothing from threads, and lose much where cores are shared.
+    torch.set_num_threads(1)
     train, validation, test = split_digits(options.seed)
     with tqdm(total=4, unit="stage", disable=None, leave=False) as progress:
         progress.set_description("train the network")

@@ -336,3 +336,18 @@ def test_a_tree_of_one_path_leaves_no_choice(router: Any) -> None:
     fitted = clone(router).fit(table, y)
     assert (fitted.predict_path(table) == 0).all()
     assert (fitted.predict_cost(table) == 2).all()
+
+
+@pytest.mark.parametrize("seed", [None, 0])
+def test_mixing_keeps_to_one_draw_a_row_all_the_way_down(seed: int | None) -> None:
+    # Corners of the hull on two branches: 8, 8-4 and 8-8-8.
+    share = {"8": 0.2, "8-4": 0.6, "8-8-8": 0.9}
+    y = np.arange(400) % 2
+    values = np.zeros((400, 6, 2))
+    for path, name in enumerate(TREE.names):
+        answers = np.where(np.arange(400) < 400 * share.get(name, 0.1), y, 1 - y)
+        values[np.arange(400), path, answers] = 1
+    mixing = RandomMixing(0.75, random_state=seed).fit(PathProbabilities(values, TREE), y)
+    routes = mixing.route(PathProbabilities(values, TREE))
+    assert {TREE.names[p] for p in routes.paths} == {"8-4", "8-8-8"}
+    assert np.array_equal(routes.visited, TREE.ancestors[routes.paths])

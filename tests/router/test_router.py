@@ -448,3 +448,22 @@ def test_bad_knobs_fail_at_prediction_and_in_curves(fitted: CostAwareRouter) -> 
             router.cost_curve(bad, TABLE, Y)
     with pytest.raises(ValueError, match="0 sample"):
         router.predict(TABLE[:0])
+
+
+def test_gates_see_each_rows_own_exits_where_some_rows_end_on_short_paths() -> None:
+    tree = PathTree.cascade([1, 2, 4, 8])
+    table, y = make_path_probabilities(200, tree)
+
+    def scattered(errors: Any, costs: Any, lambda_: float) -> Any:
+        return (np.asarray(errors, dtype=float) * 1e4).astype(int).sum(axis=1) % len(costs)
+
+    router = quick(policy=scattered, regressor__max_epochs=40).fit(table, y)
+    routes = router.route(table)
+    short = (routes.visited[:, 1] >= 0) & np.isnan(routes.predicted_errors[:, 2])
+    judged = np.flatnonzero(np.isfinite(routes.predicted_errors[:, 2]))
+    assert short.any()
+    assert len(judged) > 10
+    for prefix in np.unique(routes.visited[judged, 1]):
+        found = router.regressor_.predict(table, int(prefix))
+        for row in judged[routes.visited[judged, 1] == prefix]:
+            assert np.isclose(found[row], routes.predicted_errors[row, 2], atol=1e-6).any()
