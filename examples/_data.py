@@ -6,18 +6,23 @@ import os
 from pathlib import Path
 
 
+def find_data(name: str) -> Path | None:
+    """Return the folder of a data set, or None."""
+    places = [os.environ.get("SKQUEE_DATA"), Path(__file__).resolve().parents[2] / "shared/data"]
+    folders = (Path(place) / name for place in places if place)
+    return next((folder for folder in folders if folder.is_dir()), None)
+
+
 def data_folder(name: str) -> Path:
     """Return the folder of a data set, or end the example with one line that says why."""
-    places = [os.environ.get("SKQUEE_DATA"), Path(__file__).resolve().parents[2] / "shared/data"]
-    folders = [Path(place) / name for place in places if place]
-    for folder in folders:
-        if folder.is_dir():
-            return folder
-    print(
-        f"This example needs the data set {name!r}; it is in none of "
-        f"{[str(folder) for folder in folders]}. Set SKQUEE_DATA to the folder that holds it."
-    )
-    raise SystemExit(0)
+    folder = find_data(name)
+    if folder is None:
+        print(
+            f"This example needs the data set {name!r}, which is neither in $SKQUEE_DATA nor in "
+            "../shared/data beside the repository."
+        )
+        raise SystemExit(0)
+    return folder
 
 
 def cache_folder() -> Path:

@@ -61,22 +61,32 @@ def materialize(
         raise ValueError(f"out must end in .npy, got {target.name!r}.")
     if not target.parent.is_dir():
         raise FileNotFoundError(f"The folder of out, {target.parent}, does not exist.")
+    tree = table.paths.to_dict()
+    try:
+        json.dumps(tree)
+    except TypeError as error:
+        raise ValueError(
+            f"The tree's levels and classes must fit JSON to be saved: {error}."
+        ) from None
     partial = target.with_name(target.name + ".partial")
     note = target.with_name(target.name + ".partial.json")
     job = {"shape": list(table.shape), "dtype": str(dtype), "input": _fingerprint(table)}
     done = _resume(note, partial, job)
+    if done:
+        values = np.lib.format.open_memmap(partial, mode="r+")
+        # Other weights under the same names are another job: the first row tells.
+        if not np.allclose(values[0], table[[0]].run_all()[0], atol=1e-2):
+            done = 0
     if done == 0:
         note.unlink(missing_ok=True)  # it may tell of another job's file
         values = np.lib.format.open_memmap(partial, mode="w+", dtype=dtype, shape=table.shape)
-    else:
-        values = np.lib.format.open_memmap(partial, mode="r+")
 
     def remember(rows: int) -> None:
         values.flush()
         _write(note, {**job, "done": rows})
 
     _fill(table, values, batch_size, done, remember)
-    _write(target.with_name(target.name + ".json"), table.paths.to_dict())
+    _write(target.with_name(target.name + ".json"), tree)
     os.replace(partial, target)
     note.unlink(missing_ok=True)
     return PathProbabilities(np.load(target, mmap_mode="r", allow_pickle=False), table.paths)

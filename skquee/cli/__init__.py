@@ -39,7 +39,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             "each block at several bit widths, fit the router and compare it with its baselines "
             "on test images. Nothing is downloaded; about a minute on two cores."
         ),
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     _add_demo_options(demo)
     options = parser.parse_args(argv)
@@ -53,50 +52,59 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _add_demo_options(parser: argparse.ArgumentParser) -> None:
     at_least_one = _whole_number(1)
-    parser.add_argument("--seed", type=_whole_number(0), default=0, help="of everything random")
     parser.add_argument(
-        "--out", type=Path, default=Path("skquee-demo"), help="folder for the picture and tables"
+        "--seed", type=_whole_number(0), default=0, help="of everything random (%(default)s)"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("skquee-demo"),
+        help="folder for the picture and the tables (%(default)s)",
     )
     parser.add_argument(
         "--json", action="store_true", help="print the table alone, as JSON, on standard output"
     )
     size = parser.add_argument_group("sizes")
-    size.add_argument("--epochs", type=at_least_one, default=30, help="of training the backbone")
     size.add_argument(
-        "--width", type=at_least_one, default=64, help=f"of a token, a multiple of {N_HEADS}"
+        "--epochs", type=at_least_one, default=40, help="of training the backbone (%(default)s)"
     )
-    size.add_argument("--depth", type=at_least_one, default=6, help="layers of the backbone")
+    size.add_argument(
+        "--width",
+        type=at_least_one,
+        default=64,
+        help=f"of a token, a multiple of {N_HEADS} (%(default)s)",
+    )
+    size.add_argument(
+        "--depth", type=_whole_number(2), default=6, help="layers of the backbone (%(default)s)"
+    )
     size.add_argument(
         "--exits",
         type=at_least_one,
         nargs="+",
-        default=[1, 2, 4, 6],
         metavar="LAYER",
-        help="layers after which it can answer, up to the last",
+        help="layers after which it can answer, up to the last (the first, middle and last)",
     )
     size.add_argument(
         "--levels",
         type=_whole_number(2, 32),
         nargs="+",
-        default=[3, 4, 8],
+        default=[3, 5, 8],
         metavar="BITS",
-        help="bit widths of each block",
-    )
-    size.add_argument(
-        "--clusters", type=at_least_one, default=10, help="K-means clusters for a path's targets"
+        help="bit widths of each block (3 5 8)",
     )
 
 
 def _check_demo_options(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     """End with a message about the first option that does not fit; make the folder."""
-    exits, levels, depth = options.exits, options.levels, options.depth
+    levels, depth = options.levels, options.depth
+    if options.exits is None:
+        options.exits = sorted({1, (depth + 1) // 2, depth})
+    exits = options.exits
     if options.width % N_HEADS:
         parser.error(f"--width must be a multiple of {N_HEADS}, got {options.width}")
-    if exits != sorted(set(exits)) or exits[-1] != depth:
+    if len(exits) < 2 or exits != sorted(set(exits)) or exits[-1] != depth:
         given = " ".join(map(str, exits))
-        parser.error(f"--exits must increase and end at --depth {depth}, got {given}")
-    if len(exits) < 2:
-        parser.error("--exits must be at least 2: with one there is nothing to choose")
+        parser.error(f"--exits must be 2 or more that increase and end at {depth}, got {given}")
     if len(set(levels)) != len(levels):
         parser.error(f"--levels must be distinct, got {' '.join(map(str, levels))}")
     try:

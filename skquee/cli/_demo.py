@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,9 @@ from skquee.display import CostCurveDisplay
 from skquee.evaluation import CostCurve
 from skquee.networks import MultiExitNetwork, train_backbone
 from skquee.router import CostAwareRouter
-from skquee.targets import ClusteredErrorTargets
 
-LAMBDAS = (0.0, 0.03, 0.1, 0.2, 0.3, 0.5, 1.0)
+LAMBDAS = (0, 0.03, 0.1, 0.2, 0.3, 0.5, 1)
+GRID = np.append(0, np.geomspace(1e-3, 100, 121))  # of lambda, for curves
 THRESHOLDS = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
 NAMES = {
     "router": "QuEE router",
@@ -58,42 +58,38 @@ def run_demo(options: argparse.Namespace) -> None:
         progress.update()
 
         progress.set_description("fit the router")
-        methods = {
-            "router": CostAwareRouter(
-                targets=ClusteredErrorTargets(n_clusters=options.clusters),
-                validation_fraction=0,
-                random_state=options.seed,
-            ),
-            "threshold": ThresholdRouter(),
-            "fixed path": FixedPath(),
-            "oracle": OracleRouter(),
-        }
-        for method in methods.values():
+        router = CostAwareRouter(validation_fraction=0, random_state=options.seed)
+        threshold, fixed, oracle = ThresholdRouter(), FixedPath(), OracleRouter()
+        for method in (router, threshold, fixed, oracle):
             method.fit(validation_table, validation[1])
         progress.update()
 
         progress.set_description("route the test images")
-        lazy, y = bank.transform(test[0]), test[1]
-        rows = [
-            operating_point(name, f"{value:g}" if knob != "path" else value, routes, y)
-            for name, knob, values in (
-                ("router", "lambda_", LAMBDAS),
-                ("threshold", "threshold", THRESHOLDS),
-                ("fixed path", "path", network.paths_.names),
-            )
-            for value in values
-            for routes in [methods[name].set_params(**{knob: value}).route(lazy)]
+        X, y = bank.transform(test[0]), test[1]
+        swept: list[tuple[str, Any, str, Sequence[Any]]] = [
+            ("router", router, "lambda_", LAMBDAS),
+            ("threshold", threshold, "threshold", THRESHOLDS),
+            ("fixed path", fixed, "path", network.paths_.names),
         ]
-        rows.append(operating_point("oracle", "0", methods["oracle"].route(test_table, y), y))
-        curves = {name: m.cost_curve(None, test_table, y) for name, m in methods.items()}
+        rows = [
+            operating_point(name, str(value), method.set_params(**{knob: value}).route(X), y)
+            for name, method, knob, values in swept
+            for value in values
+        ]
+        rows.append(operating_point("oracle", "0", oracle.route(test_table, y), y))
+        curves = {
+            "router": router.cost_curve(GRID, test_table, y),
+            "threshold": threshold.cost_curve(None, test_table, y),
+            "fixed path": fixed.cost_curve(None, test_table, y),
+            "oracle": oracle.cost_curve(GRID, test_table, y),
+        }
         progress.update()
 
-    table = pd.DataFrame(rows)
+    table = pd.DataFrame(rows).astype({"blocks_run": "Int64"})
     paths = network.summary().assign(accuracy=curves["fixed path"].accuracy)
     saved = save(options.out, table, paths, curves)
     if options.json:
-        # Through pandas, which writes what was not counted as null.
-        print(json.dumps(json.loads(table.to_json(orient="records")), indent=2))
+        print(table.to_json(orient="records", indent=2))
     else:
         report(table, curves, len(y), saved)
 
@@ -113,10 +109,10 @@ def split_digits(seed: int) -> list[tuple[Any, Any]]:
     X, y = load_digits(return_X_y=True)
     images = X.reshape(-1, 8, 8) / 16
     rest, X_test, y_rest, y_test = train_test_split(
-        images, y, test_size=0.25, stratify=y, random_state=seed
+        images, y, test_size=497, stratify=y, random_state=seed
     )
     X_train, X_validation, y_train, y_validation = train_test_split(
-        rest, y_rest, test_size=0.4, stratify=y_rest, random_state=seed
+        rest, y_rest, test_size=650, stratify=y_rest, random_state=seed
     )
     return [(X_train, y_train), (X_validation, y_validation), (X_test, y_test)]
 
@@ -179,7 +175,8 @@ def operating_point(method: str, setting: str, routes: Routes, y: Any) -> dict[s
     """
     tree = routes.tree
     depths = tree.depths[routes.paths]
-    taken = np.array(tree.levels)[routes.visited[routes.visited >= 0]]
+    levels = np.array(tree.levels)
+    taken = levels[routes.visited[routes.visited >= 0]]
     return {
         "method": method,
         "setting": setting,
@@ -188,7 +185,7 @@ def operating_point(method: str, setting: str, routes: Routes, y: Any) -> dict[s
         "blocks": float(depths.mean()),
         "blocks_run": sum(routes.counts.values()) if routes.counts else None,
         **{f"exit {e}": float((depths == e).mean()) for e in range(1, tree.n_exits + 1)},
-        **{f"{b} bits": float((taken == b).mean()) for b in sorted(set(tree.levels))},
+        **{f"{b} bits": float((taken == b).mean()) for b in np.unique(levels)},
     }
 
 
@@ -258,13 +255,14 @@ def report(
     shares = [column for column in table if column.startswith("exit") or column.endswith("bits")]
     for name, rows in table.groupby("method", sort=False):
         print(f"\n{NAMES[str(name)]}")
-        shown = rows.drop(columns="method").astype({"blocks_run": "Int64"})
         print(
-            shown.to_string(
+            rows.drop(columns="method").to_string(
                 index=False,
-                na_rep="-",
                 float_format="{:.3f}".format,
-                formatters=dict.fromkeys(shares, "{:.0%}".format),
+                formatters={
+                    **dict.fromkeys(shares, "{:.0%}".format),
+                    "blocks_run": lambda count: "-" if pd.isna(count) else str(count),
+                },
             )
         )
     print("\nArea under the accuracy-cost curve (1 is perfect)")

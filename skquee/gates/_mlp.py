@@ -255,6 +255,8 @@ def train_gate(
             ConvergenceWarning,
             stacklevel=3,
         )
+    if not np.isfinite(best):
+        raise ValueError(f"{name} did not train: its loss is {current}. Lower learning_rate.")
     assert kept is not None
     sample = kept["sample"] / scale[:, None]
     kept["bias"] = kept["bias"] - centre @ sample

@@ -334,8 +334,13 @@ def _weighted(weights: NDArray[np.float64] | None) -> dict[str, Any]:
 
 def _fold_results(curve: CostCurve, sizes: list[int]) -> dict[str, NDArray[np.float64]]:
     cuts = np.cumsum(sizes)[:-1]
-    accuracy = [part.mean(axis=1) for part in np.split(curve.correct, cuts, axis=1)]
-    cost = [part.mean(axis=1) for part in np.split(curve.sample_costs, cuts, axis=1)]
+    weights = np.split(curve.sample_weight, cuts)
+
+    def means(values: NDArray[Any]) -> list[NDArray[np.float64]]:
+        parts = np.split(values, cuts, axis=1)
+        return [p @ w / max(w.sum(), 1e-12) for p, w in zip(parts, weights, strict=True)]
+
+    accuracy, cost = means(curve.correct), means(curve.sample_costs)
     return {
         "lambda_": curve.knobs,
         "mean_accuracy": curve.accuracy,

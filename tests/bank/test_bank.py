@@ -304,9 +304,18 @@ def interrupted(tmp_path: Path, rows: Any = X) -> tuple[MultiPathClassifierBank,
 def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
     bank, broken, out = interrupted(tmp_path)
     table = bank.materialize(X, batch_size=80, out=out)
-    assert broken.sizes == [80, 80]
+    assert broken.sizes == [1, 80, 80]  # one row to know the weights again
     assert np.array_equal(np.asarray(table), np.asarray(bank.transform(X)))
     assert {file.name for file in tmp_path.iterdir()} == {"t.npy", "t.npy.json"}
+
+
+def test_other_weights_under_the_same_names_start_again(tmp_path: Path) -> None:
+    bank, _, out = interrupted(tmp_path)
+    other = GaussianNB().fit(X[::-1], Y)  # learned other labels for the same rows
+    named = [(name, other.predict_proba) for name, _ in bank.classifiers]
+    changed = MultiPathClassifierBank(named, costs=bank.costs, classes=bank.classes_).fit(X)
+    table = changed.materialize(X, batch_size=80, out=out)
+    assert np.array_equal(np.asarray(table), np.asarray(changed.transform(X)))
 
 
 @pytest.mark.parametrize("kind", ["objects", "frame", "list"])
@@ -317,7 +326,7 @@ def test_a_run_is_known_again_by_equal_rows_of_any_type(tmp_path: Path, kind: st
 
     bank, broken, out = interrupted(tmp_path, rows())
     bank.materialize(rows(), batch_size=80, out=out)
-    assert broken.sizes == [80, 80]
+    assert broken.sizes == [1, 80, 80]  # one row to know the weights again
 
 
 @pytest.mark.parametrize("change", ["rows", "dtype", "costs", "note"])
