@@ -113,8 +113,8 @@ for name in list(methods)[1:3]:
     )
 
 # %%
-# On these pictures the router beats the best service at half its price, and beats the threshold:
-# one sequence cannot send a picture to the service that knows its kind of face.
+# On these pictures the router beats the best service at half its price, and beats both thresholds,
+# which send every picture they doubt along one sequence.
 #
 # More data sets
 # --------------

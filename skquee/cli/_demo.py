@@ -22,8 +22,10 @@ from skquee.baselines import FixedPath, OracleRouter, ThresholdRouter
 from skquee.cli import N_HEADS
 from skquee.display import CostCurveDisplay
 from skquee.evaluation import CostCurve
+from skquee.gates import PathErrorRegressor
 from skquee.networks import MultiExitNetwork, train_backbone
 from skquee.router import CostAwareRouter
+from skquee.targets import ClusteredErrorTargets
 
 LAMBDAS = (0, 0.03, 0.1, 0.2, 0.3, 0.5, 1)
 GRID = np.append(0, np.geomspace(1e-3, 100, 121))  # of lambda, for curves
@@ -58,7 +60,13 @@ def run_demo(options: argparse.Namespace) -> None:
         progress.update()
 
         progress.set_description("fit the router")
-        router = CostAwareRouter(validation_fraction=0, random_state=options.seed)
+        router = CostAwareRouter(
+            targets=ClusteredErrorTargets(n_clusters=10),
+            # An epoch over so few images is only a few steps.
+            regressor=PathErrorRegressor(max_epochs=500, patience=60),
+            validation_fraction=0,
+            random_state=options.seed,
+        )
         threshold, fixed, oracle = ThresholdRouter(), FixedPath(), OracleRouter()
         for method in (router, threshold, fixed, oracle):
             method.fit(validation_table, validation[1])
@@ -83,6 +91,8 @@ def run_demo(options: argparse.Namespace) -> None:
             "fixed path": fixed.cost_curve(None, test_table, y),
             "oracle": oracle.cost_curve(GRID, test_table, y),
         }
+        for curve in curves.values():
+            curve.source = "test images"
         progress.update()
 
     table = pd.DataFrame(rows).astype({"blocks_run": "Int64"})
@@ -253,18 +263,15 @@ def report(
         "images;\nbits: share of the blocks run."
     )
     shares = [column for column in table if column.startswith("exit") or column.endswith("bits")]
-    for name, rows in table.groupby("method", sort=False):
+    counts = table["blocks_run"].astype(object).where(table["blocks_run"].notna(), "-")
+    for name, rows in table.assign(blocks_run=counts).groupby("method", sort=False):
         print(f"\n{NAMES[str(name)]}")
-        print(
-            rows.drop(columns="method").to_string(
-                index=False,
-                float_format="{:.3f}".format,
-                formatters={
-                    **dict.fromkeys(shares, "{:.0%}".format),
-                    "blocks_run": lambda count: "-" if pd.isna(count) else str(count),
-                },
-            )
+        shown = rows.drop(columns="method").to_string(
+            index=False,
+            float_format="{:.3f}".format,
+            formatters=dict.fromkeys(shares, "{:.0%}".format),
         )
+        print(shown)
     print("\nArea under the accuracy-cost curve (1 is perfect)")
     for name, curve in curves.items():
         print(f"  {NAMES[name]:<26}{curve.area():.4f}")
