@@ -200,8 +200,9 @@ for rival in ("threshold, all four", "threshold, 20 then 56", "fixed"):
 # The router, like both cascades, reaches the accuracy of ResNet-56 at about half of its operations:
 # networks that err on different images help each other. It does not beat the confidence threshold
 # here. The threshold through all four networks lies a little above it, though the interval of the
-# difference holds zero. A likely reason: networks of one family, trained alike, have confidences on
-# one scale, which is all a threshold needs; the gates learn from 4,500 images of which few are wrong.
+# difference holds zero. A likely reason: networks of one family, trained alike, have confidences
+# on one scale, which is all a threshold needs; the gates learn from 4,500 images, and few of those
+# are wrong.
 # What the router adds is that nobody had to choose a sequence.
 #
 # The picture

@@ -53,9 +53,9 @@ def materialize(
     if dtype.kind != "f":
         raise ValueError(f"dtype must be a float type, got {dtype}.")
     if out is None:
-        values = np.empty(table.shape, dtype=dtype)
-        _fill(table, values, batch_size, 0, None)
-        return PathProbabilities(values, table.paths)
+        whole = np.empty(table.shape, dtype=dtype)
+        _fill(table, whole, batch_size, 0, None)
+        return PathProbabilities(whole, table.paths)
     target = Path(out)
     if target.suffix != ".npy":
         raise ValueError(f"out must end in .npy, got {target.name!r}.")
@@ -72,6 +72,7 @@ def materialize(
     note = target.with_name(target.name + ".partial.json")
     job = {"shape": list(table.shape), "dtype": str(dtype), "input": _fingerprint(table)}
     done = _resume(note, partial, job)
+    values: Any = None  # a memory map; numpy's type for it lacks flush
     if done:
         values = np.lib.format.open_memmap(partial, mode="r+")
         # Other weights under the same names are another job: the first row tells.
