@@ -13,6 +13,7 @@ import torch
 from matplotlib.figure import Figure
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
+from threadpoolctl import threadpool_limits
 from timm.models.vision_transformer import VisionTransformer
 from tqdm import tqdm
 
@@ -46,10 +47,10 @@ def run_demo(options: argparse.Namespace) -> None:
     options : Namespace
         Checked options of the command.
     """
-    # Operations this small gain nothing from threads, and lose much where cores are shared.
+    # One thread: more are slower on matrices this small, and sum in an order that varies.
     torch.set_num_threads(1)
     train, validation, test = split_digits(options.seed)
-    with tqdm(total=4, unit="stage", disable=None, leave=False) as progress:
+    with threadpool_limits(1), tqdm(total=4, unit="stage", disable=None, leave=False) as progress:
         progress.set_description("train the network")
         network = make_network(train, validation, options)
         progress.update()
