@@ -29,7 +29,10 @@ __all__ = [
 
 
 def default_lambdas(tree: PathTree) -> NDArray[np.float64]:
-    """Return trade-offs that span a curve: 0, then 1e-3 to 10 per cost of the dearest path.
+    """Return trade-offs that span a curve: 0, then a hundred from 1e-3 up.
+
+    They are per cost of the dearest path, and end at 10 or where even the cheapest step is
+    not worth taking for a sure gain of 1, whichever is more (at most 1e5).
 
     Parameters
     ----------
@@ -40,8 +43,12 @@ def default_lambdas(tree: PathTree) -> NDArray[np.float64]:
     -------
     ndarray of shape (101,)
     """
-    top = tree.path_costs.max() or 1.0
-    return np.concatenate([[0.0], np.geomspace(1e-3, 10.0, 100) / top])
+    costs = tree.path_costs
+    top = costs.max() or 1.0
+    before = np.array([costs[p] if p >= 0 else costs.min() for p in tree.parents])
+    steps = (costs - before)[costs > before] / top
+    end = min(max(10.0, 1.1 / steps.min() if len(steps) else 0.0), 1e5)
+    return np.concatenate([[0.0], np.geomspace(1e-3, end, 100) / top])
 
 
 def stored(table: PathProbabilities) -> PathProbabilities:

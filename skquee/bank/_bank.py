@@ -59,7 +59,8 @@ class MultiPathClassifierBank(  # type: ignore[call-arg]
         Labels of the class axis. Default: those of the estimators and of y.
     paths : {"chain", "cascade"} or PathTree, default="chain"
         How the classifiers of a list may follow each other: each after the one before, any
-        increasing sequence, or a tree whose columns are the classifiers.
+        increasing sequence, or a tree whose columns are the classifiers. For a network, a
+        tree keeps some of its paths.
     batch_size : int, default=256
         Rows run at once: bounds the memory of activations.
 
@@ -226,7 +227,11 @@ class MultiPathClassifierBank(  # type: ignore[call-arg]
 
     def _tree(self, classes: NDArray[Any], fitted: list[tuple[str, Any]]) -> PathTree:
         if self._is_network():
-            tree = self._network().paths_
+            own = self._network().paths_
+            tree = self.paths if isinstance(self.paths, PathTree) else own
+            if not set(tree.names) <= set(own.names):
+                extra = sorted(set(tree.names) - set(own.names))
+                raise ValueError(f"The PathTree has the paths {extra[:5]}, the network has not.")
             if self.costs is not None:
                 tree = tree.with_costs(self.costs, normalize=True)
         elif isinstance(self.paths, PathTree):

@@ -14,6 +14,8 @@ __all__ = ["GateData", "GateNetwork", "train_gate"]
 
 # Rows whose hidden layers are held at once: keeps them inside a core's cache.
 _ROWS = 1024
+# Steps an epoch has at least, as long as batches stay above 16 pairs.
+_STEPS = 20
 
 
 @dataclass(frozen=True)
@@ -219,13 +221,15 @@ def train_gate(
                 total += torch.stack(pair).double()
         return float(total[0] / total[1].clamp_min(1e-12))
 
+    # Few rows make few steps an epoch, and patience is counted in epochs.
+    size = min(batch_size, max(16, len(features) // _STEPS))
     history: dict[str, list[float]] = {"train_loss": [], "validation_loss": []}
     best, kept, since, since_cut = np.inf, None, 0, 0
     converged = False
     for _ in range(max_epochs):
         order = torch.randperm(len(features), generator=generator)
         running = torch.zeros(2)
-        for part in order.split(batch_size):
+        for part in order.split(size):
             weight = None if weights is None else weights[part]
             pair = loss(features[part], lines[part], targets[part], weight)
             optimiser.zero_grad(set_to_none=True)

@@ -46,7 +46,7 @@ class PathErrorRegressor(BaseEstimator):
         Halve the step where the held-out loss stalls, or keep it. The paper's schedule is
         ``schedule="constant", learning_rate=1e-3, max_epochs=10``.
     batch_size : int, default=512
-        Pairs of sample and prefix in one step.
+        Pairs of sample and prefix in one step; fewer where an epoch would have under 20.
     max_epochs : int, default=200
         Epochs at most. A ConvergenceWarning says where they were too few.
     patience : int, default=12

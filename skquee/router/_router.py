@@ -306,7 +306,7 @@ class CostAwareRouter(RoutingMixin, BaseEstimator):
         Parameters
         ----------
         lambdas : array-like of shape (n_points,), default=None
-            Trade-offs. Default: 0 and a hundred from 1e-3 to 10 per cost of the dearest path.
+            Trade-offs. Default: 0 and a hundred that span the curve.
         X : PathProbabilities or array-like of shape (n_samples, n_paths, n_classes), default=None
             Rows to measure on; a lazy table is run once. Default: the rows held out in fit
             (``validation_fraction``), and the curve's ``source`` says so.

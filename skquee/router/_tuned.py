@@ -44,7 +44,7 @@ class TunedCostAwareRouterCV(RoutingMixin, BaseEstimator):
         Hold `max_cost` or `max_error_increase` by a one-sided bound at this level (normal
         approximation) instead of on average.
     lambdas : array-like, default=None
-        Grid. Default: 0 and a hundred from 1e-3 to 10 per cost of the dearest path.
+        Grid. Default: 0 and a hundred that span the curve.
     cv : int, splitter or "prefit", default=5
         Folds. "prefit" uses the fitted `router` and chooses on the rows given to fit.
     n_jobs : int, default=None
