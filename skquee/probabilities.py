@@ -412,7 +412,7 @@ def as_path_probabilities(
             )
         if paths is None and costs is None:
             raise ValueError(
-                "X is a bare array, so the paths are not known: give paths=PathTree...., or costs= "
+                "X is a bare array, so the paths are not known: give paths= a PathTree, or costs= "
                 "for a plain chain, or a PathProbabilities that carries its tree."
             )
     tree = paths if paths is not None else carried

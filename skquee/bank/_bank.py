@@ -202,7 +202,7 @@ class MultiPathClassifierBank(  # type: ignore[call-arg]
             assert_all_finite(labels, input_name="y")
         check_classification_targets(labels)
         if not self.is_frozen and len(np.unique(labels)) < 2:
-            raise ValueError(f"y holds 1 class only ({labels[0]!r}); give at least 2.")
+            raise ValueError(f"y holds 1 class only ({labels.tolist()[0]!r}); give at least 2.")
         return X
 
     def _settle_without_data(self) -> bool:

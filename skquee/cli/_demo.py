@@ -37,6 +37,8 @@ NAMES = {
     "fixed path": "one path for all",
     "oracle": "oracle (sees the labels)",
 }
+# What the setting of each method is.
+KNOBS = {"router": "lambda", "threshold": "threshold", "fixed path": "path", "oracle": "lambda"}
 
 
 def run_demo(options: argparse.Namespace) -> None:
@@ -267,10 +269,14 @@ def report(
     counts = table["blocks_run"].astype(object).where(table["blocks_run"].notna(), "-")
     for name, rows in table.assign(blocks_run=counts).groupby("method", sort=False):
         print(f"\n{NAMES[str(name)]}")
-        shown = rows.drop(columns="method").to_string(
-            index=False,
-            float_format="{:.3f}".format,
-            formatters=dict.fromkeys(shares, "{:.0%}".format),
+        shown = (
+            rows.drop(columns="method")
+            .rename(columns={"setting": KNOBS[str(name)]})
+            .to_string(
+                index=False,
+                float_format="{:.3f}".format,
+                formatters=dict.fromkeys(shares, "{:.0%}".format),
+            )
         )
         print(shown)
     print("\nArea under the accuracy-cost curve (1 is perfect)")
