@@ -233,7 +233,8 @@ def encode_labels(table: PathProbabilities, y: ArrayLike) -> tuple[NDArray[Any],
     codes = check_labels(labels, classes, len(table))
     if len(found) < 2:
         raise ValueError(
-            f"y holds 1 class only ({found.tolist()[0]!r}); routing needs at least 2 classes to learn from."
+            f"y holds 1 class only ({found.tolist()[0]!r}); routing needs at least 2 classes to "
+            "learn from."
         )
     return classes, codes
 
