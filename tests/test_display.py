@@ -364,7 +364,9 @@ def test_calibration_line_goes_through_the_bins(router):
     predicted, wrong = routes.predicted_error, routes.labels != y
     expected = calibration_bins(predicted, wrong, n_bins=8)
     np.testing.assert_array_equal(display.line_.get_data(), expected[:2])
-    assert display.calibration_error == calibration_error(predicted, wrong, n_bins=8)
+    assert display.calibration_error == pytest.approx(
+        calibration_error(predicted, wrong, n_bins=8), rel=1e-12
+    )
     assert f"ECE {display.calibration_error:.3f}" in display.line_.get_label()
     assert display.line_.get_label().startswith("CostAwareRouter")
 
