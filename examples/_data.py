@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
+
+import numpy as np
+from PIL import Image
 
 
 def find_data(name: str) -> Path | None:
@@ -31,3 +35,16 @@ def cache_folder() -> Path:
     folder = Path(base) / "skquee"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def load_images(name: str, part: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the images (n, H, W, 3) uint8 and the labels of CIFAR: `part` "train" or "test"."""
+    (file,) = data_folder(name).glob(f"{name}_{part}_*.npz")
+    with np.load(file) as archive:
+        data, offsets, labels = (archive[key] for key in ("data", "offsets", "labels"))
+    encoded = data.tobytes()
+    images = [
+        np.asarray(Image.open(io.BytesIO(encoded[start:stop])).convert("RGB"))
+        for start, stop in zip(offsets, offsets[1:], strict=False)
+    ]
+    return np.stack(images), labels.astype(int)

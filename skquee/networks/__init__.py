@@ -1,5 +1,6 @@
 """Multi-exit networks run at several bit widths; importing this loads torch."""
 
+from skquee.networks import backbones  # noqa: F401
 from skquee.networks._multi_exit import MultiExitNetwork
 from skquee.networks._training import train_backbone
 from skquee.networks.quantization import UniformPTQ

@@ -15,10 +15,10 @@ from sklearn.utils import check_random_state
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from skquee.networks._backbone import Pool, build_backbone, check_exits, cut_blocks
 from skquee.networks._costs import count_flops
 from skquee.networks._images import ImageFormat, encode_labels, known_codes
 from skquee.networks._training import cache_features, make_heads, train_heads
+from skquee.networks.backbones._transformers import Pool, build_backbone, check_exits, cut_blocks
 from skquee.networks.quantization import UniformPTQ
 from skquee.paths import PathTree
 

@@ -7,8 +7,9 @@ from timm.layers import DiffAttention
 from torch import nn
 
 from skquee.networks import MultiExitNetwork, UniformPTQ
+from skquee.networks.backbones._matmul import MatMul
 from skquee.networks.quantization import _operations
-from skquee.networks.quantization._operations import MatMul, QuantizedMatMul, UniformGrid
+from skquee.networks.quantization._operations import QuantizedMatMul, UniformGrid
 
 
 def literal_codes(values, bits, largest):

@@ -10,10 +10,10 @@ from timm.models.vision_transformer import Attention
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skquee.networks._backbone import copy_sharing_weights
+from skquee.networks.backbones._matmul import MatMul
+from skquee.networks.backbones._sharing import copy_sharing_weights
 
 __all__ = [
-    "MatMul",
     "QuantizedConv2d",
     "QuantizedLinear",
     "QuantizedMatMul",
@@ -21,14 +21,6 @@ __all__ = [
     "explicit_copy",
     "operations",
 ]
-
-
-class MatMul(nn.Module):
-    """A product of two activations, as a module so that it can be observed and replaced."""
-
-    def forward(self, left: Tensor, right: Tensor) -> Tensor:
-        """Return ``left @ right``."""
-        return left @ right
 
 
 class ExplicitAttention(nn.Module):

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from skquee.networks._backbone import copy_sharing_weights
+from skquee.networks.backbones._matmul import MatMul
+from skquee.networks.backbones._sharing import copy_sharing_weights
 from skquee.networks.quantization._operations import (
-    MatMul,
     QuantizedConv2d,
     QuantizedLinear,
     QuantizedMatMul,

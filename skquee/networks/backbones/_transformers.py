@@ -1,4 +1,4 @@
-"""Cutting a backbone into blocks, through its public structure alone."""
+"""Cutting a vision transformer into blocks, through its public structure alone."""
 
 from __future__ import annotations
 
@@ -12,23 +12,28 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-__all__ = ["Pool", "build_backbone", "check_exits", "copy_sharing_weights", "cut_blocks"]
+from skquee.networks.backbones._sharing import copy_sharing_weights
+from skquee.networks.backbones._t2t_vit import T2TViT
+
+__all__ = ["Pool", "Transformer", "build_backbone", "check_exits", "cut_blocks"]
+
+Transformer = VisionTransformer | T2TViT
 
 
 def build_backbone(
-    backbone: str | VisionTransformer,
+    backbone: str | Transformer,
     *,
     img_size: int | tuple[int, int] | None,
     in_chans: int,
     pretrained: bool,
     backbone_kwargs: dict[str, Any] | None,
     seed: int,
-) -> VisionTransformer:
+) -> Transformer:
     """Build a backbone by name, or copy the one given.
 
     Parameters
     ----------
-    backbone : str or VisionTransformer
+    backbone : str, VisionTransformer or T2TViT
         Name of a timm model, or the model itself (never changed).
     img_size, in_chans, pretrained, backbone_kwargs
         For timm, where `backbone` is a name.
@@ -37,7 +42,7 @@ def build_backbone(
 
     Returns
     -------
-    VisionTransformer
+    VisionTransformer or T2TViT
         In evaluation mode, without gradients.
     """
     if isinstance(backbone, str):
@@ -50,9 +55,10 @@ def build_backbone(
             model = timm.create_model(backbone, pretrained=pretrained, in_chans=in_chans, **kwargs)
     else:
         model = copy.deepcopy(backbone)
-    if not isinstance(model, VisionTransformer):
+    if not isinstance(model, Transformer):
         raise TypeError(
-            f"backbone must be a timm VisionTransformer or the name of one, got {backbone!r} "
+            "backbone must be a timm VisionTransformer, a T2TViT or the name of one, got "
+            f"{backbone!r} "
             f"({type(model).__name__})."
         )
     return model.float().eval().requires_grad_(False)
@@ -82,12 +88,12 @@ def check_exits(exits: Sequence[int], depth: int) -> tuple[int, ...]:
     return found
 
 
-def cut_blocks(backbone: VisionTransformer, exits: Sequence[int]) -> nn.ModuleList:
+def cut_blocks(backbone: Transformer, exits: Sequence[int]) -> nn.ModuleList:
     """Cut a backbone after each exit.
 
     Parameters
     ----------
-    backbone : VisionTransformer
+    backbone : VisionTransformer or T2TViT
         The backbone.
     exits : sequence of int
         Layers, counted from 1, that end a block.
@@ -112,13 +118,14 @@ def cut_blocks(backbone: VisionTransformer, exits: Sequence[int]) -> nn.ModuleLi
 class _Embedding(nn.Module):
     """Images to tokens with positions."""
 
-    def __init__(self, backbone: VisionTransformer) -> None:
+    def __init__(self, backbone: Transformer) -> None:
         super().__init__()
         # timm has no public call for the embedding alone (`_pos_embed` is private), but
         # forward_features of a transformer without layers is just that.
         emptied = copy_sharing_weights(backbone)
         emptied.blocks, emptied.norm = nn.Sequential(), nn.Identity()
-        emptied.fc_norm = nn.Identity()
+        if hasattr(emptied, "fc_norm"):
+            emptied.fc_norm = nn.Identity()
         emptied.reset_classifier(0, "")
         self.transformer = emptied
 
@@ -131,15 +138,17 @@ class Pool(nn.Module):
 
     Parameters
     ----------
-    backbone : VisionTransformer
+    backbone : VisionTransformer or T2TViT
         The backbone.
     """
 
-    def __init__(self, backbone: VisionTransformer) -> None:
+    def __init__(self, backbone: Transformer) -> None:
         super().__init__()
         emptied = copy_sharing_weights(backbone)
-        emptied.blocks, emptied.patch_embed = nn.Sequential(), nn.Identity()
-        emptied.head = nn.Identity()
+        emptied.blocks, emptied.head = nn.Sequential(), nn.Identity()
+        for embedding in ("patch_embed", "tokens_to_token"):
+            if hasattr(emptied, embedding):
+                setattr(emptied, embedding, nn.Identity())
         self.transformer = emptied
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -156,19 +165,3 @@ class Pool(nn.Module):
         """
         transformer = self.transformer
         return transformer.forward_head(transformer.norm(tokens), pre_logits=True)
-
-
-def copy_sharing_weights(module: nn.Module) -> Any:
-    """Copy a module tree whose parameters and buffers stay those of the original.
-
-    Parameters
-    ----------
-    module : Module
-        The module.
-
-    Returns
-    -------
-    Module
-    """
-    shared = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
-    return copy.deepcopy(module, shared)
