@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import warnings
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
@@ -591,6 +591,34 @@ class PathTree:
         PathTree
         """
         return replace(self, classes=None if classes is None else tuple(classes))
+
+    def fold(self, start: Any, step: Callable[[Any, int], Any]) -> None:
+        """Visit every path, each prefix once, handing on what the prefix made.
+
+        Depth first, so that at most ``n_exits`` states are alive.
+
+        Parameters
+        ----------
+        start : object
+            State before the first step.
+        step : callable
+            ``step(state, path)`` gets the state of the path's parent and returns its own.
+
+        Examples
+        --------
+        >>> from skquee import PathTree
+        >>> tree = PathTree.from_levels(n_exits=2, levels=(4, 8))
+        >>> tree.fold("", lambda state, path: print(state + tree.names[path]) or ">")
+        8
+        >8-4
+        >8-8
+        """
+
+        def descend(path: int, state: Any) -> None:
+            for child in self.children(path).tolist():
+                descend(child, step(state, child))
+
+        descend(-1, start)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain lists, fit for JSON when levels and classes are."""

@@ -152,7 +152,8 @@ class MultiPathClassifierBank(  # type: ignore[call-arg]
         self
         """
         if self._is_network():
-            validate_data(self, X, skip_check_array=True)
+            if hasattr(X, "shape"):  # a data set of images, or a folder, has none
+                validate_data(self, X, skip_check_array=True)
             self._settle(self._network_classes(), [])
             return self
         X = self.check_input(X, y)
@@ -293,7 +294,9 @@ class MultiPathClassifierBank(  # type: ignore[call-arg]
         if self._is_network():
             if hasattr(X, "shape") and hasattr(self, "n_features_in_"):
                 validate_data(self, X, reset=False, skip_check_array=True)
-            engine = NetworkEngine(self._network(), tree)
+            network = self._network()
+            X = network.rows(X) if hasattr(network, "rows") else X
+            engine = NetworkEngine(network, tree)
         else:
             X = self._check_input(X, reset=not hasattr(self, "n_features_in_"))
             names = [name for name, _ in self.classifiers_]

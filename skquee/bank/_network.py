@@ -15,7 +15,8 @@ __all__ = ["NetworkEngine", "PathNetwork"]
 class PathNetwork(Protocol):
     """What a network must offer to be a bank of paths.
 
-    A *state* is the network's own: the activations of some rows after a block.
+    A *state* is the network's own: the activations of some rows after a block. A network may
+    offer ``rows(X)`` too: X as something with a length that rows can be picked from.
 
     Attributes
     ----------
@@ -71,15 +72,13 @@ class NetworkEngine:
         network, tree = self.network, self.tree
         answers: list[Any] = [None] * tree.n_paths
 
-        def descend(path: int, state: Any) -> None:
-            # Depth first: at most n_exits states are alive.
-            for child in tree.children(path).tolist():
-                block, level = int(tree.depths[child]) - 1, tree.levels[child]
-                after = network.run_block(state, block, level)
-                answers[child] = network.head(after, block, level)
-                descend(child, after)
+        def step(state: Any, path: int) -> Any:
+            block, level = int(tree.depths[path]) - 1, tree.levels[path]
+            after = network.run_block(state, block, level)
+            answers[path] = network.head(after, block, level)
+            return after
 
-        descend(-1, network.start(X))
+        tree.fold(network.start(X), step)
         return np.stack(answers, axis=1).astype(np.float32, copy=False)
 
     def walk(self, X: Any, n_samples: int) -> NetworkWalk:

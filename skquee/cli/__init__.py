@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from skquee._version import __version__
+from skquee.cli._bank_options import add_bank_commands
+from skquee.cli._numbers import whole_number
 
 __all__ = ["main"]
 
@@ -41,19 +44,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         ),
     )
     _add_demo_options(demo)
+    demo.set_defaults(check=_check_demo_options, run=_run_demo, parser=demo)
+    add_bank_commands(commands)
     options = parser.parse_args(argv)
-    _check_demo_options(demo, options)
+    options.check(options.parser, options)
+    try:
+        options.run(options)
+    except (OSError, ValueError) as error:
+        print(f"{options.parser.prog}: error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _run_demo(options: argparse.Namespace) -> None:
     # Imported here so that help and bad options answer at once: this loads torch.
     from skquee.cli._demo import run_demo
 
     run_demo(options)
-    return 0
 
 
 def _add_demo_options(parser: argparse.ArgumentParser) -> None:
-    at_least_one = _whole_number(1)
+    at_least_one = whole_number(1)
     parser.add_argument(
-        "--seed", type=_whole_number(0), default=0, help="of everything random (%(default)s)"
+        "--seed", type=whole_number(0), default=0, help="of everything random (%(default)s)"
     )
     parser.add_argument(
         "--out",
@@ -75,7 +88,7 @@ def _add_demo_options(parser: argparse.ArgumentParser) -> None:
         help=f"of a token, a multiple of {N_HEADS} (%(default)s)",
     )
     size.add_argument(
-        "--depth", type=_whole_number(2), default=6, help="layers of the backbone (%(default)s)"
+        "--depth", type=whole_number(2), default=6, help="layers of the backbone (%(default)s)"
     )
     size.add_argument(
         "--exits",
@@ -86,7 +99,7 @@ def _add_demo_options(parser: argparse.ArgumentParser) -> None:
     )
     size.add_argument(
         "--levels",
-        type=_whole_number(2, 32),
+        type=whole_number(2, 32),
         nargs="+",
         default=[3, 5, 8],
         metavar="BITS",
@@ -111,17 +124,3 @@ def _check_demo_options(parser: argparse.ArgumentParser, options: argparse.Names
         options.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         parser.error(f"--out {options.out}: cannot make this folder ({error.strerror})")
-
-
-def _whole_number(low: int, high: int | None = None) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        wanted = f"a whole number from {low}" + (f" to {high}" if high else " up")
-        try:
-            value = int(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"must be {wanted}, got {text!r}") from None
-        if value < low or (high is not None and value > high):
-            raise argparse.ArgumentTypeError(f"must be {wanted}, got {value}")
-        return value
-
-    return parse

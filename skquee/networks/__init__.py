@@ -1,8 +1,11 @@
-"""Multi-exit networks run at several bit widths; importing this loads torch."""
+"""Multi-exit networks run at several bit widths; importing this loads torch.
+
+T2T-ViT is registered with timm on import.
+"""
 
 from skquee.networks import backbones  # noqa: F401
 from skquee.networks._multi_exit import MultiExitNetwork
 from skquee.networks._training import train_backbone
-from skquee.networks.quantization import UniformPTQ
+from skquee.networks.quantization import BasePTQ, PTQ4ViT, UniformPTQ
 
-__all__ = ["MultiExitNetwork", "UniformPTQ", "train_backbone"]
+__all__ = ["BasePTQ", "MultiExitNetwork", "PTQ4ViT", "UniformPTQ", "train_backbone"]

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-__all__ = ["count_flops"]
+__all__ = ["bit_operations", "count_flops", "gate_flops"]
+
+FLOAT_BITS = 32
 
 
 def count_flops(blocks: Iterable[nn.Module], image: Tensor) -> NDArray[np.int64]:
@@ -50,3 +53,85 @@ def count_flops(blocks: Iterable[nn.Module], image: Tensor) -> NDArray[np.int64]
                 state = block(state)
             flops.append(counter.get_total_flops())
     return np.array(flops)
+
+
+def bit_operations(
+    paths: Sequence[Sequence[Any]],
+    flops: ArrayLike,
+    *,
+    product: bool = False,
+    head_flops: ArrayLike | None = None,
+    gate: float = 0.0,
+) -> NDArray[np.float64]:
+    """Return the bit operations of paths: the numerator of equation 17, and its variants.
+
+    Parameters
+    ----------
+    paths : sequence of sequences of int
+        Bit width of each block run, e.g. ``(8, 8, 6)``.
+    flops : array-like of shape (n_exits,)
+        Of each block.
+    product : bool, default=False
+        Count weight bits times activation bits, the usual BitOPS, in place of bits once,
+        as the paper does.
+    head_flops : array-like of shape (n_exits,), default=None
+        Of each head; every exit a path passes counts, in float. Default: none, "negligible".
+    gate : float, default=0
+        Operations of one gate; each exit passed but the network's last has one, in float.
+
+    Returns
+    -------
+    ndarray of shape (n_paths,)
+
+    Examples
+    --------
+    >>> from skquee.networks._costs import bit_operations
+    >>> bit_operations([(8,), (8, 4)], flops=[100, 50])
+    array([ 800., 1000.])
+    >>> bit_operations([(8,), (8, 4)], flops=[100, 50], product=True)
+    array([6400., 7200.])
+    """
+    blocks = np.asarray(flops, dtype=np.float64)
+    heads = np.zeros(len(blocks)) if head_flops is None else np.asarray(head_flops, dtype=float)
+    extra = heads + gate * (np.arange(len(blocks)) < len(blocks) - 1)
+    power = 2 if product else 1
+    return np.array(
+        [
+            blocks[: len(path)] @ np.asarray(path, dtype=np.float64) ** power
+            + extra[: len(path)].sum() * FLOAT_BITS**power
+            for path in paths
+        ]
+    )
+
+
+def gate_flops(
+    n_classes: int, n_exits: int, n_paths: int, *, embedding_size: int = 8, hidden_size: int = 16
+) -> int:
+    """Count the operations of one gate (equation 15) on one sample.
+
+    The first layer's part that reads the sample is computed once for all candidate paths.
+
+    Parameters
+    ----------
+    n_classes, n_exits : int
+        Sizes of what it reads: ``2 * n_classes + 4`` numbers of the sample and
+        ``n_exits + 1`` of a path.
+    n_paths : int
+        Candidate paths.
+    embedding_size, hidden_size : int, default=8, 16
+        Of the gate.
+
+    Returns
+    -------
+    int
+        FLOPs.
+
+    Examples
+    --------
+    >>> from skquee.networks._costs import gate_flops
+    >>> gate_flops(n_classes=10, n_exits=3, n_paths=15)
+    5664
+    """
+    sample = (2 * n_classes + 4) * embedding_size
+    path = (n_exits + 1) * embedding_size + embedding_size * hidden_size + hidden_size
+    return 2 * (sample + n_paths * path)

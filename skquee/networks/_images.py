@@ -1,17 +1,24 @@
-"""What a network takes as images, and as labels."""
+"""What a network takes as images, and how they become its input."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
-from timm.models.vision_transformer import VisionTransformer
+from numpy.typing import NDArray
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional as F
 
-__all__ = ["ImageFormat", "encode_labels", "known_codes"]
+__all__ = ["ImageFormat", "ImageRows"]
+
+FINITE_CHUNK = 256  # images whose pixels are checked at once
 
 
 @dataclass(frozen=True)
@@ -26,13 +33,18 @@ class ImageFormat:
         Height and width in pixels; None takes any.
     mean, std : tuple of float
         Subtracted from and divided into each channel, on a scale of 0 to 1.
+    interpolation : str, default="bicubic"
+        How images of another size are resized.
+    crop_pct : float, default=1.0
+        Images larger than `size` keep their central part of this share of each side. An
+        image that has to be enlarged keeps all of it.
 
     Examples
     --------
     >>> import numpy as np
     >>> from skquee.networks._images import ImageFormat
     >>> grey = ImageFormat(1, (8, 8), (0.5,), (0.5,))
-    >>> tuple(grey.tensor(np.zeros((5, 8, 8), dtype=np.uint8)).shape)
+    >>> tuple(grey.rows(np.zeros((5, 16, 16), dtype=np.uint8)).tensor().shape)
     (5, 1, 8, 8)
     """
 
@@ -40,147 +52,278 @@ class ImageFormat:
     size: tuple[int, int] | None
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    interpolation: str = "bicubic"
+    crop_pct: float = 1.0
 
     @classmethod
-    def of(cls, backbone: VisionTransformer) -> ImageFormat:
-        """Read the format from a backbone and its data configuration, if it has one.
+    def of(cls, channels: int, size: tuple[int, int] | None, config: dict[str, Any]) -> ImageFormat:
+        """Read the format from the data configuration of a backbone.
 
         Parameters
         ----------
-        backbone : VisionTransformer
-            The backbone. One built without a name has no configuration: mean and
-            standard deviation are then 0.5.
+        channels : int
+            Channels the backbone takes.
+        size : tuple of int or None
+            Height and width it takes.
+        config : dict
+            With ``mean``, ``std``, ``interpolation`` and ``crop_pct`` where known. A mean
+            and deviation that do not fit the channels are taken as 0.5.
 
         Returns
         -------
         ImageFormat
-        """
-        patches, channels = backbone.patch_embed, backbone.patch_embed.proj.in_channels
-        config = getattr(backbone, "pretrained_cfg", None) or {}
-        mean, std = (tuple(config.get(key, ())) for key in ("mean", "std"))
-        if len(mean) != channels:
-            mean, std = (0.5,) * channels, (0.5,) * channels
-        size = None if patches.img_size is None else tuple(patches.img_size)
-        return cls(channels, size, mean, std)
 
-    def tensor(self, X: Any) -> Tensor:
-        """Return images as float32, channels first, normalised.
+        Raises
+        ------
+        ValueError
+            If `config` holds an unknown interpolation or a `crop_pct` outside (0, 1].
+        """
+        mean, std = (tuple(map(float, config.get(key) or ())) for key in ("mean", "std"))
+        if len(mean) != channels or len(std) != channels:
+            mean, std = (0.5,) * channels, (0.5,) * channels
+        names = [mode.value for mode in InterpolationMode]
+        interpolation = config.get("interpolation") or "bicubic"
+        crop_pct = float(config.get("crop_pct") or 1.0)
+        if interpolation not in names:
+            raise ValueError(f"interpolation must be one of {names}, got {interpolation!r}.")
+        if not 0 < crop_pct <= 1:
+            raise ValueError(f"crop_pct must lie in (0, 1], got {crop_pct}.")
+        return cls(channels, size, mean, std, interpolation, crop_pct)
+
+    def rows(self, X: Any) -> ImageRows:
+        """Check images and return them as rows that become tensors when asked for.
 
         Parameters
         ----------
-        X : array-like of shape (n, H, W) or (n, H, W, C), or Tensor of shape (n, C, H, W)
-            Arrays hold uint8, or floats from 0 to 1. Tensors of floats are taken as they
-            are: normalised already.
+        X : images
+            An array (n, H, W) or (n, H, W, C) of uint8, or of floats from 0 to 1; a tensor
+            (n, C, H, W) of uint8, or of floats that are normalised already; a Dataset or
+            DataLoader whose items are images or (image, label), an image being a PIL image,
+            or an array or tensor as above without its first axis; the path of a folder
+            with a folder of images for each class; or rows of this format.
 
         Returns
         -------
-        Tensor of shape (n, C, H, W)
+        ImageRows
 
         Raises
         ------
         ValueError
             If the shape does not fit the backbone, or a pixel is NaN or infinite.
+        TypeError
+            If X is none of these.
         """
-        pixels = ", ".join(map(str, self.size or ("H", "W")))
-        expected = f"(n, {pixels}, {self.channels})"
-        if isinstance(X, Tensor):
-            images, raw, scale = X.to(torch.float32), X.dtype == torch.uint8, 255.0
-            expected = f"(n, {self.channels}, {pixels})"
-        else:
-            array = np.asarray(X)
-            if array.dtype.kind not in "fiub":
-                raise ValueError(f"Images must be numbers, got an array of dtype {array.dtype}.")
-            if array.dtype.kind == "i":
+        if isinstance(X, ImageRows):
+            return replace(X, format=self)
+        workers = 0
+        if isinstance(X, DataLoader):
+            workers, X = X.num_workers, X.dataset
+        if isinstance(X, (str, Path)):
+            from torchvision.datasets import ImageFolder
+
+            if not Path(X).is_dir():
+                raise FileNotFoundError(f"There is no folder {X}, to read images from.")
+            X = ImageFolder(X)
+        if isinstance(X, IterableDataset):
+            raise TypeError("Images must be a map-style Dataset: rows are asked for by number.")
+        pictures = isinstance(X, (list, tuple)) and len(X) > 0 and hasattr(X[0], "convert")
+        numbered = hasattr(X, "__getitem__") and hasattr(X, "__len__") and not hasattr(X, "shape")
+        if pictures or (numbered and not isinstance(X, (list, tuple))):
+            return ImageRows(self, X, np.arange(len(X)), workers)
+        data = X if isinstance(X, Tensor) else np.asarray(X)
+        self._check(data)
+        return ImageRows(self, data, np.arange(len(data)))
+
+    def _check(self, data: Any) -> None:
+        tensor = isinstance(data, Tensor)
+        if not tensor:
+            if data.dtype.kind not in "fiub":
+                raise ValueError(f"Images must be numbers, got an array of dtype {data.dtype}.")
+            if data.dtype.kind in "iu" and data.dtype != np.uint8:
                 raise ValueError(
-                    f"Images must be uint8, or floats from 0 to 1, got {array.dtype}: the scale of "
+                    f"Images must be uint8, or floats from 0 to 1, got {data.dtype}: the scale of "
                     "the values is not known."
                 )
-            scale, raw = 255.0 if array.dtype == np.uint8 else 1.0, True
-            images = torch.from_numpy(np.array(array, dtype=np.float32))
-            if images.ndim == 4:
-                images = images.permute(0, 3, 1, 2)
-            elif images.ndim == 3:
-                images = images.unsqueeze(1)
-        fits = images.ndim == 4 and images.shape[1] == self.channels
-        if not fits or (self.size is not None and tuple(images.shape[2:]) != self.size):
+        pixels = ", ".join(map(str, self.size or ("H", "W")))
+        expected = (
+            f"({f'n, {self.channels}, {pixels}' if tensor else f'n, {pixels}, {self.channels}'})"
+        )
+        axis = 1 if tensor else 3
+        fits = data.ndim == 4 and data.shape[axis] == self.channels
+        fits = fits or (not tensor and data.ndim == 3 and self.channels == 1)
+        ready = tensor and data.dtype.is_floating_point
+        if ready and self.size is not None:
+            fits = fits and tuple(data.shape[2:]) == self.size
+        if not fits:
             raise ValueError(
-                f"Images have shape {tuple(X.shape) if hasattr(X, 'shape') else np.shape(X)}, but "
-                f"this network takes {expected}: arrays with channels last, tensors with channels "
-                "first. Resize them, or build the network with another img_size or in_chans."
+                f"Images have shape {tuple(data.shape)}, but this network takes {expected}: arrays "
+                "with channels last, tensors with channels first. Arrays and tensors of uint8 may "
+                "have another height and width: they are resized."
             )
-        if not torch.isfinite(images).all():
-            bad = int((~torch.isfinite(images)).flatten(1).any(dim=1).nonzero()[0])
-            raise ValueError(f"Image {bad} holds NaN or infinite pixels.")
-        if not raw:
-            return images.contiguous()
-        mean, std = (torch.tensor(v).view(1, -1, 1, 1) for v in (self.mean, self.std))
-        return ((images / scale - mean) / std).contiguous()
+        if (data.dtype.is_floating_point if tensor else data.dtype.kind == "f") and len(data):
+            for start in range(0, len(data), FINITE_CHUNK):
+                part = np.asarray(data[start : start + FINITE_CHUNK])
+                finite = np.isfinite(part).reshape(len(part), -1).all(axis=1)
+                if not finite.all():
+                    raise ValueError(
+                        f"Image {start + int(np.argmin(finite))} holds NaN or infinite pixels."
+                    )
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """Resize and normalise a batch of images of one size.
+
+        Parameters
+        ----------
+        images : Tensor of shape (n, C, H, W)
+            Of uint8, or of floats from 0 to 1.
+
+        Returns
+        -------
+        Tensor of shape (n, channels, height, width), float32
+        """
+        height, width = images.shape[2:]
+        if self.size is not None and (height, width) != self.size:
+            larger = height > self.size[0] and width > self.size[1]
+            share = self.crop_pct if larger else 1.0
+            # The shorter side, in units of what is asked for, decides: the rest is cropped.
+            scale = max(self.size[0] / share / height, self.size[1] / share / width)
+            resized = [
+                max(wanted, math.floor(side * scale))
+                for wanted, side in zip(self.size, (height, width), strict=True)
+            ]
+            mode = InterpolationMode(self.interpolation)
+            images = F.resize(images, resized, interpolation=mode, antialias=True)
+            images = F.center_crop(images, list(self.size))
+        scaled = images.to(torch.float32) / (255.0 if images.dtype == torch.uint8 else 1.0)
+        mean, std = (torch.tensor(value).view(1, -1, 1, 1) for value in (self.mean, self.std))
+        return ((scaled - mean) / std).contiguous()
+
+    def prepare_item(self, item: Any) -> Tensor:
+        """Turn one item of a data set into an image, resized and normalised.
+
+        Parameters
+        ----------
+        item : image or (image, ...)
+            See :meth:`rows`.
+
+        Returns
+        -------
+        Tensor of shape (channels, height, width), float32
+        """
+        image = item[0] if isinstance(item, (tuple, list)) else item
+        if hasattr(image, "convert"):  # PIL
+            image = np.asarray(image.convert("L" if self.channels == 1 else "RGB"))
+        batch = image[None] if isinstance(image, Tensor) else np.asarray(image)[None]
+        self._check(batch)
+        return self.batch(batch)[0]
+
+    def batch(self, data: Any) -> Tensor:
+        """Turn checked images into input.
+
+        Parameters
+        ----------
+        data : ndarray or Tensor
+            See :meth:`rows`.
+
+        Returns
+        -------
+        Tensor of shape (n, channels, height, width), float32
+        """
+        if isinstance(data, Tensor):
+            ready = data.dtype.is_floating_point
+            return data.to(torch.float32).contiguous() if ready else self.prepare(data)
+        array = np.array(data) if data.dtype == np.uint8 else np.array(data, dtype=np.float32)
+        images = torch.from_numpy(array)
+        images = images.permute(0, 3, 1, 2) if images.ndim == 4 else images.unsqueeze(1)
+        return self.prepare(images)
 
 
-def encode_labels(
-    y: ArrayLike, n_classes: int | None, n_samples: int
-) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Return the classes of labels, sorted, and the label of each sample as their index.
+@dataclass(frozen=True)
+class ImageRows:
+    """Images that are resized and normalised when they are asked for, a batch at a time.
+
+    Made by :meth:`ImageFormat.rows`. Indexing with rows gives other rows; nothing is copied
+    or read. Pickles with the data set it reads from, or with its own rows of an array.
 
     Parameters
     ----------
-    y : array-like of shape (n_samples,)
-        Labels of any type.
-    n_classes : int or None
-        Expected number. Where fewer occur, labels must be integers below it.
-    n_samples : int
-        Number of images.
-
-    Returns
-    -------
-    classes : ndarray of shape (n_classes,)
-    codes : ndarray of shape (n_samples,)
-
-    Examples
-    --------
-    >>> from skquee.networks._images import encode_labels
-    >>> encode_labels(["dog", "cat", "dog"], None, 3)[1]
-    array([1, 0, 1])
+    format : ImageFormat
+        What they become.
+    data : ndarray, Tensor or Dataset
+        Where they are.
+    order : ndarray of int
+        Which of them, in which order.
+    workers : int, default=0
+        Processes that read a data set.
     """
-    labels = np.asarray(y)
-    if labels.shape != (n_samples,):
-        raise ValueError(f"Labels have shape {labels.shape}, but there are {n_samples} images.")
-    classes, codes = np.unique(labels, return_inverse=True)
-    if n_classes is None or len(classes) == n_classes:
-        if len(classes) < 2:
-            raise ValueError(f"Labels must hold at least 2 classes, got {classes.tolist()}.")
-        return classes, codes
-    counted = labels.dtype.kind in "iu" and classes[0] >= 0 and classes[-1] < n_classes
-    if not counted:
-        raise ValueError(
-            f"Labels hold {len(classes)} classes ({classes[:5].tolist()}, ...), but "
-            f"n_classes={n_classes}. Give as many classes, or integers from 0 to {n_classes - 1}."
+
+    format: ImageFormat
+    data: Any
+    order: NDArray[np.intp]
+    workers: int = 0
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __getitem__(self, rows: Any) -> ImageRows:
+        return replace(self, order=np.atleast_1d(self.order[rows]))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return self.tensor().numpy().astype(dtype or np.float32, copy=False)
+
+    def __reduce__(self) -> Any:
+        if isinstance(self.data, Dataset):
+            return (ImageRows, (self.format, self.data, self.order, self.workers))
+        own = (
+            self.data[self.order]
+            if not isinstance(self.data, (list, tuple))
+            else [self.data[row] for row in self.order]
         )
-    return np.arange(n_classes), labels.astype(np.int64)
+        return (ImageRows, (self.format, own, np.arange(len(self.order))))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Number of images, channels, height and width (0 where any will do)."""
+        return (len(self), self.format.channels, *(self.format.size or (0, 0)))
+
+    def batches(self, batch_size: int) -> Iterator[Tensor]:
+        """Iterate over the input of the network.
+
+        Parameters
+        ----------
+        batch_size : int
+            Images at once.
+
+        Yields
+        ------
+        Tensor of shape (n, C, H, W), float32
+        """
+        if not isinstance(self.data, (np.ndarray, Tensor)):
+            # Items may differ in size: each is resized by itself.
+            subset: Dataset[Any] = Subset(self.data, self.order.tolist())
+            collate = _Collate(self.format)
+            yield from DataLoader(subset, batch_size, num_workers=self.workers, collate_fn=collate)
+            return
+        for start in range(0, len(self), batch_size):
+            yield self.format.batch(self.data[self.order[start : start + batch_size]])
+
+    def tensor(self) -> Tensor:
+        """Return the input of the network, all at once.
+
+        Returns
+        -------
+        Tensor of shape (n, C, H, W), float32
+        """
+        if len(self) == 0:
+            return torch.empty(0, self.format.channels, *(self.format.size or (1, 1)))
+        return torch.cat(list(self.batches(max(1, len(self)))))
 
 
-def known_codes(y: ArrayLike, classes: NDArray[Any], n_samples: int) -> NDArray[np.int64]:
-    """Return the index among known classes of each label of validation rows.
+@dataclass(frozen=True)
+class _Collate:
+    """Items of a data set to a batch, in whichever process reads them."""
 
-    Parameters
-    ----------
-    y : array-like of shape (n_samples,)
-        Labels.
-    classes : ndarray of shape (n_classes,)
-        The classes, sorted.
-    n_samples : int
-        Number of images.
+    format: ImageFormat
 
-    Returns
-    -------
-    ndarray of shape (n_samples,)
-    """
-    labels = np.asarray(y)
-    if labels.shape != (n_samples,):
-        raise ValueError(
-            f"Validation labels have shape {labels.shape}, but there are {n_samples} images."
-        )
-    unknown = np.setdiff1d(labels, classes)
-    if unknown.size:
-        raise ValueError(f"Validation labels hold {unknown[:5].tolist()}, unknown to the labels.")
-    return np.searchsorted(classes, labels)
+    def __call__(self, items: list[Any]) -> Tensor:
+        return torch.stack([self.format.prepare_item(item) for item in items])

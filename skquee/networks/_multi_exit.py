@@ -1,25 +1,26 @@
-"""A vision transformer with several exits, each block at several bit widths."""
+"""A network with several exits, each block at several bit widths."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
-from sklearn.exceptions import NotFittedError
-from sklearn.model_selection import train_test_split
-from sklearn.utils import check_random_state
-from timm.models.vision_transformer import VisionTransformer
+from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from skquee.networks._costs import count_flops
-from skquee.networks._images import ImageFormat, encode_labels, known_codes
-from skquee.networks._training import cache_features, make_heads, train_heads
-from skquee.networks.backbones._transformers import Pool, build_backbone, check_exits, cut_blocks
-from skquee.networks.quantization import UniformPTQ
+from skquee.networks import _files
+from skquee.networks._costs import bit_operations, gate_flops
+from skquee.networks._fit import fit_network
+from skquee.networks._images import ImageRows
+from skquee.networks._labels import known_codes, labels_of
+from skquee.networks._levels import FLOAT, accuracy_of_paths, keep_levels
+from skquee.networks._running import BlockRunner
+from skquee.networks._training import HeadKind
+from skquee.networks.quantization import PTQ4ViT, float_copies
 from skquee.paths import PathTree
 
 if TYPE_CHECKING:
@@ -27,43 +28,65 @@ if TYPE_CHECKING:
 
 __all__ = ["MultiExitNetwork"]
 
-FLOAT = 32
-
 
 class Quantizer(Protocol):
     """What :meth:`MultiExitNetwork.quantize` needs of a method."""
 
     def quantize(
-        self, blocks: nn.ModuleList, images: Tensor, levels: Sequence[int]
+        self,
+        blocks: nn.ModuleList,
+        images: Tensor,
+        levels: Sequence[int],
+        *,
+        head: nn.Module | None,
+        cache: str | os.PathLike[str] | None,
     ) -> dict[int, nn.ModuleList]:
         """Return the blocks at each bit width, sharing what stays float."""
 
 
-class MultiExitNetwork(BaseEstimator):
-    """Give a vision transformer exits, and run each of its blocks at several bit widths.
+class MultiExitNetwork(BlockRunner, BaseEstimator):
+    """Give a network exits, and run each of its blocks at several bit widths.
 
     The backbone is cut after each exit into blocks. ``fit`` trains a head for each exit,
-    the backbone frozen; ``quantize`` adds the levels. The paths (equation 6) are then the
-    classifiers a :class:`skquee.MultiPathClassifierBank` offers to a router; activations of
-    a prefix are shared. Patch embedding belongs to the first block; heads run in float.
+    the backbone frozen (section 5.1); ``quantize`` adds the levels. The paths (equation 6)
+    are then the classifiers a :class:`skquee.MultiPathClassifierBank` offers to a router;
+    activations of a prefix are shared. Embedding belongs to the first block; heads run in
+    float.
 
     Parameters
     ----------
-    backbone : str or timm VisionTransformer
-        Name of a timm model, or the model itself, which is copied.
-    exits : sequence of int
-        Layers, counted from 1, after which a head can answer; the last is the backbone's
-        last layer.
+    backbone : str or torch Module
+        Name of a timm model (T2T-ViT is registered there too), or a model, which is copied.
+    exits : sequence of int or str, default=None
+        Layers of a vision transformer, counted from 1, after which a head can answer; the
+        last is its last layer. With `blocks`, some of them by number or name; default: all.
+    blocks : sequence of str, default=None
+        Names of submodules after which any other module is cut, in the order they run.
+    heads : "linear" or callable, default="linear"
+        A linear layer, as a transformer's own head, on the backbone's own final norm and
+        pooling (the mean over positions where it is cut by name); or ``(n_features,
+        n_classes)`` to a module that maps features to logits.
+    final_head : {"auto", "keep", "train"}, default="auto"
+        Keep the backbone's own head for the last exit, or train it with the others,
+        starting from its own where it has as many classes. "auto" keeps one that was
+        trained: of a given model, a checkpoint or `pretrained`, with as many classes.
     n_classes : int, default=None
         Number of classes. Default: those in the labels of ``fit``.
     img_size : int or (int, int), default=None
-        Height and width of images in pixels, where the backbone is built by name.
+        Height and width of images in pixels, where the backbone is built by name or cut by
+        names. Default: its own.
     in_chans : int, default=3
         Channels of images, where it is built by name.
     pretrained : bool, default=False
-        Load timm's weights, where it is built by name.
+        Load timm's weights, where it is built by name. This asks the network.
+    checkpoint : path, default=None
+        Weights to load, strictly: ``.safetensors``, or ``.pth`` and the like without
+        pickled code.
     backbone_kwargs : dict, default=None
         Further arguments for timm, where it is built by name.
+    data_config : dict, default=None
+        Any of ``mean``, ``std``, ``interpolation`` and ``crop_pct``, in place of the
+        backbone's own.
     max_epochs : int, default=200
         Epochs of head training at most; they run on cached features.
     patience : int, default=10
@@ -72,6 +95,14 @@ class MultiExitNetwork(BaseEstimator):
         Of Adam.
     batch_size : int, default=128
         Images run, and rows of a training step, at once.
+    augmentation : callable, default=None
+        Prepared images (n, C, H, W) to changed ones, e.g. a transform of torchvision.
+    n_views : int, default=1
+        Times each training image is run, the first time without augmentation.
+    amp_dtype : {"bfloat16", "float16"}, default=None
+        Run the frozen backbone in mixed precision while heads are trained.
+    device : str, default=None
+        Where to run, as torch names it. Default: CUDA where there is one.
     random_state : int, RandomState or None, default=None
         Seed of initial weights, of the order of rows and of a sample of paths.
 
@@ -82,12 +113,20 @@ class MultiExitNetwork(BaseEstimator):
         ``quantize``.
     classes_ : ndarray of shape (n_classes,)
         Labels, in the order of the probabilities.
+    exits_ : tuple
+        Layers or names after which the blocks end.
     levels_ : tuple of int
         Bit widths, lowest first.
     flops_ : ndarray of shape (n_exits,)
         Floating-point operations of each block for one image.
+    head_flops_ : ndarray of shape (n_exits,)
+        The same of what answers after each block.
     validation_accuracy_ : ndarray of shape (n_exits,)
         Accuracy of each float exit on the validation rows of ``fit``.
+    level_accuracy_ : dict of int to float
+        Accuracy of the last exit with every block at one level, from ``select_levels``.
+    path_accuracy_ : ndarray of shape (n_paths,)
+        Accuracy of every path, from ``evaluate`` or ``select_levels``.
 
     Raises
     ------
@@ -97,7 +136,7 @@ class MultiExitNetwork(BaseEstimator):
     Examples
     --------
     >>> from sklearn.datasets import load_digits
-    >>> from skquee.networks import MultiExitNetwork
+    >>> from skquee.networks import MultiExitNetwork, UniformPTQ
     >>> from timm.models.vision_transformer import VisionTransformer
     >>> X, y = load_digits(return_X_y=True)
     >>> images = X.reshape(-1, 8, 8) / 16
@@ -106,46 +145,68 @@ class MultiExitNetwork(BaseEstimator):
     ... )
     >>> network = MultiExitNetwork(backbone, exits=(1, 2), max_epochs=2, random_state=0)
     >>> network = network.fit(images[:200], y[:200])
-    >>> network = network.quantize(levels=(4, 8), calibration=images[:64])
+    >>> network = network.quantize((4, 8), calibration=images[:64], method=UniformPTQ())
     >>> network.paths_.names
     ('8', '8-4', '8-8')
     """
 
     paths_: PathTree
     classes_: NDArray[Any]
+    exits_: tuple[Any, ...]
     levels_: tuple[int, ...]
     flops_: NDArray[np.int64]
+    head_flops_: NDArray[np.int64]
     validation_accuracy_: NDArray[np.float64]
+    level_accuracy_: dict[int, float]
+    path_accuracy_: NDArray[np.float64]
 
     def __init__(
         self,
-        backbone: str | VisionTransformer,
-        exits: Sequence[int],
+        backbone: str | nn.Module,
+        exits: Sequence[int | str] | None = None,
         *,
+        blocks: Sequence[str] | None = None,
+        heads: HeadKind = "linear",
+        final_head: str = "auto",
         n_classes: int | None = None,
         img_size: int | tuple[int, int] | None = None,
         in_chans: int = 3,
         pretrained: bool = False,
+        checkpoint: str | os.PathLike[str] | None = None,
         backbone_kwargs: dict[str, Any] | None = None,
+        data_config: dict[str, Any] | None = None,
         max_epochs: int = 200,
         patience: int = 10,
         learning_rate: float = 1e-3,
         weight_decay: float = 1e-4,
         batch_size: int = 128,
+        augmentation: Callable[[Tensor], Tensor] | None = None,
+        n_views: int = 1,
+        amp_dtype: str | None = None,
+        device: str | None = None,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
         self.backbone = backbone
         self.exits = exits
+        self.blocks = blocks
+        self.heads = heads
+        self.final_head = final_head
         self.n_classes = n_classes
         self.img_size = img_size
         self.in_chans = in_chans
         self.pretrained = pretrained
+        self.checkpoint = checkpoint
         self.backbone_kwargs = backbone_kwargs
+        self.data_config = data_config
         self.max_epochs = max_epochs
         self.patience = patience
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.batch_size = batch_size
+        self.augmentation = augmentation
+        self.n_views = n_views
+        self.amp_dtype = amp_dtype
+        self.device = device
         self.random_state = random_state
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -157,81 +218,53 @@ class MultiExitNetwork(BaseEstimator):
 
     def __repr__(self) -> str:
         name = self.backbone if isinstance(self.backbone, str) else type(self.backbone).__name__
-        levels = f", levels={self.levels_}" if self.__sklearn_is_fitted__() else ""
-        return f"MultiExitNetwork({name}, exits={tuple(self.exits)}{levels})"
+        if not self.__sklearn_is_fitted__():
+            return f"MultiExitNetwork({name}, exits={self.exits or self.blocks})"
+        return f"MultiExitNetwork({name}, exits={self.exits_}, levels={self.levels_})"
 
     # ------------------------------------------------------------------ fit
 
     def fit(
-        self, X: Any, y: ArrayLike, *, validation_data: tuple[Any, ArrayLike] | None = None
+        self,
+        X: Any,
+        y: ArrayLike | None = None,
+        *,
+        validation_data: tuple[Any, ArrayLike] | Any = None,
     ) -> MultiExitNetwork:
         """Train a head for each exit on features of the frozen backbone.
 
-        The last head starts from the backbone's own where that has as many classes, and
-        keeps it if training does not improve it. Earlier levels are forgotten.
+        The features of all images are kept in memory while heads are trained: four bytes
+        each, e.g. 3 exits x 45,000 images x 256 features in 138 MB. Earlier levels are
+        forgotten.
 
         Parameters
         ----------
-        X : array-like of shape (n, H, W) or (n, H, W, C), or Tensor of shape (n, C, H, W)
-            Images: arrays of uint8, or of floats from 0 to 1, or tensors normalised already.
-        y : array-like of shape (n,)
-            Labels of any type.
-        validation_data : tuple (X, y), default=None
+        X : images
+            An array (n, H, W) or (n, H, W, C) of uint8, or of floats from 0 to 1; a tensor
+            (n, C, H, W) of uint8, or of floats that are normalised already; a Dataset or
+            DataLoader of (image, label); or the path of a folder with a folder of images
+            for each class. All but normalised tensors are resized and normalised as the
+            backbone's data configuration says.
+        y : array-like of shape (n,), default=None
+            Labels of any type. Default: those X brings along.
+        validation_data : tuple (X, y), or images with labels, default=None
             Images and labels that stop training. Default: a tenth of the rows.
 
         Returns
         -------
         MultiExitNetwork
             Fitted, in float.
-        """
-        random = check_random_state(self.random_state)
-        seed = int(random.randint(2**31 - 1))
-        backbone = build_backbone(
-            self.backbone,
-            img_size=self.img_size,
-            in_chans=self.in_chans,
-            pretrained=self.pretrained,
-            backbone_kwargs=self.backbone_kwargs,
-            seed=seed,
-        )
-        exits = check_exits(self.exits, len(backbone.blocks))
-        self._format = ImageFormat.of(backbone)
-        images = self._format.tensor(X)
-        classes, codes = encode_labels(y, self.n_classes, len(images))
-        if validation_data is None:
-            train, held = train_test_split(np.arange(len(images)), test_size=0.1, random_state=seed)
-            validation, validation_codes = images[held], codes[held]
-            images, codes = images[train], codes[train]
-        else:
-            validation = self._format.tensor(validation_data[0])
-            validation_codes = known_codes(validation_data[1], classes, len(validation))
 
-        self._blocks, self._pool = cut_blocks(backbone, exits), Pool(backbone)
-        generator = torch.Generator().manual_seed(seed)
-        features = [
-            cache_features(self._blocks, self._pool, batch, self.batch_size)
-            for batch in (images, validation)
-        ]
-        n_features = features[0].shape[-1]
-        self._heads = make_heads(backbone, len(exits), n_features, len(classes), generator)
-        self.validation_accuracy_ = train_heads(
-            self._heads,
-            features[0],
-            torch.from_numpy(codes),
-            features[1],
-            torch.from_numpy(validation_codes),
-            learning_rate=self.learning_rate,
-            weight_decay=self.weight_decay,
-            batch_size=self.batch_size,
-            max_epochs=self.max_epochs,
-            patience=self.patience,
-            generator=generator,
-        )
-        self._heads.requires_grad_(False)
-        self._seed = seed
-        self.classes_ = classes
-        self.flops_ = count_flops(self._blocks, images[:1])
+        Raises
+        ------
+        ValueError
+            If exits, images, labels or options do not fit; before any training.
+        """
+        for name, value in fit_network(self, X, y, validation_data).items():
+            setattr(self, name, value)
+        self._forget("level_accuracy_", "path_accuracy_")
         self._levels = {FLOAT: self._blocks}
+        self._tree_options: dict[str, Any] = {}
         self.levels_, self.paths_ = (FLOAT,), self._paths([FLOAT])
         return self
 
@@ -241,6 +274,8 @@ class MultiExitNetwork(BaseEstimator):
         *,
         calibration: Any,
         method: Quantizer | None = None,
+        cache: str | os.PathLike[str] | None = None,
+        cache_weights: bool = False,
         **tree_options: Any,
     ) -> MultiExitNetwork:
         """Make each block run at several bit widths; this replaces earlier levels.
@@ -250,9 +285,16 @@ class MultiExitNetwork(BaseEstimator):
         levels : sequence of int, default=(5, 6, 7, 8)
             Bit widths of weights and activations, from 2 to 32; 32 runs the block in float.
         calibration : images
-            Images, as in ``fit``, from which the ranges of activations are read.
-        method : UniformPTQ, default=None
-            The quantiser. Default: ``UniformPTQ()``.
+            Images, as in ``fit``, from which the ranges of activations are read; the paper
+            takes 128.
+        method : PTQ4ViT, BasePTQ or UniformPTQ, default=None
+            The quantiser. Default: ``PTQ4ViT()``.
+        cache : path of a folder, default=None
+            Keep what is found for each part of the network there: an interrupted call goes
+            on where it stopped, and the same call again only reads.
+        cache_weights : bool, default=False
+            Keep a float copy of each level's weights, for faster simulation at five times
+            the memory; else they are cast from their one-byte codes when used.
         **tree_options
             Which paths there are: ``monotone``, ``first`` and ``max_paths`` of
             :meth:`skquee.PathTree.from_levels`.
@@ -260,23 +302,122 @@ class MultiExitNetwork(BaseEstimator):
         Returns
         -------
         MultiExitNetwork
-            This network. A level switch afterwards quantises nothing.
+            This network. A level switch afterwards quantises nothing. If the call fails or
+            is interrupted, the earlier levels stay.
+
+        Raises
+        ------
+        ValueError
+            If levels or images do not fit, images are all alike, or an activation is NaN or
+            infinite; the layer is named.
         """
-        self._check_fitted()
+        check_is_fitted(self)
         widths = sorted({int(level) for level in levels})
         if len(widths) != len(levels) or widths != sorted(levels) or not widths:
             raise ValueError(f"levels must be distinct whole numbers of bits, got {tuple(levels)}.")
         if widths[0] < 2 or widths[-1] > FLOAT:
             raise ValueError(f"levels must be bit widths from 2 to {FLOAT}, got {tuple(levels)}.")
-        images = self._format.tensor(calibration)
-        if len(images) == 0:
+        rows = self._format.rows(calibration)
+        if len(rows) == 0:
             raise ValueError("calibration holds no image.")
         paths = self._paths(widths, **tree_options)
-        method = UniformPTQ() if method is None else method
-        quantized = method.quantize(self._blocks, images, [b for b in widths if b != FLOAT])
+        method = PTQ4ViT() if method is None else method
+        head = nn.Sequential(self._pools[-1], self._heads[-1])
+        quantized = method.quantize(
+            self._blocks,
+            rows.tensor().to(self._device),
+            [bits for bits in widths if bits != FLOAT],
+            head=head,
+            cache=cache,
+        )
+        for blocks in quantized.values():
+            float_copies(blocks, cache_weights)
         self._levels = {bits: quantized.get(bits, self._blocks) for bits in widths}
+        self._tree_options = tree_options
+        self._forget("level_accuracy_", "path_accuracy_")
         self.levels_, self.paths_ = tuple(widths), paths
         return self
+
+    def select_levels(
+        self,
+        X: Any,
+        y: ArrayLike | None = None,
+        *,
+        max_drop: float = 0.05,
+        max_top_drop: float = 0.005,
+    ) -> MultiExitNetwork:
+        """Keep the levels that are accurate enough (section 5.1), and measure every path.
+
+        The highest level kept is the lowest whose accuracy, all blocks at that level, is at
+        most `max_top_drop` below the float network's (the most bits, if none is); lower
+        ones are kept while they lose at most `max_drop`.
+
+        Parameters
+        ----------
+        X : images
+            As in ``fit``.
+        y : array-like of shape (n,), default=None
+            Labels. Default: those X brings along.
+        max_drop : float, default=0.05
+            Largest loss of accuracy of the lowest level. The paper says 5 % in section 5.1
+            and 10 % in its appendix.
+        max_top_drop : float, default=0.005
+            Largest loss that still "maintains the accuracy".
+
+        Returns
+        -------
+        MultiExitNetwork
+            This network, with fewer levels, ``level_accuracy_`` and ``path_accuracy_``.
+
+        Raises
+        ------
+        ValueError
+            If even the most bits lose more than `max_drop`; nothing changes then.
+        """
+        check_is_fitted(self)
+        rows, codes = self._labelled(X, y)
+        uniform = {level: (level,) * len(self.flops_) for level in {FLOAT, *self.levels_}}
+        tree = PathTree.from_paths(
+            [path[: d + 1] for path in uniform.values() for d in range(len(path))],
+            np.ones(len(uniform) * len(self.flops_)),
+        )
+        runs = {**self._levels, FLOAT: self._blocks}
+        accuracy = accuracy_of_paths(self, tree, rows, codes, runs)
+        found = {
+            level: float(accuracy[tree.index("-".join(map(str, path)))])
+            for level, path in sorted(uniform.items())
+        }
+        kept = keep_levels(found, self.levels_, max_drop, max_top_drop)
+        paths = self._paths(kept, **self._tree_options)
+        self._levels = {level: self._levels[level] for level in kept}
+        self.levels_, self.paths_ = tuple(kept), paths
+        self.level_accuracy_ = found
+        self.path_accuracy_ = accuracy_of_paths(self, paths, rows, codes, self._levels)
+        return self
+
+    def evaluate(self, X: Any, y: ArrayLike | None = None) -> pd.DataFrame:
+        """Measure the accuracy of every path.
+
+        Parameters
+        ----------
+        X : images
+            As in ``fit``.
+        y : array-like of shape (n,), default=None
+            Labels. Default: those X brings along.
+
+        Returns
+        -------
+        DataFrame
+            The summary, which from now on has these accuracies.
+        """
+        check_is_fitted(self)
+        rows, codes = self._labelled(X, y)
+        self.path_accuracy_ = accuracy_of_paths(self, self.paths_, rows, codes, self._levels)
+        return self.summary()
+
+    def _labelled(self, X: Any, y: ArrayLike | None) -> tuple[ImageRows, NDArray[np.int64]]:
+        rows = self._format.rows(X)
+        return rows, known_codes(labels_of(X) if y is None else y, self.classes_, len(rows))
 
     def _paths(self, levels: Sequence[int], **options: Any) -> PathTree:
         options = {"random_state": self._seed, **options}
@@ -285,96 +426,48 @@ class MultiExitNetwork(BaseEstimator):
             len(self.flops_), levels, self.flops_, classes=classes, **options
         )
 
-    # ------------------------------------------------------------------ running, a block at a time
-
-    def start(self, X: Any) -> Tensor:
-        """Return images as the first block takes them.
-
-        Parameters
-        ----------
-        X : images
-            As in ``fit``.
-
-        Returns
-        -------
-        Tensor of shape (n, C, H, W)
-        """
-        self._check_fitted()
-        return self._format.tensor(X)
-
-    def run_block(self, state: Tensor, block: int, level: int) -> Tensor:
-        """Run one block at a bit width.
-
-        Parameters
-        ----------
-        state : Tensor
-            Of ``start``, or of the block before.
-        block : int
-            Its number, from 0.
-        level : int
-            One of ``levels_``.
-
-        Returns
-        -------
-        Tensor of shape (n, n_tokens, embed_dim)
-        """
-        self._check_fitted()
-        if level not in self._levels:
-            raise ValueError(f"There is no level {level}; quantize made {self.levels_}.")
-        with torch.inference_mode():
-            return self._levels[level][block](state)
-
-    def head(self, state: Tensor, block: int, level: int) -> NDArray[np.float32]:
-        """Return the probabilities of the exit after a block.
-
-        Parameters
-        ----------
-        state : Tensor of shape (n, n_tokens, embed_dim)
-            Output of the block.
-        block : int
-            Its number, from 0.
-        level : int
-            The level it ran at; heads run in float whatever it is.
-
-        Returns
-        -------
-        ndarray of shape (n, n_classes), float32
-        """
-        self._check_fitted()
-        with torch.inference_mode():
-            return self._heads[block](self._pool(state)).softmax(dim=1).numpy()
-
-    def take(self, state: Tensor, rows: NDArray[np.intp]) -> Tensor:
-        """Return some rows of a state.
-
-        Parameters
-        ----------
-        state : Tensor
-            Of any block.
-        rows : ndarray of int
-            Rows.
-
-        Returns
-        -------
-        Tensor
-        """
-        return state[torch.from_numpy(np.asarray(rows, dtype=np.int64))]
-
-    def concat(self, states: Sequence[Tensor]) -> Tensor:
-        """Join the rows of states of one block.
-
-        Parameters
-        ----------
-        states : sequence of Tensor
-            The states.
-
-        Returns
-        -------
-        Tensor
-        """
-        return torch.cat(list(states))
+    def _forget(self, *names: str) -> None:
+        for name in names:
+            if hasattr(self, name):
+                delattr(self, name)
 
     # ------------------------------------------------------------------ what it is
+
+    def path_costs(
+        self,
+        *,
+        product: bool = False,
+        heads: bool = False,
+        gates: bool = False,
+        embedding_size: int = 8,
+        hidden_size: int = 16,
+    ) -> NDArray[np.float64]:
+        """Return the bit operations of every path, for ``costs=`` of a bank or router.
+
+        Parameters
+        ----------
+        product : bool, default=False
+            Count weight bits times activation bits in place of bits once (equation 17).
+        heads, gates : bool, default=False
+            Count the heads passed, and a gate after each exit but the last.
+        embedding_size, hidden_size : int, default=8, 16
+            Of the gates.
+
+        Returns
+        -------
+        ndarray of shape (n_paths,)
+            For one image, not normalised.
+        """
+        check_is_fitted(self)
+        tree, n_exits = self.paths_, len(self.flops_)
+        sizes = {"embedding_size": embedding_size, "hidden_size": hidden_size}
+        return bit_operations(
+            [tree.steps(path) for path in range(tree.n_paths)],
+            self.flops_,
+            product=product,
+            head_flops=self.head_flops_ if heads else None,
+            gate=gate_flops(len(self.classes_), n_exits, tree.n_paths, **sizes) if gates else 0,
+        )
 
     def summary(self) -> pd.DataFrame:
         """Return what every path is and costs.
@@ -383,31 +476,79 @@ class MultiExitNetwork(BaseEstimator):
         -------
         DataFrame
             A row a path: its exit (layers run), blocks run, parameters (of blocks run and
-            the head that answers), FLOPs, BitOPS (FLOPs times bits) and cost (equation 17).
+            the head that answers), FLOPs, BitOPS (FLOPs times bits), cost (equation 17) and,
+            once ``select_levels`` or ``evaluate`` has measured it, accuracy.
         """
         import pandas as pd
 
-        self._check_fitted()
+        check_is_fitted(self)
         tree = self.paths_
         weights = np.cumsum([_n_parameters(block) for block in self._blocks])
         weights += [_n_parameters(head) for head in self._heads]
         last = tree.depths - 1
-        bits = [np.array(tree.steps(path), dtype=float) for path in range(tree.n_paths)]
-        return pd.DataFrame(
-            {
-                "exit": np.array(self.exits)[last],
-                "blocks": tree.depths,
-                "parameters": weights[last],
-                "flops": np.cumsum(self.flops_)[last],
-                "bitops": [float(self.flops_[: len(b)] @ b) for b in bits],
-                "cost": tree.path_costs,
-            },
-            index=pd.Index(tree.names, name="path"),
-        )
+        columns = {
+            "exit": np.array(self.exits_)[last],
+            "blocks": tree.depths,
+            "parameters": weights[last],
+            "flops": np.cumsum(self.flops_)[last],
+            "bitops": self.path_costs(),
+            "cost": tree.path_costs,
+        }
+        if hasattr(self, "path_accuracy_"):
+            columns["accuracy"] = self.path_accuracy_
+        return pd.DataFrame(columns, index=pd.Index(tree.names, name="path"))
 
-    def _check_fitted(self) -> None:
-        if not self.__sklearn_is_fitted__():
-            raise NotFittedError("This MultiExitNetwork is not fitted yet. Call fit first.")
+    # ------------------------------------------------------------------ files
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write the network to a folder: weights in safetensors, the rest in JSON.
+
+        The folder appears, or changes, only when everything is written.
+
+        Parameters
+        ----------
+        folder : path
+            Made where there is none. A folder that holds anything but a saved network is
+            refused.
+        """
+        check_is_fitted(self)
+        _files.save(self, folder)
+
+    @classmethod
+    def load(
+        cls,
+        folder: str | os.PathLike[str],
+        *,
+        backbone: nn.Module | None = None,
+        heads: HeadKind | None = None,
+        device: str | None = None,
+    ) -> MultiExitNetwork:
+        """Read a network that was saved. No code runs from the files.
+
+        Parameters
+        ----------
+        folder : path
+            Of ``save``.
+        backbone : Module, default=None
+            Needed where the network was made from a module and not from a name: one of the
+            same architecture, whose weights do not matter.
+        heads : callable, default=None
+            Needed where the network was made with a callable.
+        device : str, default=None
+            Where to run.
+
+        Returns
+        -------
+        MultiExitNetwork
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no saved network.
+        ValueError
+            If files are damaged or do not fit the backbone.
+        """
+        return _files.load(cls, folder, backbone=backbone, heads=heads, device=device)
 
 
 def _n_parameters(module: nn.Module) -> int:

@@ -2,65 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_random_state
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from skquee.networks._images import ImageFormat, encode_labels
+from skquee.networks._execution import run_in_parts
+from skquee.networks._images import ImageFormat, ImageRows
+from skquee.networks._labels import encode_labels
+from skquee.networks.backbones._transformers import Transformer, image_shape
 
-__all__ = ["cache_features", "make_heads", "train_backbone", "train_heads"]
+HeadKind = str | Callable[[int, int], nn.Module]
+
+__all__ = ["HeadKind", "cache_features", "make_heads", "train_backbone", "train_heads"]
 
 
 def make_heads(
-    backbone: VisionTransformer,
-    n_heads: int,
-    n_features: int,
-    n_classes: int,
-    generator: torch.Generator,
+    widths: Sequence[int], n_classes: int, kind: HeadKind, generator: torch.Generator
 ) -> nn.ModuleList:
-    """Make a head for each exit, of the final head's architecture.
+    """Make a head for each exit.
 
     Parameters
     ----------
-    backbone : VisionTransformer
-        Its own head, where it has as many classes, starts the last one.
-    n_heads, n_features, n_classes : int
-        Numbers of exits, inputs and outputs.
+    widths : sequence of int
+        Features each reads.
+    n_classes : int
+        Outputs.
+    kind : "linear" or callable
+        One linear layer, as vision transformers end in, or ``(n_features, n_classes)`` to a
+        module that maps features to logits.
     generator : Generator
-        Draws the other weights.
+        Draws the weights.
 
     Returns
     -------
     ModuleList
     """
-    heads = nn.ModuleList(
-        nn.utils.skip_init(nn.Linear, n_features, n_classes) for _ in range(n_heads)
-    )
-    own = backbone.get_classifier()
-    for head in heads:
-        assert isinstance(head, nn.Linear)
+    if callable(kind):
+        # A module of the user's draws from torch's global generator: keep the caller's state.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(generator.initial_seed())
+            return nn.ModuleList(kind(width, n_classes) for width in widths)
+    heads = nn.ModuleList()
+    for width in widths:
+        head = nn.utils.skip_init(nn.Linear, width, n_classes)
         nn.init.trunc_normal_(head.weight, std=0.02, generator=generator)
         nn.init.zeros_(head.bias)
-    if isinstance(own, nn.Linear) and own.weight.shape == (n_classes, n_features):
-        heads[-1].load_state_dict(own.state_dict())
+        heads.append(head)
     return heads
 
 
 def train_heads(
     heads: nn.ModuleList,
-    features: Tensor,
+    features: Sequence[Tensor],
     labels: Tensor,
-    validation_features: Tensor,
+    validation_features: Sequence[Tensor],
     validation_labels: Tensor,
     *,
+    train_last: bool = True,
     learning_rate: float,
     weight_decay: float,
     batch_size: int,
@@ -80,12 +85,14 @@ def train_heads(
     ----------
     heads : ModuleList of G + 1 heads
         Trained in place.
-    features : Tensor of shape (G + 1, n, n_features)
+    features : sequence of G + 1 Tensor of shape (n, n_features)
         Input of each head.
     labels : Tensor of shape (n,)
         Class indices.
-    validation_features, validation_labels : Tensor
+    validation_features, validation_labels : sequence of Tensor, Tensor
         The same for validation rows.
+    train_last : bool, default=True
+        Train the last head too, or leave it as it is.
     learning_rate, weight_decay : float
         Of Adam.
     batch_size, max_epochs, patience : int
@@ -117,12 +124,15 @@ def train_heads(
     best, kept = validate(), [weights_of(head) for head in heads]
     least = [loss for _, loss in best]
     waited = [0] * len(heads)
-    active = list(range(len(heads)))
+    active = list(range(len(heads) - (not train_last)))
     progress = tqdm(range(max_epochs), desc="exit heads", disable=None, leave=False)
     for _ in progress:
+        if not active:
+            break
         for rows in torch.randperm(len(labels), generator=generator).split(batch_size):
+            rows = rows.to(labels.device)
             losses = [
-                scales[h] * F.cross_entropy(heads[h](features[h, rows]), labels[rows])
+                scales[h] * F.cross_entropy(heads[h](features[h][rows]), labels[rows])
                 for h in active
             ]
             optimizer.zero_grad()
@@ -137,8 +147,6 @@ def train_heads(
                 least[h], waited[h] = scores[h][1], 0
         active = [h for h in active if waited[h] < patience]
         progress.set_postfix_str(f"{len(active)} of {len(heads)} heads still improve")
-        if not active:
-            break
     progress.close()
     for head, state in zip(heads, kept, strict=True):
         head.load_state_dict(state)
@@ -146,7 +154,7 @@ def train_heads(
 
 
 def train_backbone(
-    backbone: VisionTransformer,
+    backbone: Transformer,
     X: Any,
     y: ArrayLike,
     *,
@@ -155,14 +163,14 @@ def train_backbone(
     learning_rate: float = 2e-3,
     weight_decay: float = 0.05,
     random_state: int | np.random.RandomState | None = None,
-) -> VisionTransformer:
+) -> Transformer:
     """Train a small backbone from scratch: AdamW, one-cycle learning rate, label smoothing.
 
     Meant for examples, where no pretrained weights are at hand.
 
     Parameters
     ----------
-    backbone : VisionTransformer
+    backbone : timm VisionTransformer or T2TViT
         With one output a class; trained in place.
     X : array-like of images
         As :meth:`MultiExitNetwork.fit` takes them.
@@ -177,7 +185,7 @@ def train_backbone(
 
     Returns
     -------
-    VisionTransformer
+    VisionTransformer or T2TViT
         The same backbone, in evaluation mode.
 
     Examples
@@ -192,7 +200,8 @@ def train_backbone(
     >>> train_backbone(backbone, images, [0, 1, 0, 1], epochs=1).training
     False
     """
-    images = ImageFormat.of(backbone).tensor(X)
+    config = getattr(backbone, "pretrained_cfg", None) or {}
+    images = ImageFormat.of(*image_shape(backbone), config).rows(X).tensor()
     _, codes = encode_labels(y, backbone.num_classes, len(images))
     labels = torch.from_numpy(codes)
     seed = int(check_random_state(random_state).randint(2**31 - 1))
@@ -219,32 +228,61 @@ def train_backbone(
 
 
 def cache_features(
-    blocks: Sequence[nn.Module] | nn.ModuleList, pool: nn.Module, images: Tensor, batch_size: int
-) -> Tensor:
+    blocks: nn.ModuleList,
+    pools: nn.ModuleList,
+    images: ImageRows,
+    *,
+    batch_size: int,
+    device: torch.device,
+    amp_dtype: torch.dtype | None = None,
+    augmentation: Callable[[Tensor], Tensor] | None = None,
+    n_views: int = 1,
+) -> list[Tensor]:
     """Run a frozen backbone once and keep what each head reads.
+
+    Memory: 4 bytes a feature, ``n_views * n * sum(n_features) * 4`` in all, beside the
+    activations of one batch.
 
     Parameters
     ----------
-    blocks : sequence of Module
-        Its blocks.
-    pool : Module
-        Tokens to features.
-    images : Tensor of shape (n, C, H, W)
+    blocks, pools : ModuleList
+        Blocks of the backbone, and the state of each to features.
+    images : ImageRows
         Images.
     batch_size : int
         Images run at once.
+    device : device
+        Where the blocks are; features are kept there.
+    amp_dtype : dtype, default=None
+        Run under autocast of this type.
+    augmentation : callable, default=None
+        Batch of prepared images to a changed batch, for every view but the first.
+    n_views : int, default=1
+        Times each image is run.
 
     Returns
     -------
-    Tensor of shape (n_blocks, n, n_features)
+    list of Tensor of shape (n_views * n, n_features)
+        View after view.
     """
-    parts = []
-    with torch.no_grad():
-        batches = images.split(batch_size)
-        for state in tqdm(batches, desc="features", disable=None, leave=False):
-            rows = []
-            for block in blocks:
-                state = block(state)
-                rows.append(pool(state))
-            parts.append(torch.stack(rows))
-    return torch.cat(parts, dim=1)
+    kept: list[Tensor] = []
+    done = 0
+    total = n_views * len(images)
+    bar = tqdm(total=total, desc="features", unit="image", disable=None, leave=False)
+    autocast = torch.autocast(device.type, dtype=amp_dtype, enabled=amp_dtype is not None)
+    with bar, torch.no_grad(), autocast:
+        for view in range(n_views):
+            for batch in images.batches(batch_size):
+                if view and augmentation is not None:
+                    batch = augmentation(batch)
+                state = batch.to(device)
+                for number, (block, pool) in enumerate(zip(blocks, pools, strict=True)):
+                    state = run_in_parts(block, state)
+                    features = pool(state)
+                    if number == len(kept):
+                        shape = (total, features.shape[1])
+                        kept.append(torch.empty(shape, device=device))
+                    kept[number][done : done + len(features)] = features
+                done += len(batch)
+                bar.update(len(batch))
+    return kept

@@ -198,8 +198,12 @@ def test_levels_that_are_no_bit_widths_are_refused(levels, network, digits):
 
 def test_images_that_do_not_fit_are_refused(network, digits):
     X, y = digits
-    with pytest.raises(ValueError, match=r"shape \(2, 9, 9\).*takes \(n, 8, 8, 1\)"):
-        network.quantize(levels=(4,), calibration=np.zeros((2, 9, 9)))
+    with pytest.raises(ValueError, match=r"shape \(2, 1, 9, 9\).*takes \(n, 1, 8, 8\)"):
+        network.quantize(levels=(4,), calibration=torch.zeros(2, 1, 9, 9))
+    with pytest.raises(ValueError, match=r"shape \(2, 9, 9, 3\).*takes \(n, 8, 8, 1\)"):
+        network.quantize(levels=(4,), calibration=np.zeros((2, 9, 9, 3)))
+    with pytest.raises(ValueError, match="calibration images are the same"):
+        network.quantize(levels=(4,), calibration=np.zeros((2, 8, 8)))
     with pytest.raises(ValueError, match=r"takes \(n, 1, 8, 8\)"):
         network.start(torch.zeros(2, 8, 8, 1))
     with pytest.raises(ValueError, match="holds no image"):
@@ -225,8 +229,10 @@ def test_labels_that_do_not_fit_are_refused(digits, make_backbone):
 
 
 def test_backbones_of_another_kind_are_refused(digits):
-    with pytest.raises(TypeError, match="'resnet10t' .ResNet."):
+    with pytest.raises(TypeError, match=r"A ResNet is not .* blocks=.* It has \['conv1', 'bn1'"):
         MultiExitNetwork("resnet10t", exits=(1,)).fit(*digits)
+    with pytest.raises(TypeError, match="name of a timm model or a torch module, got 3"):
+        MultiExitNetwork(3, exits=(1,)).fit(*digits)
 
 
 def test_unfitted_use_and_unknown_levels_are_refused(network, digits, make_backbone):

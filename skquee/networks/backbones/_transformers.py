@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
-import timm
 import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
@@ -15,56 +13,12 @@ from torch import Tensor, nn
 from skquee.networks.backbones._sharing import copy_sharing_weights
 from skquee.networks.backbones._t2t_vit import T2TViT
 
-__all__ = ["Pool", "Transformer", "build_backbone", "check_exits", "cut_blocks"]
+__all__ = ["Pool", "Transformer", "check_exits", "cut_blocks", "image_shape", "own_head"]
 
 Transformer = VisionTransformer | T2TViT
 
 
-def build_backbone(
-    backbone: str | Transformer,
-    *,
-    img_size: int | tuple[int, int] | None,
-    in_chans: int,
-    pretrained: bool,
-    backbone_kwargs: dict[str, Any] | None,
-    seed: int,
-) -> Transformer:
-    """Build a backbone by name, or copy the one given.
-
-    Parameters
-    ----------
-    backbone : str, VisionTransformer or T2TViT
-        Name of a timm model, or the model itself (never changed).
-    img_size, in_chans, pretrained, backbone_kwargs
-        For timm, where `backbone` is a name.
-    seed : int
-        Seed of its initial weights.
-
-    Returns
-    -------
-    VisionTransformer or T2TViT
-        In evaluation mode, without gradients.
-    """
-    if isinstance(backbone, str):
-        kwargs = dict(backbone_kwargs or {})
-        if img_size is not None:
-            kwargs["img_size"] = img_size
-        # timm draws initial weights from torch's global generator: keep the caller's state.
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            model = timm.create_model(backbone, pretrained=pretrained, in_chans=in_chans, **kwargs)
-    else:
-        model = copy.deepcopy(backbone)
-    if not isinstance(model, Transformer):
-        raise TypeError(
-            "backbone must be a timm VisionTransformer, a T2TViT or the name of one, got "
-            f"{backbone!r} "
-            f"({type(model).__name__})."
-        )
-    return model.float().eval().requires_grad_(False)
-
-
-def check_exits(exits: Sequence[int], depth: int) -> tuple[int, ...]:
+def check_exits(exits: Sequence[Any], depth: int) -> tuple[int, ...]:
     """Return exits as a tuple, or raise.
 
     Parameters
@@ -136,6 +90,8 @@ class _Embedding(nn.Module):
 class Pool(nn.Module):
     """Tokens to the features a head reads: the backbone's own final norm and pooling.
 
+    A distilled transformer answers with two tokens: its features are both, side by side.
+
     Parameters
     ----------
     backbone : VisionTransformer or T2TViT
@@ -164,4 +120,57 @@ class Pool(nn.Module):
         Tensor of shape (n, n_features)
         """
         transformer = self.transformer
-        return transformer.forward_head(transformer.norm(tokens), pre_logits=True)
+        tokens = transformer.norm(tokens)
+        if hasattr(transformer, "dist_token"):
+            return tokens[:, :2].flatten(1)
+        return transformer.forward_head(tokens, pre_logits=True)
+
+
+def own_head(backbone: Transformer) -> nn.Linear | None:
+    """Return the head of a backbone as one linear layer on the features of :class:`Pool`.
+
+    Parameters
+    ----------
+    backbone : VisionTransformer or T2TViT
+        The backbone.
+
+    Returns
+    -------
+    Linear or None
+        A copy; None where it has no linear head.
+    """
+    head: Any = backbone.get_classifier()
+    parts = head if isinstance(head, tuple) else (head,)
+    if not all(isinstance(part, nn.Linear) for part in parts):
+        return None
+    # The mean of the answers of two tokens is one layer on both, of half the weights.
+    weight = torch.cat([part.weight.detach() for part in parts], dim=1) / len(parts)
+    copied = nn.utils.skip_init(nn.Linear, weight.shape[1], weight.shape[0])
+    with torch.no_grad():
+        copied.weight.copy_(weight)
+        copied.bias.zero_()
+        for part in parts:
+            if part.bias is not None:
+                copied.bias.add_(part.bias / len(parts))
+    return copied
+
+
+def image_shape(backbone: Transformer) -> tuple[int, tuple[int, int] | None]:
+    """Return channels and size of the images a backbone takes.
+
+    Parameters
+    ----------
+    backbone : VisionTransformer or T2TViT
+        The backbone.
+
+    Returns
+    -------
+    channels : int
+    size : (int, int) or None
+        Height and width; None where it takes any.
+    """
+    if isinstance(backbone, T2TViT):
+        return backbone.tokens_to_token.in_chans, backbone.tokens_to_token.img_size
+    patches = backbone.patch_embed
+    size = None if patches.img_size is None else tuple(patches.img_size)
+    return patches.proj.in_channels, size

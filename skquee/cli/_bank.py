@@ -1,0 +1,143 @@
+"""``skquee bank``: from images on disk to a bank of paths, and its accuracy."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.model_selection import train_test_split
+from torch.utils.data import Subset
+from torchvision.datasets import ImageFolder
+
+from skquee.bank import MultiPathClassifierBank
+from skquee.networks import BasePTQ, MultiExitNetwork, PTQ4ViT, UniformPTQ
+
+METHODS = {"ptq4vit": PTQ4ViT, "base": BasePTQ, "uniform": UniformPTQ}
+
+
+def build(options: argparse.Namespace) -> None:
+    """Make a bank and write it.
+
+    Parameters
+    ----------
+    options : Namespace
+        Checked options of the command.
+    """
+    train, validation = _split(options)
+    exits = options.exits
+    if exits is not None:
+        exits = [int(layer) if layer.isdigit() else layer for layer in exits]
+    config = {"mean": options.mean, "std": options.std}
+    network = MultiExitNetwork(
+        options.network,
+        exits=exits,
+        blocks=options.blocks,
+        checkpoint=options.checkpoint,
+        pretrained=options.pretrained,
+        img_size=options.img_size,
+        data_config={key: value for key, value in config.items() if value is not None} or None,
+        max_epochs=options.max_epochs,
+        batch_size=options.batch_size,
+        device=options.device,
+        random_state=options.seed,
+    )
+    network.fit(*train, validation_data=validation)
+    cache = options.out / "quantization"
+    n_calibration = min(options.calibration_images, len(train[1]))
+    network.quantize(
+        sorted(options.levels),
+        calibration=_take(train[0], np.arange(n_calibration)),
+        method=METHODS[options.method](),
+        cache=cache,
+    )
+    network.select_levels(*validation, max_drop=options.max_drop)
+    bank = MultiPathClassifierBank(network, batch_size=options.batch_size)
+    bank.materialize(validation[0], out=options.out / "val_probs.npy", dtype="float16")
+    labels = options.out / "val_labels.npy"
+    np.save(labels.with_suffix(".new.npy"), validation[1])
+    os.replace(labels.with_suffix(".new.npy"), labels)
+    network.save(options.out / "network")
+    shutil.rmtree(cache, ignore_errors=True)
+    table = network.summary()
+    table.to_csv(options.out / "paths.csv", float_format="%.6g")
+    found = ", ".join(f"{level}: {acc:.2%}" for level, acc in network.level_accuracy_.items())
+    print(f"Accuracy of the last exit by level (32 is float): {found}\n")
+    _report(table, len(validation[1]), "validation")
+    print(f"\nSaved in {options.out}: network, val_probs.npy, val_labels.npy, paths.csv")
+
+
+def evaluate(options: argparse.Namespace) -> None:
+    """Print what every path of a bank gets right.
+
+    Parameters
+    ----------
+    options : Namespace
+        Checked options of the command.
+    """
+    network = MultiExitNetwork.load(options.bank / "network", device=options.device)
+    X, y = read_images(options.data)
+    bank = MultiPathClassifierBank(network, batch_size=options.batch_size)
+    probabilities = bank.materialize(X, out=options.out)
+    labels = network.classes_[np.asarray(probabilities).argmax(axis=2)]
+    table = network.summary().assign(accuracy=(labels == np.asarray(y)[:, None]).mean(axis=0))
+    if options.csv is not None:
+        table.to_csv(options.csv, float_format="%.6g")
+    _report(table, len(y), options.data.name)
+
+
+def read_images(source: Path) -> tuple[Any, NDArray[Any]]:
+    """Read labelled images.
+
+    Parameters
+    ----------
+    source : Path
+        A folder with a folder of images for each class, or an ``.npz`` that holds images
+        as ``X`` or ``images`` (n, H, W, C) and labels as ``y`` or ``labels``.
+
+    Returns
+    -------
+    images : Dataset or ndarray
+    labels : ndarray
+        Names of the folders, or those of the file.
+    """
+    if source.is_dir():
+        folder = ImageFolder(source)
+        return folder, np.asarray(folder.classes)[np.asarray(folder.targets)]
+    with np.load(source, allow_pickle=False) as archive:
+        names = [
+            next((name for name in wanted if name in archive), None)
+            for wanted in (("X", "images"), ("y", "labels"))
+        ]
+        if None in names:
+            sys.exit(f"{source} must hold X (or images) and y (or labels); it has {archive.files}.")
+        X, y = (archive[str(name)] for name in names)
+    if len(X) != len(y):
+        sys.exit(f"{source} holds {len(X)} images, but {len(y)} labels.")
+    return X, y
+
+
+def _split(options: argparse.Namespace) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
+    X, y = read_images(options.train)
+    rows = np.random.default_rng(options.seed).permutation(len(y))
+    if options.validation is not None:
+        return (_take(X, rows), y[rows]), read_images(options.validation)
+    train, held = train_test_split(rows, test_size=0.1, random_state=options.seed)
+    return (_take(X, train), y[train]), (_take(X, held), y[held])
+
+
+def _take(X: Any, rows: NDArray[np.intp]) -> Any:
+    return X[rows] if isinstance(X, np.ndarray) else Subset(X, rows.tolist())
+
+
+def _report(table: pd.DataFrame, n_images: int, what: str) -> None:
+    print(f"Every path on {n_images} {what} images. Cost 1 is the whole network at the most bits.")
+    shown = table.assign(flops=table["flops"] / 1e6, bitops=table["bitops"] / 1e6)
+    shown = shown.rename(columns={"flops": "MFLOPs", "bitops": "Mbitops"})
+    print(shown.to_string(float_format="{:.3f}".format))

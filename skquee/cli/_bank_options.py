@@ -1,0 +1,159 @@
+"""Options of ``skquee bank``; importing this loads nothing heavy."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from skquee.cli._numbers import whole_number
+
+__all__ = ["add_bank_commands"]
+
+DATA = "a folder with a folder of images for each class, or an .npz with X and y"
+
+
+def add_bank_commands(commands: Any) -> None:
+    """Add ``bank build`` and ``bank evaluate``.
+
+    Parameters
+    ----------
+    commands : object
+        What ``add_subparsers`` returned.
+    """
+    bank = commands.add_parser("bank", help="make a bank of paths from a network, or measure one")
+    actions = bank.add_subparsers(title="actions", metavar="action", required=True)
+    build = actions.add_parser(
+        "build",
+        help="train exits, quantise, keep the levels that pay, run every path on validation images",
+        description=(
+            "Cut a network, train a head for each exit, quantise every block at several bit "
+            "widths, keep those that are accurate enough and run every path on the validation "
+            "images. Writes network/ (MultiExitNetwork.load), val_probs.npy and val_labels.npy "
+            "(for CostAwareRouter.fit) and paths.csv. The same command goes on after an "
+            "interruption."
+        ),
+    )
+    _add_build_options(build)
+    build.set_defaults(check=_check_build, run=_run_build, parser=build)
+    evaluate = actions.add_parser(
+        "evaluate",
+        help="run every path of a built bank on labelled images",
+        description="Print the accuracy and cost of every path of a bank on labelled images.",
+    )
+    evaluate.add_argument("bank", type=Path, help="folder that bank build wrote")
+    evaluate.add_argument("--data", type=Path, required=True, help=DATA)
+    evaluate.add_argument(
+        "--out", type=Path, help="write the probabilities of every path to this .npy"
+    )
+    evaluate.add_argument("--csv", type=Path, help="write the table to this .csv")
+    _add_running_options(evaluate)
+    evaluate.set_defaults(check=_check_evaluate, run=_run_evaluate, parser=evaluate)
+
+
+def _add_build_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--network", required=True, help="name of a timm model, e.g. t2t_vit_7")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write")
+    data = parser.add_argument_group("images")
+    data.add_argument("--train", type=Path, required=True, help=DATA)
+    data.add_argument(
+        "--validation", type=Path, help="the same (a tenth of the training images, at random)"
+    )
+    data.add_argument("--img-size", type=whole_number(1), help="pixels (the network's own)")
+    data.add_argument("--mean", type=float, nargs="+", help="of each channel, on a scale of 0 to 1")
+    data.add_argument("--std", type=float, nargs="+", help="likewise")
+    network = parser.add_argument_group("network")
+    network.add_argument("--checkpoint", type=Path, help="weights: .safetensors or .pth")
+    network.add_argument("--pretrained", action="store_true", help="fetch timm's weights")
+    network.add_argument(
+        "--exits", nargs="+", metavar="LAYER", help="layers after which it can answer"
+    )
+    network.add_argument(
+        "--blocks", nargs="+", metavar="NAME", help="modules to cut after, if no transformer"
+    )
+    network.add_argument("--max-epochs", type=whole_number(0), default=200, help="of the heads")
+    levels = parser.add_argument_group("levels")
+    levels.add_argument(
+        "--levels",
+        type=whole_number(2, 32),
+        nargs="+",
+        default=[5, 6, 7, 8],
+        metavar="BITS",
+        help="bit widths to try (5 6 7 8)",
+    )
+    levels.add_argument(
+        "--method", choices=["ptq4vit", "base", "uniform"], default="ptq4vit", help="(%(default)s)"
+    )
+    levels.add_argument(
+        "--calibration-images", type=whole_number(1), default=128, help="(%(default)s)"
+    )
+    levels.add_argument(
+        "--max-drop",
+        type=float,
+        default=0.05,
+        help="largest loss of accuracy of a level that is kept (%(default)s); 1 keeps all",
+    )
+    _add_running_options(parser)
+
+
+def _add_running_options(parser: argparse.ArgumentParser) -> None:
+    running = parser.add_argument_group("running")
+    running.add_argument("--batch-size", type=whole_number(1), default=128, help="(%(default)s)")
+    running.add_argument("--device", help="as torch names it (CUDA where there is one)")
+    running.add_argument("--seed", type=whole_number(0), default=0, help="(%(default)s)")
+
+
+def _check_build(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    _check_data(parser, options, "train", "validation")
+    if options.checkpoint is not None and not options.checkpoint.is_file():
+        parser.error(f"--checkpoint {options.checkpoint}: there is no such file")
+    if options.checkpoint is not None and options.pretrained:
+        parser.error("--checkpoint and --pretrained exclude each other")
+    if options.exits is None and options.blocks is None:
+        parser.error("give --exits, or --blocks for a network that is no transformer")
+    if options.exits is not None and options.blocks is None:
+        if not all(layer.isdigit() for layer in options.exits):
+            parser.error(f"--exits must be numbers of layers, got {' '.join(options.exits)}")
+    if len(set(options.levels)) != len(options.levels):
+        parser.error(f"--levels must be distinct, got {' '.join(map(str, options.levels))}")
+    if not 0 <= options.max_drop <= 1:
+        parser.error(f"--max-drop must lie between 0 and 1, got {options.max_drop}")
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f"--out {options.out}: cannot make this folder ({error.strerror})")
+
+
+def _check_evaluate(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    _check_data(parser, options, "data")
+    if not (options.bank / "network" / "network.json").is_file():
+        parser.error(f"{options.bank} holds no bank: make one with skquee bank build")
+    for name, suffix in (("out", ".npy"), ("csv", ".csv")):
+        file = getattr(options, name)
+        if file is None:
+            continue
+        if file.suffix != suffix:
+            parser.error(f"--{name} must end in {suffix}, got {file}")
+        if not file.absolute().parent.is_dir():
+            parser.error(f"--{name} {file}: there is no folder {file.absolute().parent}")
+
+
+def _check_data(parser: argparse.ArgumentParser, options: argparse.Namespace, *names: str) -> None:
+    for name in names:
+        source = getattr(options, name)
+        if source is None or source.is_dir() or (source.is_file() and source.suffix == ".npz"):
+            continue
+        parser.error(f"--{name} {source}: give {DATA}")
+
+
+def _run_build(options: argparse.Namespace) -> None:
+    # Imported here so that help and bad options answer at once: this loads torch.
+    from skquee.cli._bank import build
+
+    build(options)
+
+
+def _run_evaluate(options: argparse.Namespace) -> None:
+    from skquee.cli._bank import evaluate
+
+    evaluate(options)

@@ -1,0 +1,72 @@
+"""Running a module on a batch, in smaller parts where memory runs out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+__all__ = ["choose_device", "run_in_parts"]
+
+
+def choose_device(device: str | torch.device | None) -> torch.device:
+    """Return the device to run on.
+
+    Parameters
+    ----------
+    device : str, device or None
+        As torch names it. None: CUDA where there is one, else the CPU.
+
+    Returns
+    -------
+    device
+
+    Raises
+    ------
+    ValueError
+        If there is no such device here.
+    """
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device={device!r} cannot be used here: {error}") from None
+    return chosen
+
+
+def run_in_parts(run: Callable[[Tensor], Tensor], state: Tensor) -> Tensor:
+    """Run something on rows; where the device's memory does not do, on half of them at a time.
+
+    Parameters
+    ----------
+    run : callable
+        Tensor of rows to tensor of as many rows.
+    state : Tensor of shape (n, ...)
+        Rows.
+
+    Returns
+    -------
+    Tensor of shape (n, ...)
+
+    Raises
+    ------
+    MemoryError
+        If one row alone does not fit.
+    """
+    try:
+        return run(state)
+    except torch.OutOfMemoryError as error:
+        message = str(error).split(". ")[0]
+    # Outside of the handler: the exception holds on to the tensors of the failed attempt.
+    if len(state) < 2:
+        raise MemoryError(
+            f"One image does not fit in the memory of {state.device}: {message}. Free memory, "
+            "or choose another device=."
+        )
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    halves = state.tensor_split(2)
+    return torch.cat([run_in_parts(run, half) for half in halves])

@@ -1,0 +1,213 @@
+"""A network in a folder: weights in safetensors, the rest in JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from skquee._version import __version__
+from skquee.networks._execution import choose_device
+from skquee.networks._fit import assemble
+from skquee.networks._images import ImageFormat
+from skquee.networks._levels import FLOAT
+from skquee.networks._training import HeadKind, make_heads
+from skquee.networks.backbones._checkpoint import load_checkpoint
+from skquee.networks.quantization import describe, restore
+from skquee.paths import PathTree
+
+if TYPE_CHECKING:
+    from skquee.networks._multi_exit import MultiExitNetwork
+
+__all__ = ["load", "save"]
+
+FORMAT = 1
+RECORD, WEIGHTS = "network.json", "weights.safetensors"
+# Parameters that a file cannot hold, or that speak of another machine.
+LEFT_OUT = ("backbone", "heads", "augmentation", "n_views", "random_state", "checkpoint", "device")
+ARRAYS = ("flops_", "head_flops_", "validation_accuracy_", "path_accuracy_")
+
+
+def save(network: MultiExitNetwork, folder: str | os.PathLike[str]) -> None:
+    """Write a fitted network.
+
+    Parameters
+    ----------
+    network : MultiExitNetwork
+        Fitted.
+    folder : path
+        Where to.
+    """
+    target = Path(folder)
+    if target.exists() and (
+        not target.is_dir() or ({p.name for p in target.iterdir()} - {RECORD, WEIGHTS})
+    ):
+        raise ValueError(f"{target} holds something else than a saved network; nothing is written.")
+    if not target.absolute().parent.is_dir():
+        raise FileNotFoundError(f"The folder of {target}, {target.absolute().parent}, is missing.")
+    params = {k: v for k, v in network.get_params(deep=False).items() if k not in LEFT_OUT}
+    quantized = {b: m for b, m in network._levels.items() if m is not network._blocks}
+    record = {
+        "format": FORMAT,
+        "skquee": __version__,
+        "backbone": network.backbone if isinstance(network.backbone, str) else None,
+        "heads": network.heads if isinstance(network.heads, str) else None,
+        "params": params,
+        "n_outputs": getattr(network._backbone, "num_classes", None),
+        "image_format": asdict(network._format),
+        "head_widths": network._head_widths,
+        "final_head_kept": network._final_head_kept,
+        "seed": network._seed,
+        "exits": list(network.exits_),
+        "levels": list(network.levels_),
+        "tree": network.paths_.to_dict(),
+        "tree_options": network._tree_options,
+        "arrays": {key: getattr(network, key).tolist() for key in ARRAYS if hasattr(network, key)},
+        "level_accuracy": list(getattr(network, "level_accuracy_", {}).items()),
+        "quantized": {str(level): describe(blocks) for level, blocks in quantized.items()},
+    }
+    try:
+        text = json.dumps(record, indent=1)
+    except TypeError as error:
+        raise ValueError(
+            f"A parameter, label or option of this network does not fit JSON: {error}."
+        ) from None
+    parts = {"backbone": network._backbone, "heads": network._heads}
+    tensors = {
+        f"{part}.{key}": value
+        for part, module in parts.items()
+        for key, value in module.state_dict().items()
+    }
+    shared = _addresses(network._blocks)
+    for level, blocks in quantized.items():
+        for key, value in blocks.state_dict().items():
+            if value.data_ptr() not in shared:
+                tensors[f"levels.{level}.{key}"] = value
+    fresh = target.with_name(target.name + ".partial")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir()
+    # Copies: safetensors refuses tensors that share memory, as tied weights do.
+    save_file(
+        {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}, fresh / WEIGHTS
+    )
+    (fresh / RECORD).write_text(text, encoding="utf8")
+    if target.exists():
+        old = target.with_name(target.name + ".old")
+        shutil.rmtree(old, ignore_errors=True)
+        os.replace(target, old)
+        os.replace(fresh, target)
+        shutil.rmtree(old)
+    else:
+        os.replace(fresh, target)
+
+
+def load(
+    cls: type[MultiExitNetwork],
+    folder: str | os.PathLike[str],
+    *,
+    backbone: nn.Module | None,
+    heads: HeadKind | None,
+    device: str | None,
+) -> MultiExitNetwork:
+    """Read a network that was saved.
+
+    Parameters
+    ----------
+    cls : type
+        To make.
+    folder : path
+        Where it is.
+    backbone, heads, device
+        As :meth:`MultiExitNetwork.load` takes them.
+
+    Returns
+    -------
+    MultiExitNetwork
+    """
+    source = Path(folder)
+    for name in (RECORD, WEIGHTS):
+        if not (source / name).is_file():
+            raise FileNotFoundError(f"{source} holds no saved network: {name} is missing.")
+    try:
+        record = json.loads((source / RECORD).read_text(encoding="utf8"))
+        tensors = load_file(source / WEIGHTS)
+    except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
+        raise ValueError(f"A file in {source} is damaged: {error}") from None
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        raise ValueError(f"{source / RECORD} is no record of a network of format {FORMAT}.")
+    for given, kept, what in ((backbone, "backbone", "module"), (heads, "heads", "callable")):
+        if given is None and record[kept] is None:
+            raise ValueError(f"The network was made with a {what}: give it again, {kept}=.")
+    params = record["params"]
+    if isinstance(params["img_size"], list):
+        params["img_size"] = tuple(params["img_size"])
+    network = cls(
+        record["backbone"] if backbone is None else backbone,
+        heads=record["heads"] if heads is None else heads,
+        device=device,
+        **{**params, "pretrained": False},
+    )
+    module, cut, _ = assemble(network, record["seed"], n_outputs=record["n_outputs"])
+    network.pretrained = params["pretrained"]
+    load_checkpoint(module, _part(tensors, "backbone."), source=str(source / WEIGHTS))
+    generator = torch.Generator().manual_seed(record["seed"])
+    classes = record["tree"]["classes"]
+    heads_ = make_heads(record["head_widths"], len(classes), network.heads, generator)
+    pools = cut.pools
+    if record["final_head_kept"]:
+        assert cut.tail is not None
+        pools[-1], heads_[-1] = cut.tail
+    load_checkpoint(heads_, _part(tensors, "heads."), source=f"{source / WEIGHTS}, heads")
+    where = choose_device(device)
+    blocks = cut.blocks.to(where)
+    shared = _addresses(blocks)
+    levels = {FLOAT: blocks}
+    for level, description in record["quantized"].items():
+        quantized = restore(blocks, description)
+        own = _part(tensors, f"levels.{level}.")
+        state = quantized.state_dict()
+        lacking = [k for k, v in state.items() if k not in own and v.data_ptr() not in shared]
+        if lacking or set(own) - set(state):
+            raise ValueError(
+                f"{source / WEIGHTS} does not fit its record at level {level}: {lacking[:3]} are "
+                f"missing, {sorted(set(own) - set(state))[:3]} left over."
+            )
+        quantized.load_state_dict(own, strict=False)
+        levels[int(level)] = quantized.to(where)
+    network._backbone, network._blocks, network._pools = module, blocks, pools.to(where)
+    network._heads = heads_.requires_grad_(False).eval().to(where)
+    network._levels = {level: levels[level] for level in record["levels"]}
+    picture: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in record["image_format"].items()
+    }
+    network._format = ImageFormat(**picture)
+    network._device, network._seed = where, record["seed"]
+    network._head_widths = record["head_widths"]
+    network._final_head_kept = record["final_head_kept"]
+    network._tree_options = record["tree_options"]
+    network.exits_, network.levels_ = tuple(record["exits"]), tuple(record["levels"])
+    network.classes_ = np.array(classes)
+    network.paths_ = PathTree(**record["tree"])
+    for key, value in record["arrays"].items():
+        setattr(network, key, np.array(value))
+    if record["level_accuracy"]:
+        network.level_accuracy_ = dict(record["level_accuracy"])
+    return network
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def _addresses(module: nn.Module) -> set[int]:
+    return {value.data_ptr() for value in module.state_dict().values()}

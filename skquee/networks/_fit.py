@@ -1,0 +1,244 @@
+"""Fitting a multi-exit network: build, cut, look once, cache features, train heads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state
+from torch import Tensor, nn
+
+from skquee.networks._costs import count_flops
+from skquee.networks._execution import choose_device
+from skquee.networks._images import ImageFormat, ImageRows
+from skquee.networks._labels import encode_labels, known_codes, labels_of
+from skquee.networks._training import cache_features, make_heads, train_heads
+from skquee.networks.backbones._cut import Cut, build_backbone, cut_backbone
+
+if TYPE_CHECKING:
+    from skquee.networks._multi_exit import MultiExitNetwork
+
+__all__ = ["assemble", "fit_network"]
+
+AMP_DTYPES = {None: None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def assemble(
+    network: MultiExitNetwork, seed: int, *, n_outputs: int | None = None
+) -> tuple[nn.Module, Cut, ImageFormat]:
+    """Build and cut the backbone that a network's parameters describe.
+
+    Parameters
+    ----------
+    network : MultiExitNetwork
+        Fitted or not.
+    seed : int
+        Of initial weights.
+    n_outputs : int, default=None
+        Of the backbone's own head, where that is known.
+
+    Returns
+    -------
+    backbone : Module
+    cut : Cut
+    format : ImageFormat
+    """
+    backbone = build_backbone(
+        network.backbone,
+        img_size=None if network.blocks is not None else network.img_size,
+        in_chans=network.in_chans,
+        pretrained=network.pretrained,
+        checkpoint=network.checkpoint,
+        backbone_kwargs=network.backbone_kwargs,
+        n_outputs=n_outputs,
+        seed=seed,
+    )
+    cut = cut_backbone(
+        backbone,
+        network.exits,
+        network.blocks,
+        img_size=network.img_size,
+        in_chans=network.in_chans,
+    )
+    own = getattr(backbone, "pretrained_cfg", None) or {}
+    config = {**own, **(network.data_config or {})}
+    unknown = set(network.data_config or {}) - {"mean", "std", "interpolation", "crop_pct"}
+    if unknown:
+        raise ValueError(
+            f"data_config holds {sorted(unknown)}; it takes mean, std, interpolation, crop_pct."
+        )
+    return backbone, cut, ImageFormat.of(cut.channels, cut.size, config)
+
+
+def fit_network(
+    network: MultiExitNetwork, X: Any, y: ArrayLike | None, validation_data: Any
+) -> dict[str, Any]:
+    """Fit a network and return its new attributes; it is left as it was.
+
+    Parameters
+    ----------
+    network : MultiExitNetwork
+        Whose parameters are read.
+    X, y, validation_data
+        As in ``fit``.
+
+    Returns
+    -------
+    dict of str to object
+    """
+    _check_options(network)
+    device = choose_device(network.device)
+    random = check_random_state(network.random_state)
+    seed = int(random.randint(2**31 - 1))
+    backbone, cut, image_format = assemble(network, seed)
+    train, codes, held, held_codes, classes = _rows(
+        image_format, X, y, validation_data, network.n_classes, seed
+    )
+    blocks, pools = cut.blocks.to(device), cut.pools.to(device)
+    image = next(train[:1].batches(1)).to(device)
+    widths, flops, head_flops = _look(blocks, pools, image)
+    generator = torch.Generator().manual_seed(seed)
+    heads = make_heads(widths, len(classes), network.heads, generator)
+    keep = _place_own_head(network, cut, pools, heads, image, blocks, len(classes))
+    heads.to(device)
+    extra = [
+        count_flops([head], torch.zeros(1, width, device=device))[0]
+        for head, width in zip(heads, widths, strict=True)
+    ]
+
+    options: dict[str, Any] = {
+        "batch_size": network.batch_size,
+        "device": device,
+        "amp_dtype": AMP_DTYPES[network.amp_dtype],
+    }
+    features = cache_features(
+        blocks,
+        pools,
+        train,
+        augmentation=network.augmentation,
+        n_views=network.n_views,
+        **options,
+    )
+    accuracy = train_heads(
+        heads,
+        features,
+        torch.from_numpy(np.tile(codes, network.n_views)).to(device),
+        cache_features(blocks, pools, held, **options),
+        torch.from_numpy(held_codes).to(device),
+        train_last=not keep,
+        learning_rate=network.learning_rate,
+        weight_decay=network.weight_decay,
+        batch_size=network.batch_size,
+        max_epochs=network.max_epochs,
+        patience=network.patience,
+        generator=generator,
+    )
+    return {
+        "_backbone": backbone,
+        "_blocks": blocks,
+        "_pools": pools,
+        "_heads": heads.requires_grad_(False).eval(),
+        "_head_widths": widths,
+        "_final_head_kept": keep,
+        "_format": image_format,
+        "_device": device,
+        "_seed": seed,
+        "exits_": cut.exits,
+        "classes_": classes,
+        "flops_": flops,
+        "head_flops_": head_flops + extra,
+        "validation_accuracy_": accuracy,
+    }
+
+
+def _check_options(network: MultiExitNetwork) -> None:
+    if network.heads != "linear" and not callable(network.heads):
+        raise ValueError(f"heads must be 'linear' or a callable, got {network.heads!r}.")
+    if network.final_head not in ("auto", "keep", "train"):
+        raise ValueError(
+            f"final_head must be 'auto', 'keep' or 'train', got {network.final_head!r}."
+        )
+    if network.amp_dtype not in AMP_DTYPES:
+        raise ValueError(
+            f"amp_dtype must be 'bfloat16', 'float16' or None, got {network.amp_dtype!r}."
+        )
+    for name, least in (("batch_size", 1), ("n_views", 1), ("max_epochs", 0), ("patience", 1)):
+        if getattr(network, name) < least:
+            raise ValueError(f"{name} must be at least {least}, got {getattr(network, name)}.")
+    if network.n_views > 1 and network.augmentation is None:
+        raise ValueError("n_views is for augmentation=, which is not given.")
+
+
+def _rows(
+    image_format: ImageFormat,
+    X: Any,
+    y: ArrayLike | None,
+    validation_data: Any,
+    n_classes: int | None,
+    seed: int,
+) -> tuple[ImageRows, NDArray[np.int64], ImageRows, NDArray[np.int64], NDArray[Any]]:
+    images = image_format.rows(X)
+    labels = labels_of(X) if y is None else y
+    classes, codes = encode_labels(labels, n_classes, len(images))
+    if validation_data is None:
+        train, held = train_test_split(np.arange(len(images)), test_size=0.1, random_state=seed)
+        return images[train], codes[train], images[held], codes[held], classes
+    if isinstance(validation_data, tuple):
+        if len(validation_data) != 2:
+            raise ValueError(f"validation_data must be (X, y), got {len(validation_data)} parts.")
+        held_X, held_y = validation_data
+    else:
+        held_X, held_y = validation_data, labels_of(validation_data)
+    held_images = image_format.rows(held_X)
+    if not len(held_images):
+        raise ValueError("validation_data holds no image.")
+    return images, codes, held_images, known_codes(held_y, classes, len(held_images)), classes
+
+
+def _look(
+    blocks: nn.ModuleList, pools: nn.ModuleList, image: Tensor
+) -> tuple[list[int], NDArray[np.int64], NDArray[np.int64]]:
+    """Run one image: the width of the features of each exit, and what running costs."""
+    flops = count_flops(blocks, image)
+    widths, pooling, state = [], [], image
+    with torch.inference_mode():
+        for block, pool in zip(blocks, pools, strict=True):
+            state = block(state)
+            pooling.append(count_flops([pool], state)[0])
+            widths.append(pool(state).shape[1])
+    return widths, flops, np.array(pooling)
+
+
+def _place_own_head(
+    network: MultiExitNetwork,
+    cut: Cut,
+    pools: nn.ModuleList,
+    heads: nn.ModuleList,
+    image: Tensor,
+    blocks: nn.ModuleList,
+    n_classes: int,
+) -> bool:
+    """Put the backbone's own head last where it fits; return whether it stays as it is."""
+    fits = False
+    if cut.tail is not None:
+        pool, head = (part.to(image.device) for part in cut.tail)
+        with torch.inference_mode():
+            answer = head(pool(nn.Sequential(*blocks)(image)))
+        fits = answer.ndim == 2 and answer.shape[1] == n_classes
+    named = isinstance(network.backbone, str)
+    own_outputs = "num_classes" not in (network.backbone_kwargs or {})
+    trained = not named or network.checkpoint is not None or (network.pretrained and own_outputs)
+    if network.final_head == "keep" and not fits:
+        raise ValueError(
+            f"final_head='keep', but the backbone has no head of {n_classes} outputs for the "
+            f"{n_classes} classes. Let it be trained: final_head='train'."
+        )
+    keep = network.final_head == "keep" or (network.final_head == "auto" and fits and trained)
+    if keep:
+        pools[-1], heads[-1] = pool, head
+    elif fits and pool is pools[-1] and network.heads == "linear":
+        heads[-1].load_state_dict(head.state_dict())
+    return keep

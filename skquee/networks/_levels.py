@@ -1,0 +1,113 @@
+"""Which levels a network keeps, and how accurate each path is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from skquee.networks._execution import run_in_parts
+from skquee.networks._images import ImageRows
+from skquee.paths import PathTree
+
+__all__ = ["FLOAT", "accuracy_of_paths", "keep_levels"]
+
+FLOAT = 32  # the level that is no quantisation
+
+
+def accuracy_of_paths(
+    network: Any,
+    tree: PathTree,
+    rows: ImageRows,
+    codes: NDArray[np.int64],
+    levels: Mapping[int, nn.ModuleList],
+) -> NDArray[np.float64]:
+    """Run every path of a tree, each (prefix, level) block once an image.
+
+    Parameters
+    ----------
+    network : MultiExitNetwork
+        Whose heads answer.
+    tree : PathTree
+        Paths over `levels`.
+    rows : ImageRows
+        Images.
+    codes : ndarray of shape (n,)
+        Index of the right class of each.
+    levels : mapping of int to ModuleList
+        Blocks at each level.
+
+    Returns
+    -------
+    ndarray of shape (n_paths,)
+        Share of right answers.
+    """
+    right = np.zeros(tree.n_paths)
+    done = 0
+    with tqdm(total=len(rows), desc="accuracy", unit="image", disable=None, leave=False) as bar:
+        for batch in rows.batches(network.batch_size):
+            expected = codes[done : done + len(batch)]
+
+            def step(state: Tensor, path: int, expected: NDArray[np.int64] = expected) -> Tensor:
+                block, level = int(tree.depths[path]) - 1, int(tree.levels[path])  # type: ignore[call-overload]
+                with torch.inference_mode():
+                    after = run_in_parts(levels[level][block], state)
+                answers = network.head(after, block, level).argmax(axis=1)
+                right[path] += (answers == expected).sum()
+                return after
+
+            tree.fold(network.start(batch), step)
+            done += len(batch)
+            bar.update(len(batch))
+    return right / len(codes)
+
+
+def keep_levels(
+    accuracy: Mapping[int, float],
+    levels: Sequence[int],
+    max_drop: float,
+    max_top_drop: float,
+) -> list[int]:
+    """Apply the paper's rule for which bit widths to keep (section 5.1).
+
+    Parameters
+    ----------
+    accuracy : mapping of int to float
+        Of the last exit, all blocks at one level; 32 is float.
+    levels : sequence of int
+        Those there are.
+    max_drop, max_top_drop : float
+        Largest loss of the lowest and of the highest level kept.
+
+    Returns
+    -------
+    list of int
+        Lowest first.
+
+    Raises
+    ------
+    ValueError
+        If none is left.
+
+    Examples
+    --------
+    >>> from skquee.networks._levels import keep_levels
+    >>> found = {4: 0.60, 5: 0.86, 6: 0.89, 7: 0.90, 8: 0.90, 32: 0.90}
+    >>> keep_levels(found, (4, 5, 6, 7, 8), max_drop=0.05, max_top_drop=0.005)
+    [5, 6, 7]
+    """
+    # Counts of images differ by whole numbers: forgive the rounding of their shares.
+    drop = {level: accuracy[FLOAT] - accuracy[level] - 1e-9 for level in levels}
+    if drop[max(levels)] > max_drop:
+        shown = ", ".join(f"{level}: {accuracy[level]:.2%}" for level in sorted(accuracy))
+        raise ValueError(
+            f"Every level loses more than max_drop={max_drop:g} of the float network's accuracy "
+            f"({shown}). Quantise at more bits, with another method, or raise max_drop."
+        )
+    top = min((level for level in levels if drop[level] <= max_top_drop), default=max(levels))
+    return sorted(level for level in levels if level <= top and drop[level] <= max_drop)

@@ -1,0 +1,204 @@
+"""From what a user names to blocks, with something to read after each."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from skquee.networks.backbones._checkpoint import load_checkpoint, read_checkpoint
+from skquee.networks.backbones._modules import cut_modules
+from skquee.networks.backbones._transformers import (
+    Pool,
+    Transformer,
+    check_exits,
+    cut_blocks,
+    image_shape,
+    own_head,
+)
+
+__all__ = ["Cut", "GlobalPool", "build_backbone", "cut_backbone"]
+
+
+@dataclass
+class Cut:
+    """A backbone in pieces that share its weights.
+
+    Parameters
+    ----------
+    blocks : ModuleList
+        Block 0 maps images to a state; each other one maps the state before it to its own.
+    pools : ModuleList
+        State of each block to the features (n, n_features) its head reads.
+    tail : Module or None
+        State of the last block to the backbone's own answer, as (pool, head); None where it
+        has no head.
+    exits : tuple
+        Layers or names after which the blocks end.
+    channels : int
+        Channels of images.
+    size : tuple of int or None
+        Height and width of images, None where any will do.
+    """
+
+    blocks: nn.ModuleList
+    pools: nn.ModuleList
+    tail: tuple[nn.Module, nn.Module] | None
+    exits: tuple[Any, ...]
+    channels: int
+    size: tuple[int, int] | None
+
+
+class GlobalPool(nn.Module):
+    """Features of any state: the mean over positions."""
+
+    def forward(self, state: Tensor) -> Tensor:
+        """Return (n, n_features): maps (n, C, H, W) and tokens (n, T, C) are averaged."""
+        if state.ndim == 4:
+            return state.mean(dim=(2, 3))
+        return state.mean(dim=1) if state.ndim == 3 else state.flatten(1)
+
+
+def build_backbone(
+    backbone: str | nn.Module,
+    *,
+    img_size: int | tuple[int, int] | None,
+    in_chans: int,
+    pretrained: bool,
+    checkpoint: str | os.PathLike[str] | None,
+    backbone_kwargs: dict[str, Any] | None,
+    seed: int,
+    n_outputs: int | None = None,
+) -> nn.Module:
+    """Build a backbone by name, or copy the one given, and load its weights.
+
+    Parameters
+    ----------
+    backbone : str or Module
+        Name of a timm model, or the model itself (never changed).
+    img_size, in_chans, pretrained, backbone_kwargs
+        For timm, where `backbone` is a name.
+    checkpoint : path or None
+        Weights to load, strictly.
+    seed : int
+        Seed of its initial weights.
+    n_outputs : int, default=None
+        Of its own head, where it is built by name. Default: as the checkpoint has, or timm.
+
+    Returns
+    -------
+    Module
+        In evaluation mode, without gradients.
+    """
+    if checkpoint is not None and pretrained:
+        raise ValueError("Give pretrained=True or a checkpoint, not both.")
+    state = None if checkpoint is None else read_checkpoint(checkpoint)
+    if isinstance(backbone, str):
+        kwargs = dict(backbone_kwargs or {})
+        if img_size is not None:
+            kwargs["img_size"] = img_size
+        # timm draws initial weights from torch's global generator: keep the caller's state.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            kwargs = {"pretrained": pretrained, "in_chans": in_chans, **kwargs}
+            model: Any = timm.create_model(backbone, **kwargs)
+            own = (state or {}).get("head.weight")
+            wanted = own.shape[0] if n_outputs is None and own is not None else n_outputs
+            if wanted not in (None, getattr(model, "num_classes", None)):
+                model.reset_classifier(wanted)
+    elif isinstance(backbone, nn.Module):
+        model = copy.deepcopy(backbone)
+    else:
+        raise TypeError(
+            f"backbone must be the name of a timm model or a torch module, got {backbone!r}."
+        )
+    if state is not None:
+        load_checkpoint(model, state, source=str(checkpoint))
+    return model.float().eval().requires_grad_(False)
+
+
+def cut_backbone(
+    backbone: nn.Module,
+    exits: Sequence[int | str] | None,
+    blocks: Sequence[str] | None,
+    *,
+    img_size: int | tuple[int, int] | None,
+    in_chans: int,
+) -> Cut:
+    """Cut a backbone after each exit.
+
+    Parameters
+    ----------
+    backbone : Module
+        The backbone.
+    exits : sequence of int or str, or None
+        Layers of a transformer, counted from 1, or with `blocks` some of them by number or
+        name. Default: with `blocks`, all.
+    blocks : sequence of str or None
+        Names of submodules to cut a module after.
+    img_size : int, (int, int) or None
+        Height and width of images, for a module cut by name.
+    in_chans : int
+        Channels of images, where the module does not tell.
+
+    Returns
+    -------
+    Cut
+
+    Raises
+    ------
+    TypeError
+        If a module is no transformer and no names are given.
+    ValueError
+        If exits do not fit.
+    """
+    if blocks is None:
+        if not isinstance(backbone, Transformer):
+            children = [name for name, _ in backbone.named_children()]
+            raise TypeError(
+                f"A {type(backbone).__name__} is not one of timm's vision transformers: say after "
+                f"which of its modules to cut it, blocks=[...]. It has {children}."
+            )
+        if exits is None:
+            raise ValueError(
+                f"exits is missing: give layers from 1 to {len(backbone.blocks)}, the last one "
+                "included."
+            )
+        found = check_exits(list(exits), len(backbone.blocks))
+        pool, head = Pool(backbone), own_head(backbone)
+        channels, size = image_shape(backbone)
+        return Cut(
+            cut_blocks(backbone, found),
+            nn.ModuleList([pool] * len(found)),
+            None if head is None else (pool, head),
+            found,
+            channels,
+            size,
+        )
+    names = _exit_names(exits, list(blocks))
+    pieces, tail = cut_modules(backbone, names)
+    first = next((m for m in backbone.modules() if isinstance(m, nn.Conv2d)), None)
+    size = (img_size, img_size) if isinstance(img_size, int) else img_size
+    return Cut(
+        pieces,
+        nn.ModuleList([GlobalPool()] * len(names)),
+        (tail, nn.Identity()),
+        tuple(names),
+        in_chans if first is None else first.in_channels,
+        size,
+    )
+
+
+def _exit_names(exits: Sequence[int | str] | None, blocks: list[str]) -> list[str]:
+    if exits is None:
+        return blocks
+    numbers = [blocks.index(e) + 1 if e in blocks else e for e in exits]
+    if not all(isinstance(number, int) for number in numbers):
+        raise ValueError(f"exits must be among blocks {blocks}, or their numbers, got {exits}.")
+    return [blocks[number - 1] for number in check_exits(numbers, len(blocks))]
