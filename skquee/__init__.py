@@ -33,6 +33,7 @@ _HOMES = {
 _SUBMODULES = (
     "bank",
     "baselines",
+    "datasets",
     "display",
     "evaluation",
     "gates",

@@ -11,7 +11,7 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 
 
 @pytest.mark.parametrize(
-    "module", ["skquee", "baselines", "display", "evaluation", "networks", "persistence", "testing"]
+    "module", ["skquee", "baselines", "datasets", "display", "evaluation", "networks", "persistence", "testing"]
 )
 def test_api_reference_lists_every_public_name(module):
     listed = re.findall(r"^   ([\w.]+)$", (DOCS / "api.rst").read_text(encoding="utf-8"), re.M)
@@ -22,7 +22,7 @@ def test_api_reference_lists_every_public_name(module):
     assert public <= set(listed)
 
 
-@pytest.mark.parametrize("page", ["idea.rst", "data.rst", "paper.rst", "api.rst"])
+@pytest.mark.parametrize("page", ["idea.rst", "data.rst", "networks.rst", "paper.rst", "api.rst"])
 def test_names_in_the_pages_exist(page):
     text = (DOCS / page).read_text(encoding="utf-8")
     for target in set(re.findall(r":(?:class|meth|func|attr):`[^`<]*?<?(skquee[\w.]+)>?`", text)):

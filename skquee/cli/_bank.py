@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -116,10 +115,12 @@ def read_images(source: Path) -> tuple[Any, NDArray[Any]]:
             for wanted in (("X", "images"), ("y", "labels"))
         ]
         if None in names:
-            sys.exit(f"{source} must hold X (or images) and y (or labels); it has {archive.files}.")
+            raise ValueError(
+                f"{source} must hold X (or images) and y (or labels); it has {archive.files}."
+            )
         X, y = (archive[str(name)] for name in names)
     if len(X) != len(y):
-        sys.exit(f"{source} holds {len(X)} images, but {len(y)} labels.")
+        raise ValueError(f"{source} holds {len(X)} images, but {len(y)} labels.")
     return X, y
 
 

@@ -24,7 +24,7 @@ from skquee.cli import N_HEADS
 from skquee.display import CostCurveDisplay
 from skquee.evaluation import CostCurve
 from skquee.gates import PathErrorRegressor
-from skquee.networks import MultiExitNetwork, train_backbone
+from skquee.networks import MultiExitNetwork, PTQ4ViT, train_backbone
 from skquee.router import CostAwareRouter
 from skquee.targets import ClusteredErrorTargets
 
@@ -165,7 +165,11 @@ def make_network(
     )
     network = MultiExitNetwork(backbone, exits=options.exits, random_state=options.seed)
     network.fit(*train, validation_data=validation)
-    return network.quantize(sorted(options.levels), calibration=train[0][:128])
+    return network.quantize(
+        sorted(options.levels),
+        calibration=train[0][:128],
+        method=PTQ4ViT(random_state=options.seed),
+    )
 
 
 def operating_point(method: str, setting: str, routes: Routes, y: Any) -> dict[str, Any]:

@@ -114,14 +114,17 @@ def fit_network(
         "device": device,
         "amp_dtype": AMP_DTYPES[network.amp_dtype],
     }
-    features = cache_features(
-        blocks,
-        pools,
-        train,
-        augmentation=network.augmentation,
-        n_views=network.n_views,
-        **options,
-    )
+    # Augmentation draws from torch's global generator: seed it, and keep the caller's state.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        features = cache_features(
+            blocks,
+            pools,
+            train,
+            augmentation=network.augmentation,
+            n_views=network.n_views,
+            **options,
+        )
     accuracy = train_heads(
         heads,
         features,

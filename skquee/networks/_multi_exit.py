@@ -332,7 +332,8 @@ class MultiExitNetwork(BlockRunner, BaseEstimator):
         )
         for blocks in quantized.values():
             float_copies(blocks, cache_weights)
-        self._levels = {bits: quantized.get(bits, self._blocks) for bits in widths}
+        quantized[FLOAT] = self._blocks
+        self._levels = {bits: quantized[bits] for bits in widths}
         self._tree_options = tree_options
         self._forget("level_accuracy_", "path_accuracy_")
         self.levels_, self.paths_ = tuple(widths), paths

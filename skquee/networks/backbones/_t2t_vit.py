@@ -15,6 +15,7 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
+from skquee.networks.backbones._checkpoint import unwrap
 from skquee.networks.backbones._matmul import MatMul
 
 __all__ = [
@@ -236,7 +237,7 @@ class T2TViT(nn.Module):
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim))
         positions = _sinusoids(self.tokens_to_token.n_tokens + 1, embed_dim)
         self.pos_embed = nn.Parameter(positions.unsqueeze(0), requires_grad=False)
-        paths = torch.linspace(0, drop_path_rate, depth).tolist()
+        paths = [drop_path_rate * layer / max(1, depth - 1) for layer in range(depth)]
         self.blocks = nn.Sequential(
             *(
                 Block(
@@ -289,7 +290,7 @@ class T2TViT(nn.Module):
         Tensor of shape (n, 1 + n_tokens, embed_dim)
         """
         tokens = self.tokens_to_token(images)
-        tokens = torch.cat((self.cls_token.expand(len(tokens), -1, -1), tokens), dim=1)
+        tokens = torch.cat((self.cls_token.expand(tokens.shape[0], -1, -1), tokens), dim=1)
         return self.norm(self.blocks(tokens + self.pos_embed))
 
     def forward_head(self, tokens: Tensor, pre_logits: bool = False) -> Tensor:
@@ -320,12 +321,8 @@ def _sinusoids(n_positions: int, width: int) -> Tensor:
     return torch.where(column.long() % 2 == 0, angle.sin(), angle.cos()).float()
 
 
-def _authors_names(state: dict[str, Any], model: nn.Module) -> dict[str, Any]:
-    """Take the weights out of the authors' training checkpoint."""
-    for key in ("state_dict_ema", "state_dict", "net"):
-        if key in state:
-            state = state[key]
-    return {key.removeprefix("module."): value for key, value in state.items()}
+def _weights_of(state: dict[str, Any], model: nn.Module) -> dict[str, Tensor]:
+    return unwrap(state)
 
 
 def _cfg(file: str) -> dict[str, Any]:
@@ -361,7 +358,7 @@ default_cfgs = generate_default_cfgs(
 
 def _build(variant: str, pretrained: bool, **kwargs: Any) -> T2TViT:
     return build_model_with_cfg(
-        T2TViT, variant, pretrained, pretrained_filter_fn=_authors_names, **kwargs
+        T2TViT, variant, pretrained, pretrained_filter_fn=_weights_of, **kwargs
     )
 
 

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from sklearn.datasets import load_digits
+
+from skquee import CostAwareRouter, MultiPathClassifierBank, PathProbabilities
+from skquee.cli import main
+from skquee.networks import MultiExitNetwork
+
+
+@pytest.fixture(scope="module")
+def images():
+    X, y = load_digits(n_class=4, return_X_y=True)
+    pixels = np.repeat((X.reshape(-1, 8, 8, 1) * 15.9).astype(np.uint8), 3, axis=3)
+    return pixels[:300], np.array([f"digit {label}" for label in y[:300]])
+
+
+@pytest.fixture(scope="module")
+def files(images, tmp_path_factory):
+    """Train and validation images as .npz and as folders, and weights of a small ResNet."""
+    import timm
+
+    X, y = images
+    root = tmp_path_factory.mktemp("images")
+    np.savez(root / "train.npz", X=X[:220], y=y[:220])
+    np.savez(root / "held.npz", images=X[220:], labels=y[220:])
+    for row in range(220, 300):
+        place = root / "held" / y[row]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(X[row]).save(place / f"{row}.png")
+    torch.manual_seed(0)
+    model = timm.create_model("t2t_vit_7", img_size=16, num_classes=4)
+    save_file(model.state_dict(), root / "t2t.safetensors")
+    return root
+
+
+@pytest.fixture(scope="module")
+def built(files):
+    out = files / "bank"
+    arguments = (
+        f"bank build --network t2t_vit_7 --checkpoint {files}/t2t.safetensors --img-size 16 "
+        f"--exits 1 7 --train {files}/train.npz --validation {files}/held.npz --levels 8 4 "
+        f"--calibration-images 16 --max-epochs 5 --max-drop 1 --method base --out {out}"
+    )
+    assert main(arguments.split()) == 0
+    return out
+
+
+def test_build_writes_a_network_a_table_and_its_labels(built, images):
+    X, y = images[0][220:], images[1][220:]
+    assert sorted(file.name for file in built.iterdir()) == [
+        "network",
+        "paths.csv",
+        "val_labels.npy",
+        "val_probs.npy",
+        "val_probs.npy.json",
+    ]
+    network = MultiExitNetwork.load(built / "network")
+    table = PathProbabilities.load(built / "val_probs.npy")
+    np.testing.assert_allclose(
+        np.asarray(table), np.asarray(MultiPathClassifierBank(network).transform(X)), atol=2e-3
+    )
+    assert np.load(built / "val_labels.npy").tolist() == y.tolist()
+    frame = pd.read_csv(built / "paths.csv", index_col="path")
+    right = (network.classes_[np.asarray(table).argmax(axis=2)] == y[:, None]).mean(axis=0)
+    np.testing.assert_allclose(frame["accuracy"], right, atol=0.02)
+    router = CostAwareRouter(random_state=0, validation_fraction=0)
+    router.fit(table, np.load(built / "val_labels.npy"))
+
+
+@pytest.mark.parametrize("source", ["held.npz", "held"])
+def test_evaluate_prints_every_path(source, built, files, tmp_path, capsys):
+    csv, out = tmp_path / "table.csv", tmp_path / "probs.npy"
+    command = ["bank", "evaluate", str(built), "--data", str(files / source)]
+    assert main([*command, "--csv", str(csv), "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "Every path on 80" in printed
+    frame = pd.read_csv(csv, index_col="path")
+    expected = pd.read_csv(built / "paths.csv", index_col="path")
+    pd.testing.assert_frame_equal(frame, expected, atol=1e-3)
+    assert PathProbabilities.load(out).shape == (80, len(frame), 4)
+
+
+def test_build_cuts_other_networks_by_name(files, tmp_path, capsys):
+    arguments = (
+        f"bank build --network resnet10t --img-size 32 --blocks layer1 layer4 --max-epochs 1 "
+        f"--train {files}/held --levels 8 --calibration-images 8 --max-drop 1 --method uniform "
+        f"--out {tmp_path}/bank"
+    )
+    assert main(arguments.split()) == 0
+    assert "on 8 validation images" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("--train no.npz", "--train no.npz: give a folder"),
+        ("--validation README.md", "--validation README.md: give a folder"),
+        ("--checkpoint no.pth", "there is no such file"),
+        ("--levels 1", "must be a whole number from 2 to 32, got 1"),
+        ("--levels 4 4", "--levels must be distinct"),
+        ("--exits two", "--exits must be numbers of layers, got two"),
+        ("--max-drop 2", "--max-drop must lie between 0 and 1"),
+    ],
+)
+def test_bad_options_of_build_end_before_any_work(change, message, files, tmp_path, capsys):
+    arguments = f"bank build --network t2t_vit_7 --train {files}/train.npz --exits 1 7 --out"
+    with pytest.raises(SystemExit) as stopped:
+        main([*arguments.split(), str(tmp_path / "bank"), *change.split()])
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "bank").exists()
+
+
+def test_errors_of_the_work_are_one_line(files, tmp_path, capsys):
+    np.savez(tmp_path / "odd.npz", a=np.zeros(3))
+    arguments = f"bank build --network t2t_vit_7 --exits 1 7 --out {tmp_path}/bank --train"
+    for train, message in (
+        (tmp_path / "odd.npz", "must hold X (or images)"),
+        (files / "train.npz", "img_size"),
+    ):
+        size = ["--img-size", "10"] if train == files / "train.npz" else []
+        assert main([*arguments.split(), str(train), *size]) == 1
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1
+
+
+def test_evaluate_wants_a_bank(files, tmp_path, capsys):
+    for command, message in (
+        (f"bank evaluate {tmp_path} --data {files}/held", "holds no bank"),
+        (f"bank evaluate {files}/bank --data {files}/held --csv a.txt", "must end in .csv"),
+        (f"bank evaluate {files}/bank --data {files}/held --out no/a.npy", "there is no folder"),
+    ):
+        with pytest.raises(SystemExit):
+            main(command.split())
+        assert message in capsys.readouterr().err
