@@ -136,7 +136,7 @@ def draw(name: str, network: MultiExitNetwork, curves: dict) -> None:
     router, threshold, fixed = list(curves)[:3]
     CostCurveDisplay.from_predictions(
         [curves[router], curves[threshold]],
-        intervals=[subset_interval(curves[router]), subset_interval(curves[threshold])],
+        intervals=[subset_interval(curves[name], random_state=0) for name in (router, threshold)],
         fixed=curves[fixed],
         names=[router, threshold],
         ax=ax,

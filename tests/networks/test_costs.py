@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from timm.models.vision_transformer import Attention
 from torch import nn
 
-from skquee.networks import MultiExitNetwork
-from skquee.networks._costs import count_flops
+from skquee import MultiPathClassifierBank
+from skquee.networks import MultiExitNetwork, UniformPTQ
+from skquee.networks._costs import count_flops, gate_flops
 
 
 def test_flops_count_every_token_and_both_attention_products(digits, make_backbone):
@@ -42,3 +45,43 @@ def test_the_tree_can_be_freed_of_the_restrictions_of_the_paper(digits, make_bac
     assert network.quantize((4, 8), calibration=X[:8]).paths_.names == ("8", "8-4", "8-8")
     network.quantize((4, 8), calibration=X[:8], first="free", monotone=False)
     assert network.paths_.names == ("4", "8", "4-4", "4-8", "8-4", "8-8")
+
+
+def test_flops_of_plain_attention_are_the_hand_count():
+    n_tokens, width, heads = 7, 12, 3
+    flops = count_flops([Attention(width, num_heads=heads)], torch.zeros(1, n_tokens, width))
+    linear = 2 * n_tokens * (width * 3 * width + width * width)
+    products = 2 * 2 * heads * n_tokens * n_tokens * (width // heads)
+    assert flops.tolist() == [linear + products]
+
+
+def test_other_counts_of_bit_operations_follow_their_formulas(digits, make_backbone):
+    X, y = digits
+    network = MultiExitNetwork(make_backbone(), exits=(1, 2, 3), max_epochs=0).fit(X, y)
+    network.quantize(levels=(3, 8), calibration=X[:8], method=UniformPTQ())
+    tree, flops, heads = network.paths_, network.flops_, network.head_flops_
+    assert heads.tolist() == [2 * 16 * 10] * 3  # a linear layer on 16 features; norms are free
+    gate = gate_flops(10, 3, tree.n_paths)
+    for path, name in enumerate(tree.names):
+        bits = [int(level) for level in name.split("-")]
+        run = list(zip(flops, bits, strict=False))
+        assert network.path_costs()[path] == sum(f * b for f, b in run)
+        assert network.path_costs(product=True)[path] == sum(f * b * b for f, b in run)
+        passed = sum(heads[: len(bits)]) * 32
+        with_heads = network.path_costs(heads=True)[path]
+        assert with_heads == network.path_costs()[path] + passed
+        gates = min(len(bits), 2) * gate * 32
+        assert network.path_costs(heads=True, gates=True)[path] == with_heads + gates
+    costs = network.path_costs(product=True, heads=True, gates=True)
+    bank = MultiPathClassifierBank(network, costs=costs)
+    np.testing.assert_allclose(bank.paths_.path_costs, costs / costs.max())
+
+
+def test_a_gate_counts_what_its_layers_multiply():
+    n_classes, n_exits, n_paths, width, hidden = 10, 3, 15, 8, 16
+    layers = nn.Sequential(
+        nn.Linear(n_exits + 1, width), nn.Linear(width, hidden), nn.Linear(hidden, 1)
+    )
+    of_paths = count_flops([layers], torch.zeros(n_paths, n_exits + 1))[0]
+    of_sample = count_flops([nn.Linear(2 * n_classes + 4, width)], torch.zeros(1, 24))[0]
+    assert gate_flops(n_classes, n_exits, n_paths) == of_paths + of_sample
