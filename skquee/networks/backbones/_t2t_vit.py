@@ -73,10 +73,15 @@ class TokenPerformer(nn.Module):
         """Map tokens (n, n_tokens, dim) to (n, n_tokens, token_dim)."""
         key, query, value = self.kqv(self.norm1(x)).chunk(3, dim=-1)
         key, query = self._features(key), self._features(query)
-        total = (query * key.sum(dim=1, keepdim=True)).sum(dim=-1, keepdim=True)
-        mixed = self.query_product(query, self.key_value(key.transpose(1, 2), value))
+        # The authors divide query (key value) by query (sum of keys) + 1e-8. Shares of keys and
+        # of features give the same, and both products then take averages: their factors have
+        # no range of many powers of ten, which no few bits could hold.
+        sums = key.sum(dim=1, keepdim=True)
+        averages = self.key_value((key / sums.clamp(min=1e-37)).transpose(1, 2), value)
+        shares = query * sums
+        shares = shares / (shares.sum(dim=-1, keepdim=True) + 1e-8)
         # Widths differ, so the value takes the place of the residual.
-        x = value + self.proj_drop(self.proj(mixed / (total + 1e-8)))
+        x = value + self.proj_drop(self.proj(self.query_product(shares, averages)))
         return x + self.mlp(self.norm2(x))
 
 

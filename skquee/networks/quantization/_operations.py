@@ -7,19 +7,20 @@ from typing import Any
 
 import torch
 from timm.models.vision_transformer import Attention
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from skquee.networks.backbones._matmul import MatMul
 from skquee.networks.backbones._sharing import copy_sharing_weights
+from skquee.networks.quantization._grids import Grid, UniformGrid
 
 __all__ = [
     "QuantizedConv2d",
     "QuantizedLinear",
     "QuantizedMatMul",
-    "UniformGrid",
     "explicit_copy",
     "operations",
+    "quantized",
 ]
 
 
@@ -55,96 +56,43 @@ class ExplicitAttention(nn.Module):
         return self.proj(mixed)
 
 
-class UniformGrid(nn.Module):
-    """Symmetric uniform quantiser: ``clip(round(x / scale), -2**(bits-1), 2**(bits-1) - 1)``.
-
-    Parameters
-    ----------
-    scale : Tensor
-        Step between codes, broadcastable to what is quantised.
-    bits : int
-        Bit width.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from skquee.networks.quantization._operations import UniformGrid
-    >>> grid = UniformGrid.over(torch.tensor(3.0), bits=3)
-    >>> grid.codes(torch.tensor([-9.0, -1.2, 0.7, 3.0]))
-    tensor([-4., -1.,  1.,  3.])
-    """
-
-    def __init__(self, scale: Tensor, bits: int) -> None:
-        super().__init__()
-        self.bits = bits
-        self.register_buffer("scale", scale)
-        self.scale: Tensor
-
-    @classmethod
-    def over(cls, largest: Tensor, bits: int) -> UniformGrid:
-        """Put the largest code, ``2**(bits-1) - 1``, on the largest value.
-
-        Parameters
-        ----------
-        largest : Tensor
-            Largest absolute value; where it is 0, any scale will do.
-        bits : int
-            Bit width.
-
-        Returns
-        -------
-        UniformGrid
-        """
-        scale = largest.to(torch.float32) / (2 ** (bits - 1) - 1)
-        return cls(torch.where(scale > 0, scale, 1.0), bits)
-
-    def codes(self, x: Tensor) -> Tensor:
-        """Return whole numbers in the type of `x`.
-
-        Parameters
-        ----------
-        x : Tensor
-            Values.
-
-        Returns
-        -------
-        Tensor
-        """
-        half = 2 ** (self.bits - 1)
-        return (x / self.scale).round_().clamp_(-half, half - 1)
-
-    def stored_codes(self, x: Tensor) -> Tensor:
-        """Return codes in the smallest integer type: one byte each up to 8 bits.
-
-        Parameters
-        ----------
-        x : Tensor
-            Values.
-
-        Returns
-        -------
-        Tensor of int8, int16 or int32
-        """
-        kept = torch.int8 if self.bits <= 8 else torch.int16 if self.bits <= 16 else torch.int32
-        return self.codes(x.detach().double()).to(kept)
-
-
 # Products are taken between codes and scaled afterwards, as integer hardware does. Up to 8
-# bits and 1,024 terms every partial sum is a whole number that float32 holds exactly, so
-# the answer does not depend on how rows are batched.
+# bits and 1,024 terms every partial sum on uniform grids is a whole number that float32 holds
+# exactly, so the answer does not depend on how rows are batched; on twin grids as long as the
+# sum of magnitudes is below 2**24, in units of the finest steps.
 
 
 class _QuantizedWeight(nn.Module):
     """Integer weight codes on one grid, inputs rounded to another."""
 
-    def __init__(self, layer: nn.Linear | nn.Conv2d, weight: UniformGrid, input: UniformGrid):
+    def __init__(self, layer: nn.Linear | nn.Conv2d, weight: UniformGrid, input: Grid) -> None:
         super().__init__()
+        self.bits = weight.bits
         self.input_grid = input
         self.bias = layer.bias
         self.register_buffer("codes", weight.stored_codes(layer.weight))
         self.register_buffer("weight_scale", weight.scale.flatten())
+        self.register_buffer("float_codes", None, persistent=False)
         self.codes: Tensor
         self.weight_scale: Tensor
+        self.float_codes: Tensor | None
+
+    def extra_repr(self) -> str:
+        """Return what ``repr`` shows."""
+        return f"shape={tuple(self.codes.shape)}, bits={self.bits}, bias={self.bias is not None}"
+
+    def keep_float(self, keep: bool) -> None:
+        """Keep a float copy of the codes, or drop it.
+
+        Parameters
+        ----------
+        keep : bool
+            Whether to hold four bytes more a weight, and cast nothing at each call.
+        """
+        self.float_codes = self.codes.float() if keep else None
+
+    def _cast_codes(self, dtype: torch.dtype) -> Tensor:
+        return (self.codes if self.float_codes is None else self.float_codes).to(dtype)
 
 
 class QuantizedLinear(_QuantizedWeight):
@@ -154,15 +102,18 @@ class QuantizedLinear(_QuantizedWeight):
     ----------
     layer : Linear
         The float layer; its bias stays float.
-    weight, input : UniformGrid
-        Grids of its weight (a scale for each output channel, or one) and of its input.
+    weight : UniformGrid
+        Grid of its weight: a scale for each output channel, or one.
+    input : Grid
+        Grid of its input.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the layer's output."""
         grid = self.input_grid
-        out = F.linear(grid.codes(x), self.codes.to(x.dtype)) * (grid.scale * self.weight_scale)
-        return out if self.bias is None else out + self.bias
+        out = F.linear(grid.codes(x), self._cast_codes(x.dtype))
+        out = out.mul_(grid.scale * self.weight_scale)
+        return out if self.bias is None else out.add_(self.bias)
 
 
 class QuantizedConv2d(_QuantizedWeight):
@@ -172,13 +123,13 @@ class QuantizedConv2d(_QuantizedWeight):
     ----------
     layer : Conv2d
         The float layer; its bias stays float.
-    weight, input : UniformGrid
-        Grids of its weight (a scale for each output channel, or one) and of its input.
+    weight : UniformGrid
+        Grid of its weight: a scale for each output channel, or one.
+    input : Grid
+        Grid of its input.
     """
 
-    def __init__(self, layer: nn.Conv2d, weight: UniformGrid, input: UniformGrid) -> None:
-        if layer.padding_mode != "zeros":
-            raise TypeError(f"Cannot quantise a convolution with {layer.padding_mode} padding.")
+    def __init__(self, layer: nn.Conv2d, weight: UniformGrid, input: Grid) -> None:
         super().__init__(layer, weight, input)
         self._geometry: dict[str, Any] = {
             "stride": layer.stride,
@@ -190,9 +141,9 @@ class QuantizedConv2d(_QuantizedWeight):
     def forward(self, x: Tensor) -> Tensor:
         """Return the layer's output."""
         grid = self.input_grid
-        out = F.conv2d(grid.codes(x), self.codes.to(x.dtype), **self._geometry)
-        out = out * (grid.scale * self.weight_scale).view(-1, 1, 1)
-        return out if self.bias is None else out + self.bias.view(-1, 1, 1)
+        out = F.conv2d(grid.codes(x), self._cast_codes(x.dtype), **self._geometry)
+        out = out.mul_((grid.scale * self.weight_scale).view(-1, 1, 1))
+        return out if self.bias is None else out.add_(self.bias.view(-1, 1, 1))
 
 
 class QuantizedMatMul(nn.Module):
@@ -200,18 +151,40 @@ class QuantizedMatMul(nn.Module):
 
     Parameters
     ----------
-    left, right : UniformGrid
-        Grids of the factors.
+    left, right : Grid
+        Grids of the factors: one scale, or one a head.
     """
 
-    def __init__(self, left: UniformGrid, right: UniformGrid) -> None:
+    def __init__(self, left: Grid, right: Grid) -> None:
         super().__init__()
         self.left, self.right = left, right
 
     def forward(self, left: Tensor, right: Tensor) -> Tensor:
         """Return the product."""
         product = self.left.codes(left) @ self.right.codes(right)
-        return product * (self.left.scale * self.right.scale)
+        return product.mul_(self.left.scale * self.right.scale)
+
+
+def quantized(operation: nn.Module, left: Grid, right: Grid) -> nn.Module:
+    """Return an operation on two grids.
+
+    Parameters
+    ----------
+    operation : Linear, Conv2d or MatMul
+        The float operation.
+    left, right : Grid
+        Grids of its input and weight, or of its two factors.
+
+    Returns
+    -------
+    QuantizedLinear, QuantizedConv2d or QuantizedMatMul
+    """
+    if isinstance(operation, MatMul):
+        return QuantizedMatMul(left, right)
+    assert isinstance(operation, (nn.Linear, nn.Conv2d)) and isinstance(right, UniformGrid)
+    if isinstance(operation, nn.Conv2d):
+        return QuantizedConv2d(operation, right, left)
+    return QuantizedLinear(operation, right, left)
 
 
 def explicit_copy(block: nn.Module) -> nn.Module:
@@ -229,16 +202,40 @@ def explicit_copy(block: nn.Module) -> nn.Module:
     Raises
     ------
     TypeError
-        If a layer attends in a way whose products cannot be reached.
+        If a layer attends in a way whose products cannot be reached, or a convolution pads
+        with something else than zeros.
     """
-    copied = copy_sharing_weights(block)
+    copied = copy_sharing_weights(block).eval()
     for name, module in list(copied.named_modules()):
+        kind, fused = type(module).__name__, F.scaled_dot_product_attention
         if type(module) is Attention:
-            copied.set_submodule(name, ExplicitAttention(module))
+            explicit = ExplicitAttention(module)
+            if name == "":
+                return explicit
+            copied.set_submodule(name, explicit)
         elif hasattr(module, "fused_attn"):
             raise TypeError(
-                f"Layer {name!r} is a {type(module).__name__}; only timm's plain Attention can be "
-                "quantised. Choose a backbone with attn_layer=Attention."
+                f"Layer {name!r} is a {kind}; only timm's plain Attention can be quantised. "
+                "Choose a backbone with attn_layer=Attention."
+            )
+        elif isinstance(module, nn.MultiheadAttention):
+            raise TypeError(
+                f"Layer {name!r} is torch's {kind}, whose products cannot be reached. "
+                "Choose a backbone of timm's plain Attention, or write the attention with "
+                "linear layers and skquee's MatMul modules."
+            )
+        elif isinstance(module, fx.GraphModule) and any(
+            node.target is fused for node in module.graph.nodes
+        ):
+            raise TypeError(
+                f"Graph {name!r} calls scaled_dot_product_attention, whose products cannot be "
+                "reached. Trace it with its attention modules as leaves, or write the attention "
+                "with linear layers and skquee's MatMul modules."
+            )
+        elif isinstance(module, nn.Conv2d) and module.padding_mode != "zeros":
+            raise TypeError(
+                f"Layer {name!r} is a convolution with {module.padding_mode} padding; only "
+                "padding with zeros can be quantised."
             )
     return copied
 

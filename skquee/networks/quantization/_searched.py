@@ -1,0 +1,227 @@
+"""What quantisers that search scales share."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from skquee.networks.backbones._matmul import MatMul
+from skquee.networks.quantization._base import PostTrainingQuantizer
+from skquee.networks.quantization._calibration import Observation
+from skquee.networks.quantization._grids import GELUGrid, Grid, SoftmaxGrid, UniformGrid
+from skquee.networks.quantization._products import Factors
+from skquee.networks.quantization._search import Candidates, Errors, Product, search
+
+__all__ = ["SearchedPTQ", "gelu_candidates", "softmax_candidates", "uniform_candidates"]
+
+N_SPLITS = 11  # at 2**-10 of the largest value, sums of 8-bit codes stay below 2**24
+
+
+def _steps(largest: Tensor, codes: float, part: tuple[float, float], n: int) -> tuple[Tensor, int]:
+    """Return steps that put `codes` on parts of the largest values, and which part is 1."""
+    first = largest.float() / codes
+    first = torch.where(first > 0, first, 1.0).view(1, largest.shape[0], 1, -1, 1)
+    factors = torch.linspace(*part, n, device=largest.device)
+    return first * factors.view(1, 1, -1, 1, 1), int((factors - 1).abs().argmin())
+
+
+def uniform_candidates(
+    largest: Tensor, bits: int, part: tuple[float, float], n: int, signed: bool = True
+) -> Candidates:
+    """Uniform grids whose last code is about a part of the largest value.
+
+    Parameters
+    ----------
+    largest : Tensor of shape (n_groups or 1, n_rows or 1)
+        Largest absolute values of what shares a scale.
+    bits : int
+        Bit width.
+    part : (float, float)
+        From which part to which.
+    n : int
+        Number of candidates, evenly spaced, both ends among them.
+    signed : bool, default=True
+        As in :class:`UniformGrid`.
+
+    Returns
+    -------
+    Candidates
+    """
+    codes = 2 ** (bits - 1 if signed else bits) - 0.5
+    steps, start = _steps(largest, codes, part, n)
+    return Candidates(steps, lambda step: UniformGrid(step, bits, signed), start)
+
+
+def gelu_candidates(largest: Tensor, bits: int, part: tuple[float, float], n: int) -> Candidates:
+    """Twin grids for GELU outputs, ordered by the step above 0.
+
+    Parameters
+    ----------
+    largest : Tensor of shape (n_groups or 1, n_rows or 1)
+        Largest values of what shares a scale.
+    bits : int
+        Bit width.
+    part : (float, float)
+        From which part to which.
+    n : int
+        Number of candidates.
+
+    Returns
+    -------
+    Candidates
+    """
+    steps, start = _steps(largest, 2 ** (bits - 1) - 0.5, part, n)
+    return Candidates(steps, lambda step: GELUGrid.above(step, bits), start)
+
+
+def softmax_candidates(like: Tensor, bits: int) -> Candidates:
+    """Twin grids for softmax outputs, split at powers of two from 1 down.
+
+    Parameters
+    ----------
+    like : Tensor of shape (n_groups or 1, 1)
+        Has an element for each group with a split of its own.
+    bits : int
+        Bit width.
+
+    Returns
+    -------
+    Candidates
+    """
+    splits = torch.exp2(-torch.arange(N_SPLITS, device=like.device)).view(1, 1, -1, 1, 1)
+    steps = splits.expand(1, len(like), -1, 1, 1)
+    return Candidates(steps, lambda split: SoftmaxGrid.split(split, bits), 0, exhaustive=True)
+
+
+class SearchedPTQ(PostTrainingQuantizer):
+    """Choose the two scales of an operation so that its own output stays near the float one.
+
+    Parameters
+    ----------
+    per_channel : bool, default=True
+        A scale for each output channel of a weight, or one for the whole weight. Inputs of a
+        layer have one scale; factors of an attention product one a head.
+    rounds : int, default=1
+        How often the two scales are searched in turn, at most.
+    n_candidates : int, default=100
+        Scales to choose from.
+    stride : int, default=20
+        The first search tries every `stride`-th candidate, then those about the best; later
+        rounds look about the last choice. 1 tries all candidates in all rounds.
+    max_rows : int or None, default=2048
+        Rows (tokens, positions) of an operation the search reads; None for all.
+    batch_size : int, default=16
+        Calibration images run at once.
+    random_state : int, default=0
+        Seed of the choice of rows, and of labels.
+    """
+
+    _part: ClassVar[tuple[float, float]]
+    _errors: ClassVar[Errors]
+    _needs_rows = True
+
+    def __init__(
+        self,
+        per_channel: bool = True,
+        rounds: int = 1,
+        n_candidates: int = 100,
+        stride: int = 20,
+        max_rows: int | None = 2048,
+        batch_size: int = 16,
+        random_state: int = 0,
+    ) -> None:
+        super().__init__(per_channel, batch_size)
+        self.rounds = rounds
+        self.n_candidates = n_candidates
+        self.stride = stride
+        self.max_rows = max_rows
+        self.random_state = random_state
+
+    def grids(self, observed: Observation, bits: int) -> tuple[Grid, Grid]:
+        """Choose the grids of an operation.
+
+        Parameters
+        ----------
+        observed : Observation
+            What calibration has shown of it.
+        bits : int
+            Bit width.
+
+        Returns
+        -------
+        left, right : Grid
+            Of the input and the weight, or of the two factors.
+        """
+        product = as_product(observed)
+        left = self._left(observed, bits)
+        operation = observed.operation
+        if isinstance(operation, MatMul):
+            right = self._factor(observed, 1, bits)
+        else:
+            assert isinstance(operation, (nn.Linear, nn.Conv2d))
+            magnitude = product.transposed.left[0].abs().amax(dim=2)
+            largest = magnitude if self.per_channel else magnitude.amax().view(1, 1)
+            right = uniform_candidates(largest, bits, self._part, self.n_candidates)
+        chosen = search(
+            product,
+            left,
+            right,
+            errors=self._errors,
+            rounds=self.rounds,
+            stride=self.stride,
+            left_first=isinstance(operation, MatMul),
+        )
+        n_axes = 3 if isinstance(operation, MatMul) else operation.weight.ndim
+        return _final(left, chosen[0], 3), _final(right, chosen[1], n_axes)
+
+    def _left(self, observed: Observation, bits: int) -> Candidates:
+        """Grids for the input or left factor."""
+        return self._factor(observed, 0, bits)
+
+    def _factor(self, observed: Observation, side: int, bits: int) -> Candidates:
+        """Uniform grids for an activation."""
+        largest = torch.maximum(-observed.low[side], observed.high[side]).view(-1, 1)
+        return uniform_candidates(largest, bits, self._part, self.n_candidates)
+
+
+def as_product(observed: Observation) -> Product:
+    """Join what was kept of an operation.
+
+    An output whose gradient is zero throughout counts by its plain squared error, faintly: its
+    scale would else be left to chance. Where all are zero only squared errors count.
+
+    Parameters
+    ----------
+    observed : Observation
+        What calibration has shown of it.
+
+    Returns
+    -------
+    Product
+    """
+    operation = observed.operation
+    if isinstance(operation, MatMul):
+        left, right = torch.cat(observed.left), torch.cat(observed.right)
+    else:
+        assert isinstance(operation, (nn.Linear, nn.Conv2d))
+        left, right = torch.cat(observed.left, dim=2), Factors.weight(operation)
+    if not observed.gradient:
+        return Product(left, right)
+    gradient = torch.cat(observed.gradient, dim=0 if isinstance(operation, MatMul) else 2)
+    largest = gradient.abs().amax()
+    if largest > 0:
+        gradient = gradient / largest  # squares of small gradients would vanish
+    silent = (gradient == 0).all(dim=2, keepdim=True).all(dim=0, keepdim=True)
+    faint = 1e-3 * torch.linalg.vector_norm(gradient) / gradient.numel() ** 0.5
+    return Product(left, right, torch.where(silent, torch.where(faint > 0, faint, 1.0), gradient))
+
+
+def _final(candidates: Candidates, chosen: Tensor, n_axes: int) -> Grid:
+    """Return the chosen grid, shaped to meet the first of so many axes, or a scalar."""
+    grid = candidates.grid(chosen.unsqueeze(1))
+    for name, buffer in list(grid.named_buffers()):
+        shape = (-1, *[1] * (n_axes - 1)) if buffer.numel() > 1 else ()
+        setattr(grid, name, buffer.reshape(shape).clone())
+    return grid
