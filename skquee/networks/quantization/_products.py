@@ -148,7 +148,8 @@ def importance(
     """
     products = factors.right is not None
     n_rows = len(factors.left) if products else factors.left.shape[2]
-    wanted = max(1, round(budget / factors.left.shape[2] if products else min(budget, n_rows)))
+    share = budget / factors.left.shape[2] if products else budget  # a sample has many rows
+    wanted = max(1, round(min(share, n_rows)))
     if wanted >= n_rows:
         return None, None
     chance = torch.ones(n_rows, dtype=torch.float64, device=factors.left.device)

@@ -123,6 +123,15 @@ def test_errors_are_spared_where_the_loss_feels_them():
     assert errors[1] < errors[0]
 
 
+def test_all_rows_are_read_where_none_are_left_out():
+    block, tokens = Attend(), randn(6, 4, 30, 8)
+    by_limit = [
+        PTQ4ViT(max_rows=limit).quantize([block], tokens, [5])[5][0](tokens)
+        for limit in (None, 6 * 30)
+    ]
+    assert torch.equal(*by_limit)
+
+
 def test_per_tensor_weights_have_one_scale():
     quantized = PTQ4ViT(per_channel=False).quantize([nn.Linear(6, 4)], randn(9, 6), [5])[5][0]
     assert quantized.weight_scale.shape == (1,) and quantized.codes.dtype == torch.int8
