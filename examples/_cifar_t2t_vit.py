@@ -144,4 +144,7 @@ def draw(name: str, network: MultiExitNetwork, curves: dict) -> None:
     top = max(network.levels_)
     ax.set_xlabel(f"BitOPS, 1 is the whole network at {top} bits")
     ax.set_title(f"T2T-ViT-7 on {name.upper().replace('CIFAR', 'CIFAR-')}, exits after 2, 4, 7")
+    picture = cache_folder() / f"{name}_t2t_vit_7.png"
+    figure.savefig(picture, dpi=150)
+    print(f"picture: {picture}")
     plt.show()

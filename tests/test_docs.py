@@ -11,7 +11,17 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 
 
 @pytest.mark.parametrize(
-    "module", ["skquee", "baselines", "datasets", "display", "evaluation", "networks", "persistence", "testing"]
+    "module",
+    [
+        "skquee",
+        "baselines",
+        "datasets",
+        "display",
+        "evaluation",
+        "networks",
+        "persistence",
+        "testing",
+    ],
 )
 def test_api_reference_lists_every_public_name(module):
     listed = re.findall(r"^   ([\w.]+)$", (DOCS / "api.rst").read_text(encoding="utf-8"), re.M)

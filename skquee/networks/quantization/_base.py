@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from numbers import Integral
 
@@ -19,7 +20,7 @@ from skquee.networks.quantization._operations import explicit_copy, quantized
 __all__ = ["PostTrainingQuantizer"]
 
 
-class PostTrainingQuantizer:
+class PostTrainingQuantizer(ABC):
     """Find two grids for each operation from what calibration shows of it.
 
     A method stores its parameters and gives :meth:`grids`.
@@ -45,6 +46,7 @@ class PostTrainingQuantizer:
         shown = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
         return f"{type(self).__name__}({shown})"
 
+    @abstractmethod
     def grids(self, observed: Observation, bits: int) -> tuple[Grid, Grid]:
         """Choose the grids of an operation.
 
@@ -60,7 +62,6 @@ class PostTrainingQuantizer:
         left, right : Grid
             Of the input and the weight, or of the two factors.
         """
-        raise NotImplementedError
 
     def quantize(
         self,

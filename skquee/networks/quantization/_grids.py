@@ -7,6 +7,7 @@ whole numbers and scaled once, as integer hardware does.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 import torch
@@ -17,7 +18,7 @@ __all__ = ["GELU_MINIMUM", "GRIDS", "GELUGrid", "Grid", "SoftmaxGrid", "UniformG
 GELU_MINIMUM = 0.16997124254703522  # by how far GELU dips below 0
 
 
-class Grid(nn.Module):
+class Grid(nn.Module, ABC):
     """What grids have in common.
 
     Parameters
@@ -40,6 +41,7 @@ class Grid(nn.Module):
         """Return what ``repr`` shows."""
         return ", ".join(f"{key}={getattr(self, key)}" for key in ("bits", *self.options))
 
+    @abstractmethod
     def codes(self, x: Tensor) -> Tensor:
         """Return whole numbers, in units of ``scale``, in the type of `x`.
 
@@ -52,7 +54,6 @@ class Grid(nn.Module):
         -------
         Tensor
         """
-        raise NotImplementedError
 
     def forward(self, x: Tensor) -> Tensor:
         """Round values to the grid."""
