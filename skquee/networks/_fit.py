@@ -98,16 +98,13 @@ def fit_network(
         image_format, X, y, validation_data, network.n_classes, seed
     )
     blocks, pools = cut.blocks.to(device), cut.pools.to(device)
-    image = next(train[:1].batches(1)).to(device)
-    widths, flops, head_flops = _look(blocks, pools, image)
+    states = _states(blocks, next(train[:1].batches(1)).to(device))
+    with torch.inference_mode():
+        widths = [pool(state).shape[1] for pool, state in zip(pools, states[1:], strict=True)]
     generator = torch.Generator().manual_seed(seed)
-    heads = make_heads(widths, len(classes), network.heads, generator)
-    keep = _place_own_head(network, cut, pools, heads, image, blocks, len(classes))
-    heads.to(device)
-    extra = [
-        count_flops([head], torch.zeros(1, width, device=device))[0]
-        for head, width in zip(heads, widths, strict=True)
-    ]
+    heads = make_heads(widths, len(classes), network.heads, generator).to(device)
+    keep = _place_own_head(network, cut, heads, states[-1], len(classes))
+    answering = [nn.Sequential(*parts) for parts in zip(pools, heads, strict=True)]
 
     options: dict[str, Any] = {
         "batch_size": network.batch_size,
@@ -151,8 +148,10 @@ def fit_network(
         "_seed": seed,
         "exits_": cut.exits,
         "classes_": classes,
-        "flops_": flops,
-        "head_flops_": head_flops + extra,
+        "flops_": count_flops(blocks, states[0]),
+        "head_flops_": np.concatenate(
+            [count_flops([part], state) for part, state in zip(answering, states[1:], strict=True)]
+        ),
         "validation_accuracy_": accuracy,
     }
 
@@ -201,36 +200,24 @@ def _rows(
     return images, codes, held_images, known_codes(held_y, classes, len(held_images)), classes
 
 
-def _look(
-    blocks: nn.ModuleList, pools: nn.ModuleList, image: Tensor
-) -> tuple[list[int], NDArray[np.int64], NDArray[np.int64]]:
-    """Run one image: the width of the features of each exit, and what running costs."""
-    flops = count_flops(blocks, image)
-    widths, pooling, state = [], [], image
+def _states(blocks: nn.ModuleList, image: Tensor) -> list[Tensor]:
+    """Run one image: itself, and the state after each block."""
+    states = [image]
     with torch.inference_mode():
-        for block, pool in zip(blocks, pools, strict=True):
-            state = block(state)
-            pooling.append(count_flops([pool], state)[0])
-            widths.append(pool(state).shape[1])
-    return widths, flops, np.array(pooling)
+        for block in blocks:
+            states.append(block(states[-1]))
+    return states
 
 
 def _place_own_head(
-    network: MultiExitNetwork,
-    cut: Cut,
-    pools: nn.ModuleList,
-    heads: nn.ModuleList,
-    image: Tensor,
-    blocks: nn.ModuleList,
-    n_classes: int,
+    network: MultiExitNetwork, cut: Cut, heads: nn.ModuleList, state: Tensor, n_classes: int
 ) -> bool:
     """Put the backbone's own head last where it fits; return whether it stays as it is."""
     fits = False
     if cut.tail is not None:
-        pool, head = (part.to(image.device) for part in cut.tail)
+        pool, head = (part.to(state.device) for part in cut.tail)
         with torch.inference_mode():
-            answer = head(pool(nn.Sequential(*blocks)(image)))
-        fits = answer.ndim == 2 and answer.shape[1] == n_classes
+            fits = head(pool(state)).shape[1:] == (n_classes,)
     named = isinstance(network.backbone, str)
     own_outputs = "num_classes" not in (network.backbone_kwargs or {})
     trained = not named or network.checkpoint is not None or (network.pretrained and own_outputs)
@@ -241,7 +228,7 @@ def _place_own_head(
         )
     keep = network.final_head == "keep" or (network.final_head == "auto" and fits and trained)
     if keep:
-        pools[-1], heads[-1] = pool, head
-    elif fits and pool is pools[-1] and network.heads == "linear":
+        cut.pools[-1], heads[-1] = pool, head
+    elif fits and pool is cut.pools[-1] and network.heads == "linear":
         heads[-1].load_state_dict(head.state_dict())
     return keep
