@@ -9,7 +9,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 from _data import cache_folder, load_images
 
-from skquee import ClusteredErrorTargets, CostAwareRouter, MultiPathClassifierBank
+from skquee import (
+    ClusteredErrorTargets,
+    CostAwareRouter,
+    MultiPathClassifierBank,
+    PathProbabilities,
+)
 from skquee.baselines import FixedPath, OracleRouter, ThresholdRouter
 from skquee.display import CostCurveDisplay
 from skquee.evaluation import paired_bootstrap, subset_interval
@@ -86,13 +91,15 @@ def run(name: str, checkpoint: Path) -> None:
     bank = MultiPathClassifierBank(network)
     tables = {}
     for part, X in (("val", images[validation]), ("test", X_test)):
-        began = time.perf_counter()
         file = cache_folder() / f"{name}_t2t_vit_7_{part}.npy"
-        tables[part] = bank.materialize(X, out=file, dtype="float16")
-        print(
-            f"{part}: {len(X)} images x {network.paths_.n_paths} paths in "
-            f"{time.perf_counter() - began:.0f} s"
-        )
+        if not file.exists():
+            began = time.perf_counter()
+            bank.materialize(X, out=file, dtype="float16")
+            print(
+                f"{part}: {len(X)} images x {network.paths_.n_paths} paths in "
+                f"{time.perf_counter() - began:.0f} s"
+            )
+        tables[part] = PathProbabilities.load(file)
 
     top = max(network.levels_)
     methods = {
@@ -101,7 +108,7 @@ def run(name: str, checkpoint: Path) -> None:
             random_state=0,
             n_jobs=2,
         ),
-        f"threshold at {top} bits": ThresholdRouter(along="-".join([str(top)] * 3)),
+        f"Threshold at {top} bits": ThresholdRouter(along="-".join([str(top)] * 3)),
         "one path for all": FixedPath(),
         "oracle": OracleRouter(),
     }
@@ -143,7 +150,8 @@ def draw(name: str, network: MultiExitNetwork, curves: dict) -> None:
     )
     top = max(network.levels_)
     ax.set_xlabel(f"BitOPS, 1 is the whole network at {top} bits")
-    ax.set_title(f"T2T-ViT-7 on {name.upper().replace('CIFAR', 'CIFAR-')}, exits after 2, 4, 7")
+    title = f"T2T-ViT-7 on {name.upper().replace('CIFAR', 'CIFAR-')}, exits after layers 2, 4 and 7"
+    figure.suptitle(title)
     picture = cache_folder() / f"{name}_t2t_vit_7.png"
     figure.savefig(picture, dpi=150)
     print(f"picture: {picture}")

@@ -162,7 +162,7 @@ def cut_backbone(
         if not isinstance(backbone, Transformer):
             children = [name for name, _ in backbone.named_children()]
             raise TypeError(
-                f"A {type(backbone).__name__} is not one of timm's vision transformers: say after "
+                f"{type(backbone).__name__} is not one of timm's vision transformers: say after "
                 f"which of its modules to cut it, blocks=[...]. It has {children}."
             )
         if exits is None:

@@ -171,6 +171,8 @@ def image_shape(backbone: Transformer) -> tuple[int, tuple[int, int] | None]:
     """
     if isinstance(backbone, T2TViT):
         return backbone.tokens_to_token.in_chans, backbone.tokens_to_token.img_size
-    patches = backbone.patch_embed
+    patches: Any = backbone.patch_embed
     size = None if patches.img_size is None else tuple(patches.img_size)
-    return patches.proj.in_channels, size
+    # The first convolution: that of a hybrid's patches reads features of a network before it.
+    first = next(module for module in patches.modules() if isinstance(module, nn.Conv2d))
+    return first.in_channels, size
