@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from skquee import MultiPathClassifierBank
-from skquee.networks import MultiExitNetwork, UniformPTQ
+from skquee.networks import MultiExitNetwork, PTQ4ViT, UniformPTQ
 from skquee.networks._levels import keep_levels
 
 FOUND = {3: 0.2, 4: 0.86, 5: 0.88, 6: 0.897, 7: 0.90, 8: 0.902, 32: 0.90}
@@ -65,3 +65,37 @@ def test_a_selection_that_keeps_nothing_changes_nothing(trained, digits):
     assert "accuracy" not in trained.summary()
     frame = trained.evaluate(X[300:], y[300:])
     assert frame["accuracy"].between(0, 1).all()
+
+
+def test_an_interrupted_quantisation_leaves_the_levels_and_goes_on_where_it_stopped(
+    trained, digits, tmp_path, monkeypatch
+):
+    X = digits[0]
+    trained.quantize((2, 8), calibration=X[:32], method=UniformPTQ())
+    before = np.asarray(MultiPathClassifierBank(trained).transform(X[:9]))
+    find, calls = PTQ4ViT.grids, []
+
+    def interrupted(self, observed, bits):
+        calls.append(bits)
+        if len(calls) == 12:
+            raise KeyboardInterrupt
+        return find(self, observed, bits)
+
+    monkeypatch.setattr(PTQ4ViT, "grids", interrupted)
+    options = {"calibration": X[:32], "method": PTQ4ViT(), "cache": tmp_path / "cache"}
+    with pytest.raises(KeyboardInterrupt):
+        trained.quantize((4, 6), **options)
+    assert trained.levels_ == (2, 8)
+    table = np.asarray(MultiPathClassifierBank(trained).transform(X[:9]))
+    np.testing.assert_array_equal(table, before)
+    n_before = len(calls)
+    trained.quantize((4, 6), **options)
+    resumed = np.asarray(MultiPathClassifierBank(trained).transform(X[:9]))
+    n_resumed = len(calls) - n_before
+    trained.quantize((4, 6), calibration=X[:32], method=PTQ4ViT())
+    whole = np.asarray(MultiPathClassifierBank(trained).transform(X[:9]))
+    np.testing.assert_array_equal(resumed, whole)
+    assert n_resumed < len(calls) - n_before - n_resumed  # what was found is not sought again
+    n_before = len(calls)
+    trained.quantize((4, 6), **options)
+    assert len(calls) == n_before

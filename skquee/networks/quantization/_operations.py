@@ -202,8 +202,8 @@ def explicit_copy(block: nn.Module) -> nn.Module:
     Raises
     ------
     TypeError
-        If a layer attends in a way whose products cannot be reached, or a convolution pads
-        with something else than zeros.
+        If a layer attends in a way whose products cannot be reached, or a linear layer or
+        convolution does something else than these, or pads with something else than zeros.
     """
     copied = copy_sharing_weights(block).eval()
     for name, module in list(copied.named_modules()):
@@ -232,12 +232,23 @@ def explicit_copy(block: nn.Module) -> nn.Module:
                 "reached. Trace it with its attention modules as leaves, or write the attention "
                 "with linear layers and skquee's MatMul modules."
             )
+        elif (own := _plain_forward(module)) is not None and type(module).forward is not own:
+            raise TypeError(
+                f"Layer {name!r} is a {kind} that computes in a way of its own (as "
+                "standardised weights or 'same' padding do); only plain linear layers and "
+                "convolutions can be quantised."
+            )
         elif isinstance(module, nn.Conv2d) and module.padding_mode != "zeros":
             raise TypeError(
                 f"Layer {name!r} is a convolution with {module.padding_mode} padding; only "
                 "padding with zeros can be quantised."
             )
     return copied
+
+
+def _plain_forward(module: nn.Module) -> Any:
+    kinds = (kind for kind in (nn.Linear, nn.Conv2d) if isinstance(module, kind))
+    return next((kind.forward for kind in kinds), None)
 
 
 def operations(block: nn.Module) -> Iterator[tuple[str, nn.Module]]:

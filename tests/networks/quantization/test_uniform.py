@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from timm.layers import DiffAttention
+from timm.layers import DiffAttention, StdConv2dSame
 from torch import nn
 
 from skquee.networks import MultiExitNetwork, UniformPTQ
@@ -131,3 +131,9 @@ def test_attention_that_cannot_be_reached_is_refused(digits, make_backbone):
     network = MultiExitNetwork(backbone, exits=(3,), max_epochs=0).fit(*digits)
     with pytest.raises(TypeError, match="layer1.attn' is a DiffAttention"):
         network.quantize(levels=(8,), calibration=digits[0][:8])
+
+
+def test_layers_that_only_look_plain_are_refused():
+    block = nn.Sequential(StdConv2dSame(1, 2, 3))
+    with pytest.raises(TypeError, match="'0' is a StdConv2dSame that computes in a way of its own"):
+        UniformPTQ().quantize([block], torch.rand(2, 1, 6, 6), [8])
