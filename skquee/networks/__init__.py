@@ -6,6 +6,7 @@ T2T-ViT is registered with timm on import.
 from skquee.networks import backbones  # noqa: F401
 from skquee.networks._multi_exit import MultiExitNetwork
 from skquee.networks._training import train_backbone
+from skquee.networks.backbones._matmul import MatMul
 from skquee.networks.quantization import BasePTQ, PTQ4ViT, UniformPTQ
 
-__all__ = ["BasePTQ", "MultiExitNetwork", "PTQ4ViT", "UniformPTQ", "train_backbone"]
+__all__ = ["BasePTQ", "MatMul", "MultiExitNetwork", "PTQ4ViT", "UniformPTQ", "train_backbone"]

@@ -8,7 +8,18 @@ __all__ = ["MatMul"]
 
 
 class MatMul(nn.Module):
-    """A product of two activations, as a module so that it can be observed and replaced."""
+    """A product of two activations, as a module so that it can be observed and replaced.
+
+    Attention of your own that multiplies through it, and not with ``@``, can be quantised.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skquee.networks import MatMul
+    >>> MatMul()(torch.eye(2), torch.tensor([[1.0, 2.0], [3.0, 4.0]]))
+    tensor([[1., 2.],
+            [3., 4.]])
+    """
 
     def forward(self, left: Tensor, right: Tensor) -> Tensor:
         """Return ``left @ right``."""
