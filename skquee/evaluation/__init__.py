@@ -1,5 +1,6 @@
 """Evaluation: curves, metrics, intervals and scorers. Arrays in, arrays out."""
 
+from skquee.evaluation._compare import compare
 from skquee.evaluation._curve import CostCurve, hull_points
 from skquee.evaluation._intervals import (
     PairedComparison,
@@ -26,6 +27,7 @@ __all__ = [
     "budget_scorer",
     "calibration_bins",
     "calibration_error",
+    "compare",
     "cost_curve",
     "hull_points",
     "paired_bootstrap",

@@ -20,7 +20,12 @@ __all__ = ["PairedComparison", "bootstrap_interval", "paired_bootstrap", "subset
 
 
 def subset_interval(
-    curve: CostCurve, *, n_subsets: int = 10, confidence: float = 0.95, random_state: object = None
+    curve: CostCurve,
+    *,
+    n_subsets: int = 10,
+    confidence: float = 0.95,
+    cost_range: tuple[float, float] | None = None,
+    random_state: object = None,
 ) -> pd.DataFrame:
     """Return means and intervals over disjoint subsets of the rows, as the paper reports.
 
@@ -35,6 +40,8 @@ def subset_interval(
         Subsets.
     confidence : float, default=0.95
         Level of the intervals.
+    cost_range : (float, float), default=None
+        Range of the area. Default: from the cheapest to the dearest path.
     random_state : int, RandomState or None, default=None
         Seed of the shuffle.
 
@@ -72,7 +79,10 @@ def subset_interval(
         line[part] = curve.sample_weight[part]
     share /= share.sum(axis=1, keepdims=True)
     values = np.array(
-        [[*accuracy, _area(curve, c, accuracy)] for c, accuracy in _points(curve, share)]
+        [
+            [*accuracy, hull_area(*hull_points(cost, accuracy), *(cost_range or curve.cost_range))]
+            for cost, accuracy in _points(curve, share)
+        ]
     )
     t = stats.t.ppf((1 + confidence) / 2, n_subsets - 1)
     half = t * values.std(axis=0, ddof=1) / n_subsets**0.5
@@ -120,7 +130,7 @@ def bootstrap_interval(
     rng = check_random_state(random_state)
     values = np.array(
         [
-            [*accuracy, _area(curve, cost, accuracy)]
+            [*accuracy, hull_area(*hull_points(cost, accuracy), *curve.cost_range)]
             for share in _resamples(rng, curve.sample_weight, n_resamples)
             for cost, accuracy in _points(curve, share)
         ]
@@ -255,10 +265,6 @@ def _points(
     accuracy = share @ curve.correct.T.astype(np.float64)
     cost = share @ curve.sample_costs.T
     yield from zip(cost, accuracy, strict=True)
-
-
-def _area(curve: CostCurve, cost: NDArray[np.float64], accuracy: NDArray[np.float64]) -> float:
-    return hull_area(*hull_points(cost, accuracy), *curve.cost_range)
 
 
 def _interval_frame(

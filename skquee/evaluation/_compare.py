@@ -1,0 +1,133 @@
+"""Several routers on the same rows: who wins, by how much, how surely."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from skquee.evaluation._curve import CostCurve
+from skquee.evaluation._intervals import paired_bootstrap, subset_interval
+from skquee.evaluation._scorers import cost_curve
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["compare"]
+
+
+def compare(
+    methods: Mapping[str, Any],
+    X: Any,
+    y: ArrayLike,
+    *,
+    reference: str | None = None,
+    cost_range: tuple[float, float] | None = None,
+    n_resamples: int = 1000,
+    confidence: float = 0.95,
+    random_state: int | None = None,
+) -> pd.DataFrame:
+    """Compare the curves of several methods on the same rows.
+
+    Parameters
+    ----------
+    methods : mapping of str to router, Pipeline or CostCurve
+        Fitted routers, each swept over a grid of its own, or curves measured on these rows.
+    X : PathProbabilities or array-like of shape (n_samples, n_paths, n_classes), or mapping
+        Rows to measure on. A mapping gives each method its own form of the same rows.
+    y : array-like of shape (n_samples,)
+        Labels.
+    reference : str, default=None
+        The method that others are held against. Default: the first.
+    cost_range : (float, float), default=None
+        Range of cost of the areas. Default: where all have operating points, up to the
+        dearest path.
+    n_resamples : int, default=1000
+        Bootstrap resamples, the same rows for both of a pair.
+    confidence : float, default=0.95
+        Level of the intervals.
+    random_state : int, default=None
+        Seed.
+
+    Returns
+    -------
+    DataFrame
+        A row a method: ``area`` under its hull over the range; ``low`` and ``high``, the
+        interval of its own area over ten subsets of the rows, as the paper reports;
+        ``difference``, the reference's area less its own, with ``difference_low``,
+        ``difference_high`` and ``p_value`` of :func:`paired_bootstrap`.
+        ``attrs["curves"]`` holds the curves by name, for a picture.
+
+    Raises
+    ------
+    ValueError
+        If there is no method, the reference is not among them, or a curve was measured on
+        other rows.
+
+    Examples
+    --------
+    >>> from skquee.baselines import FixedPath, ThresholdRouter
+    >>> from skquee.evaluation import compare
+    >>> from skquee.testing import make_path_probabilities
+    >>> X, y = make_path_probabilities(300)
+    >>> methods = {"threshold": ThresholdRouter(), "fixed": FixedPath()}
+    >>> fitted = {name: method.fit(X[:150], y[:150]) for name, method in methods.items()}
+    >>> table = compare(fitted, X[150:], y[150:], n_resamples=20, random_state=0)
+    >>> list(table.index), float(table.loc["threshold", "difference"])
+    (['threshold', 'fixed'], 0.0)
+    """
+    import pandas as pd
+
+    if not methods:
+        raise ValueError("methods is empty: give at least one fitted router or curve, by name.")
+    first = next(iter(methods)) if reference is None else reference
+    if first not in methods:
+        raise ValueError(f"reference must be one of {list(methods)}, got {reference!r}.")
+    n_samples = len(np.asarray(y))
+    curves: dict[str, CostCurve] = {}
+    for name, method in methods.items():
+        rows = X[name] if isinstance(X, Mapping) else X
+        if isinstance(method, CostCurve):
+            curves[name] = method
+        else:
+            curves[name] = cost_curve(method, None, rows, y)
+        found = curves[name].paths.shape[1]
+        if found != n_samples:
+            raise ValueError(
+                f"The curve of {name!r} was measured on {found} rows, but y has {n_samples}: "
+                "methods can only be compared on the same rows."
+            )
+    low, high = cost_range or (
+        max(curve.cost.min() for curve in curves.values()),
+        max(curve.cost_range[1] for curve in curves.values()),
+    )
+    rows_of = []
+    for curve in curves.values():
+        interval = subset_interval(
+            curve, confidence=confidence, cost_range=(low, high), random_state=random_state
+        )
+        pair = paired_bootstrap(
+            curves[first],
+            curve,
+            cost_range=(low, high),
+            n_resamples=n_resamples,
+            confidence=confidence,
+            random_state=random_state,
+        )
+        own = interval.attrs["area"]
+        rows_of.append(
+            {
+                "area": curve.area((low, high)),
+                "low": own["low"],
+                "high": own["high"],
+                "difference": pair.difference,
+                "difference_low": pair.low,
+                "difference_high": pair.high,
+                "p_value": pair.p_value,
+            }
+        )
+    table = pd.DataFrame(rows_of, index=pd.Index(list(curves), name="method"))
+    table.attrs.update(curves=curves, reference=first, cost_range=(float(low), float(high)))
+    return table
