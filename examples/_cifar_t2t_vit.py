@@ -17,7 +17,7 @@ from skquee import (
 )
 from skquee.baselines import FixedPath, OracleRouter, ThresholdRouter
 from skquee.display import CostCurveDisplay
-from skquee.evaluation import paired_bootstrap, subset_interval
+from skquee.evaluation import compare, subset_interval
 from skquee.networks import MultiExitNetwork, PTQ4ViT
 
 # What both networks were trained with; their 64 x 64 pixels show the whole image.
@@ -125,15 +125,9 @@ def run(name: str, checkpoint: Path) -> None:
     for method_name, curve in curves.items():
         row = "".join(f"{a:>8.2%}" for a in curve.accuracy_at(budgets))
         print(f"{method_name:<24}{row}{curve.area(span):>9.4f}")
-    router, threshold, fixed = list(curves)[:3]
-    for rival in (threshold, fixed):
-        result = paired_bootstrap(
-            curves[router], curves[rival], cost_range=span, n_resamples=500, random_state=0
-        )
-        print(
-            f"area of {router} less {rival}: {result.difference:+.4f} "
-            f"(95 % from {result.low:+.4f} to {result.high:+.4f})"
-        )
+    table = compare(curves, None, y_test, cost_range=span, n_resamples=500, random_state=0)
+    print("\nareas under the curves, and the router's less each other one:")
+    print(table.to_string(float_format="{:.4f}".format))
     draw(name, network, curves)
 
 

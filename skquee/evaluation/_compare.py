@@ -36,7 +36,8 @@ def compare(
     methods : mapping of str to router, Pipeline or CostCurve
         Fitted routers, each swept over a grid of its own, or curves measured on these rows.
     X : PathProbabilities or array-like of shape (n_samples, n_paths, n_classes), or mapping
-        Rows to measure on. A mapping gives each method its own form of the same rows.
+        Rows to measure on; not read for curves. A mapping gives each method its own form of
+        the same rows.
     y : array-like of shape (n_samples,)
         Labels.
     reference : str, default=None
