@@ -492,7 +492,7 @@ class MultiExitNetwork(BlockRunner, BaseEstimator):
             "blocks": tree.depths,
             "parameters": weights[last],
             "flops": np.cumsum(self.flops_)[last],
-            "bitops": self.path_costs(),
+            "bitops": self.path_costs().astype(np.int64),
             "cost": tree.path_costs,
         }
         if hasattr(self, "path_accuracy_"):

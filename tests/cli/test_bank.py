@@ -94,6 +94,8 @@ def test_build_cuts_other_networks_by_name(files, tmp_path, capsys):
     )
     assert main(arguments.split()) == 0
     assert "on 8 validation images" in capsys.readouterr().out
+    assert main(["bank", "evaluate", f"{tmp_path}/bank", "--data", f"{files}/held"]) == 0
+    assert "layer4" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
