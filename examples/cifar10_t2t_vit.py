@@ -8,8 +8,8 @@ points of the float network are kept; the router steps through the tree of paths
 
 The weights are those of ``t2t_vit_7_cifar10``, a small network trained from scratch (77.8 % on
 test images), in the layout of the authors' checkpoints. It has not seen the 5,000 validation
-images. Results are kept in the cache folder: a second run starts from them, and one that was
-interrupted goes on.
+images. It takes a quarter of an hour on two cores. Results are kept in the cache folder: a second
+run starts from them, and one that was interrupted goes on.
 """
 
 from _cifar_t2t_vit import run
