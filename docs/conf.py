@@ -59,9 +59,9 @@ html_theme_options = {"show_prev_next": False, "secondary_sidebar_items": ["page
 
 
 def skip_foreign_members(app, what, name, obj, skip, options):
-    """Leave out what scikit-learn's base classes bring: it is documented there."""
+    """Leave out what base classes of scikit-learn and torch bring: it is documented there."""
     module = getattr(getattr(obj, "fget", obj), "__module__", None) or ""
-    return True if module.split(".")[0] == "sklearn" else None
+    return True if module.split(".")[0] in ("sklearn", "torch") else None
 
 
 def setup(app):
