@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 from torch.utils.data import Subset
 from torchvision.datasets import ImageFolder
+from tqdm import tqdm
 
 from skquee.bank import MultiPathClassifierBank
 from skquee.networks import BasePTQ, MultiExitNetwork, PTQ4ViT, UniformPTQ
@@ -82,10 +83,22 @@ def evaluate(options: argparse.Namespace) -> None:
     """
     network = MultiExitNetwork.load(options.bank / "network", device=options.device)
     X, y = read_images(options.data)
+    unknown = np.setdiff1d(y, network.classes_)
+    if unknown.size:
+        raise ValueError(
+            f"{options.data} holds the labels {unknown[:5].tolist()}, but the bank knows "
+            f"{network.classes_[:5].tolist()}, ... ({len(network.classes_)} classes)."
+        )
     bank = MultiPathClassifierBank(network, batch_size=options.batch_size)
-    probabilities = bank.materialize(X, out=options.out)
-    labels = network.classes_[np.asarray(probabilities).argmax(axis=2)]
-    table = network.summary().assign(accuracy=(labels == np.asarray(y)[:, None]).mean(axis=0))
+    lazy = bank.transform(X)
+    probabilities = lazy if options.out is None else lazy.materialize(out=options.out)
+    right = np.zeros(network.paths_.n_paths)
+    for start in tqdm(range(0, len(y), options.batch_size), desc="accuracy", disable=None):
+        rows = slice(start, start + options.batch_size)
+        part = probabilities[rows]
+        answers = part.run_all() if options.out is None else np.asarray(part)
+        right += (network.classes_[answers.argmax(axis=2)] == y[rows, None]).sum(axis=0)
+    table = network.summary().assign(accuracy=right / len(y))
     if options.csv is not None:
         table.to_csv(options.csv, float_format="%.6g")
     _report(table, len(y), options.data.name)

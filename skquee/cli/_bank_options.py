@@ -71,6 +71,9 @@ def _add_build_options(parser: argparse.ArgumentParser) -> None:
     network.add_argument(
         "--blocks", nargs="+", metavar="NAME", help="modules to cut after, if no transformer"
     )
+    network.add_argument(
+        "--seed", type=whole_number(0), default=0, help="of everything random (%(default)s)"
+    )
     network.add_argument("--max-epochs", type=whole_number(0), default=200, help="of the heads")
     levels = parser.add_argument_group("levels")
     levels.add_argument(
@@ -100,7 +103,6 @@ def _add_running_options(parser: argparse.ArgumentParser) -> None:
     running = parser.add_argument_group("running")
     running.add_argument("--batch-size", type=whole_number(1), default=128, help="(%(default)s)")
     running.add_argument("--device", help="as torch names it (CUDA where there is one)")
-    running.add_argument("--seed", type=whole_number(0), default=0, help="(%(default)s)")
 
 
 def _check_build(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:

@@ -141,3 +141,12 @@ def test_evaluate_wants_a_bank(files, tmp_path, capsys):
         with pytest.raises(SystemExit):
             main(command.split())
         assert message in capsys.readouterr().err
+
+
+def test_labels_that_the_bank_does_not_know_are_an_error_and_not_wrong_answers(
+    built, images, tmp_path, capsys
+):
+    np.savez(tmp_path / "odd.npz", X=images[0][:5], y=np.arange(5))
+    assert main(["bank", "evaluate", str(built), "--data", str(tmp_path / "odd.npz")]) == 1
+    error = capsys.readouterr().err
+    assert "holds the labels" in error and "(4 classes)" in error

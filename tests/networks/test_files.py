@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-import torch
 from torch import nn
 
 from skquee import MultiPathClassifierBank
@@ -133,4 +132,3 @@ def test_an_interrupted_save_leaves_the_earlier_one(named, digits, tmp_path, mon
         named.save(folder)
     X = digits[0][:5]
     np.testing.assert_array_equal(table(MultiExitNetwork.load(folder), X), table(named, X))
-    assert torch.is_inference_mode_enabled() is False
