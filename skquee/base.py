@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -119,6 +120,14 @@ class Visit:
         Row of each sample in the table.
     tree : PathTree
         The tree, with the costs that hold.
+    history : callable
+        Returns the probabilities at every exit so far, a list of `depth` ndarrays of shape
+        (m, n_classes).
+    activations : callable or None
+        Returns the state of these samples after the last block, as the network holds it. None
+        where no network runs.
+    memory : dict
+        What a gate keeps for later ones of the same walk.
     """
 
     depth: int
@@ -128,6 +137,9 @@ class Visit:
     answers: NDArray[np.intp]
     rows: NDArray[np.intp]
     tree: PathTree
+    history: Callable[[], list[NDArray[np.floating]]]
+    activations: Callable[[], Any] | None
+    memory: dict[str, Any]
 
 
 class RoutingMixin(ClassifierMixin):
@@ -282,6 +294,9 @@ class RoutingMixin(ClassifierMixin):
         answers = np.full((n, tree.n_exits), -1, dtype=np.intp)
         errors = np.full((n, tree.n_exits), np.nan)
         final: NDArray[np.floating] | None = None
+        # What was answered at each exit, and by which rows: read only where a gate asks for it.
+        passed: list[tuple[NDArray[np.intp], NDArray[np.floating]]] = []
+        memory: dict[str, Any] = {}
 
         rows = np.arange(n)
         at = np.full(n, -1, dtype=np.intp)
@@ -290,7 +305,18 @@ class RoutingMixin(ClassifierMixin):
             if depth == 0 and len(tree.roots) == 1:
                 goal = np.full(n, tree.roots[0])
             else:
-                visit = Visit(depth, at, now, previous, answers[rows, :depth], rows + start, tree)
+                visit = Visit(
+                    depth,
+                    at,
+                    now,
+                    previous,
+                    answers[rows, :depth],
+                    rows + start,
+                    tree,
+                    history=partial(_history, tuple(passed), rows),
+                    activations=_activations(walk, rows) if depth else None,
+                    memory=memory,
+                )
                 goal, errors[rows, depth] = self._decide(visit)
             going = goal != at
             if not going.all():
@@ -301,6 +327,7 @@ class RoutingMixin(ClassifierMixin):
             previous, at = now, goal
             now = walk.advance(rows, at)
             check_probabilities(now, rows + start, names[at])
+            passed.append((rows, now))
             visited[rows, depth] = at
             answers[rows, depth] = now.argmax(axis=1)
             # Written at every exit reached: the last one stays.
@@ -486,3 +513,15 @@ class RoutingMixin(ClassifierMixin):
         return np.stack(
             [other.set_params(**{self._knob: knob}).route(table).paths for knob in knobs.tolist()]
         )
+
+
+def _history(
+    passed: Sequence[tuple[NDArray[np.intp], NDArray[np.floating]]], rows: NDArray[np.intp]
+) -> list[NDArray[np.floating]]:
+    """Return what rows answered at each exit; the rows of every exit stand in rising order."""
+    return [answers[np.searchsorted(there, rows)] for there, answers in passed]
+
+
+def _activations(walk: Any, rows: NDArray[np.intp]) -> Callable[[], Any] | None:
+    read = getattr(walk, "activations", None)
+    return None if read is None else partial(read, rows)

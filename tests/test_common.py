@@ -20,6 +20,7 @@ from skquee import (
     TunedCostAwareRouterCV,
 )
 from skquee.baselines import (
+    JEIDNN,
     BudgetedThresholdRouter,
     FixedPath,
     NextStepRouter,
@@ -49,6 +50,7 @@ ROUTERS = [
     FixedPath("8-4"),
     RandomMixing(0.7),
     NextStepRouter(0.3, lambdas=[0.1], regressor=quick_router().regressor, random_state=0),
+    JEIDNN(lambda_=0.3, lambdas=[0.1], max_epochs=2, random_state=0),
     TunedCostAwareRouterCV(quick_router(), price=0.3, cv=2),
 ]
 

@@ -169,5 +169,20 @@ class NetworkWalk:
         out[joined] = np.concatenate(answers)
         return out
 
+    def activations(self, rows: NDArray[np.intp]) -> Any:
+        """Return the state of rows after the last block each ran.
+
+        Parameters
+        ----------
+        rows : ndarray of shape (m,)
+            Rows that went on at the last ``advance``.
+
+        Returns
+        -------
+        state
+            As the network holds it.
+        """
+        return self._engine.network.take(self._state, self._place[rows])
+
     def _size(self) -> int:
         return int((self._place >= 0).sum())

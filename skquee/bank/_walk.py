@@ -97,6 +97,32 @@ class LazyPathProbabilities(PathProbabilities):
             self._engine, self._X, paths, self._batch_size, _rows=self._rows
         )
 
+    @property
+    def network(self) -> Any:
+        """The network that answers, None where a list of classifiers does."""
+        return getattr(self._engine, "network", None)
+
+    @property
+    def inputs(self) -> Any:
+        """The rows of X, as the classifiers take them."""
+        return self._input()
+
+    def with_network(self, network: Any) -> LazyPathProbabilities:
+        """Return the same rows answered by another network, on the paths it has.
+
+        Parameters
+        ----------
+        network : PathNetwork
+            Takes the same rows.
+
+        Returns
+        -------
+        LazyPathProbabilities
+        """
+        tree = network.paths_
+        engine = NetworkEngine(network, tree)
+        return LazyPathProbabilities(engine, self._X, tree, self._batch_size, _rows=self._rows)
+
     def _input(self) -> Any:
         return self._X if self._rows is None else take_rows(self._X, self._rows)
 

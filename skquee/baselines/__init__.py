@@ -1,12 +1,26 @@
-"""Baselines: what a router has to beat, with a router's face."""
+"""Baselines: what a router has to beat, with a router's face.
+
+``DQNetGate`` and ``JEIDNN`` load torch on first use.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from skquee.baselines._fixed import FixedPath, RandomMixing
 from skquee.baselines._next_step import NextStepRouter
 from skquee.baselines._oracle import OracleRouter
 from skquee.baselines._threshold import BudgetedThresholdRouter, PatienceRouter, ThresholdRouter
 
+if TYPE_CHECKING:
+    from skquee.baselines._dqnet import DQNetGate
+    from skquee.baselines._jeidnn import JEIDNN
+
 __all__ = [
+    "JEIDNN",
     "BudgetedThresholdRouter",
+    "DQNetGate",
     "FixedPath",
     "NextStepRouter",
     "OracleRouter",
@@ -14,3 +28,11 @@ __all__ = [
     "RandomMixing",
     "ThresholdRouter",
 ]
+
+_HOMES = {"DQNetGate": "skquee.baselines._dqnet", "JEIDNN": "skquee.baselines._jeidnn"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'skquee.baselines' has no attribute {name!r}")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -13,6 +14,8 @@ from torch import Tensor, nn
 
 from skquee.networks._execution import run_in_parts
 from skquee.networks._images import ImageFormat, ImageRows
+from skquee.networks._training import cache_features
+from skquee.paths import PathTree
 
 __all__ = ["BlockRunner"]
 
@@ -21,11 +24,58 @@ class BlockRunner:
     """What a bank asks of a network, for one that has blocks at each level and heads."""
 
     levels_: tuple[int, ...]
+    paths_: PathTree
+    classes_: NDArray[Any]
     _levels: Mapping[int, nn.ModuleList]
     _pools: nn.ModuleList
     _heads: nn.ModuleList
     _format: ImageFormat
     _device: torch.device
+
+    def with_paths(self, paths: PathTree, *, heads: nn.ModuleList | None = None) -> Self:
+        """Return this network with other paths, and other heads where given.
+
+        Blocks are shared, not copied.
+
+        Parameters
+        ----------
+        paths : PathTree
+            Paths over the levels of this network.
+        heads : ModuleList, default=None
+            A head for each exit, of features to logits. Default: its own.
+
+        Returns
+        -------
+        network
+            A bank of it offers these paths.
+
+        Raises
+        ------
+        ValueError
+            If a path takes a level or a block that the network does not have.
+
+        Examples
+        --------
+        The whole network at 4 and at 8 bits, which no path of its own tree need be:
+        ``network.with_paths(PathTree.from_paths([(4,), (4, 4), (8,), (8, 8)], costs))``.
+        """
+        check_is_fitted(self)
+        missing = sorted(set(paths.levels) - set(self.levels_), key=str)
+        if missing:
+            raise ValueError(f"paths take the levels {missing}; quantize made {self.levels_}.")
+        if paths.n_exits > len(self._pools):
+            raise ValueError(
+                f"paths run up to {paths.n_exits} blocks, the network has {len(self._pools)}."
+            )
+        if heads is not None and len(heads) != len(self._pools):
+            raise ValueError(f"heads must be {len(self._pools)}, one an exit, got {len(heads)}.")
+        other = copy.copy(self)
+        other.paths_ = paths.with_classes(self.classes_.tolist())
+        if heads is not None:
+            other._heads = heads
+        for measured in ("path_accuracy_", "validation_accuracy_"):
+            other.__dict__.pop(measured, None)
+        return other
 
     def rows(self, X: Any) -> ImageRows:
         """Return images as rows a bank can pick from; nothing is read or run.
@@ -104,6 +154,39 @@ class BlockRunner:
         check_is_fitted(self)
         pool, head = self._pools[block], self._heads[block]
         return _run(lambda rows: head(pool(rows)).softmax(dim=1), state).cpu().numpy()
+
+    @property
+    def exit_heads(self) -> nn.ModuleList:
+        """Head of each exit, of features to logits; :meth:`features` makes their input."""
+        check_is_fitted(self)
+        return self._heads
+
+    def features(self, X: Any, levels: Sequence[Any], *, batch_size: int = 128) -> list[Tensor]:
+        """Run images along one path and return what the head of each exit reads.
+
+        Parameters
+        ----------
+        X : images
+            As in ``fit``.
+        levels : sequence of int
+            Level of each block, e.g. ``(8, 8, 6)``.
+        batch_size : int, default=128
+            Images run at once.
+
+        Returns
+        -------
+        list of Tensor of shape (n, n_features)
+            One an exit, on the network's device; 4 bytes a feature.
+        """
+        check_is_fitted(self)
+        blocks = nn.ModuleList(self._levels[level][block] for block, level in enumerate(levels))
+        return cache_features(
+            blocks,
+            nn.ModuleList(self._pools[: len(blocks)]),
+            self._format.rows(X),
+            batch_size=batch_size,
+            device=self._device,
+        )
 
     def take(self, state: Tensor, rows: NDArray[np.intp]) -> Tensor:
         """Return some rows of a state.

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skquee import CostAwareRouter, MultiPathClassifierBank, PathErrorRegressor
+from skquee import CostAwareRouter, MultiPathClassifierBank, PathErrorRegressor, PathTree
 from skquee.networks import MultiExitNetwork, PTQ4ViT
 
 
@@ -73,3 +74,40 @@ def test_an_interrupted_materialise_goes_on_and_a_half_file_is_never_used(
     np.testing.assert_allclose(np.asarray(table), whole[:50], atol=1e-5)
     n_whole = 5 * quantized.paths_.n_paths
     assert len(calls) - n_before < n_whole
+
+
+def test_other_paths_over_the_same_blocks(quantized, digits, whole):
+    uniform = PathTree.from_paths(
+        [(5,), (5, 5), (5, 5, 5), (8,), (8, 8), (8, 8, 8)], [1, 2, 3, 4, 5, 6]
+    )
+    view = quantized.with_paths(uniform)
+    X = digits[0][:40]
+    table = MultiPathClassifierBank(view).transform(X)
+    own = quantized.paths_.index("8-8-8")
+    np.testing.assert_allclose(table.path("8-8-8"), whole[:40, own], atol=1e-5)
+    state = quantized.start(X)
+    for block in range(3):
+        state = quantized.run_block(state, block, 5)
+    np.testing.assert_allclose(table.path("5-5-5"), quantized.head(state, 2, 5), atol=1e-5)
+    assert quantized.paths_.n_paths == 10, "the network itself keeps its paths"
+    doubled = torch.nn.ModuleList(
+        torch.nn.Sequential(head, torch.nn.Identity()) for head in quantized.exit_heads
+    )
+    again = quantized.with_paths(uniform, heads=doubled)
+    np.testing.assert_allclose(
+        MultiPathClassifierBank(again).transform(X).path("8-8-8"), whole[:40, own], atol=1e-5
+    )
+    for features, head, name in zip(
+        quantized.features(X, (8, 8, 8)), quantized.exit_heads, ("8", "8-8", "8-8-8"), strict=True
+    ):
+        found = head(features).softmax(dim=1).numpy()
+        np.testing.assert_allclose(found, whole[:40, quantized.paths_.index(name)], atol=1e-5)
+
+
+def test_other_paths_must_fit_the_network(quantized):
+    with pytest.raises(ValueError, match=r"levels \[6\]; quantize made \(3, 5, 8\)"):
+        quantized.with_paths(PathTree.from_paths([(6,)], [1]))
+    with pytest.raises(ValueError, match="4 blocks, the network has 3"):
+        quantized.with_paths(PathTree.from_paths([(8,) * d for d in range(1, 5)], [1, 2, 3, 4]))
+    with pytest.raises(ValueError, match="heads must be 3"):
+        quantized.with_paths(quantized.paths_, heads=torch.nn.ModuleList())

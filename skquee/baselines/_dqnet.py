@@ -1,0 +1,550 @@
+"""The DQNet gate: after the first block, a controller picks the bits of all later ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import isqrt
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from skquee.bank import LazyPathProbabilities
+from skquee.base import RoutingMixin, Visit
+from skquee.baselines._inputs import network_table
+from skquee.evaluation import CostCurve
+from skquee.paths import PathTree
+from skquee.probabilities import PathProbabilities, as_path_probabilities
+from skquee.tables import check_labels, correctness, spawn_seeds, stored
+
+__all__ = ["DQNetGate", "bit_loss", "feature_map", "sample_paths", "train_controller"]
+
+MIN_STEPS = 20  # of an epoch
+
+
+class DQNetGate(RoutingMixin, BaseEstimator):
+    """Choose the bit width of every later block after the first exit; nothing exits early.
+
+    The bit controller of DQNet as the paper adapts it: blocks are frozen and quantised, the
+    first runs at the highest level, and a small network reads its feature map and gives a score
+    to each level of each later block. In training a level is drawn by Gumbel noise and the
+    gradient passes straight through; the loss is ``CE + alpha * max(0, mean bits -
+    target_bits)``. At prediction the best score decides. Both settings are inside the training:
+    each pair is trained by itself.
+
+    As the blocks are frozen, the cross-entropy of every choice is computed once, from the
+    probabilities of the paths of full depth; the choice is among the paths the tree has.
+
+    With images (``DQNetGate(network).fit(images, y)``) or a bank's lazy table of them the
+    controller reads the feature map of the first block. A stored table of probabilities has none:
+    there it reads the probabilities of the first head.
+
+    Parameters
+    ----------
+    network : MultiExitNetwork, default=None
+        Fitted and quantised; it is not changed. Default: that of the lazy table given to fit,
+        or none, for a stored table.
+    target_bits : float, default=6
+        Mean bits of later blocks that cost nothing. Read at prediction, among the trained.
+    alpha : float, default=0.1
+        Price of a bit above that. Read at prediction, among the trained.
+    settings : sequence of (target_bits, alpha), default=None
+        Further pairs trained in fit, for ``cost_curve`` and ``set_params``.
+    hidden_size : int, default=64
+        Of the controller: two linear layers, dropout between, no activation.
+    dropout : float, default=0.2
+        Share dropped in training.
+    map_size : int, default=8
+        A feature map is averaged to at most so many rows and columns.
+    temperature : float, default=1.0
+        Of the Gumbel noise.
+    max_epochs : int, default=10
+        Epochs.
+    batch_size : int, default=512
+        Rows a step; fewer where an epoch would have under 20.
+    learning_rate, weight_decay : float, default=1e-3, 1e-4
+        Of Adam.
+    paths, costs, classes
+        As of :class:`skquee.CostAwareRouter`.
+    random_state : int, RandomState or None, default=None
+        Seed.
+
+    Attributes
+    ----------
+    settings_ : list of (float, float)
+        Trained pairs, in the order of the points of ``cost_curve``.
+    controllers_ : dict of (float, float) to (weight, bias)
+        Trained controllers, each as one affine map of the features to scores.
+
+    Raises
+    ------
+    NotFittedError
+        If the network has no fitted heads.
+    ValueError
+        If there is nothing to choose: one level only, or one path of full depth.
+
+    Examples
+    --------
+    >>> from skquee.baselines import DQNetGate
+    >>> from skquee.testing import make_path_probabilities
+    >>> probs, y = make_path_probabilities(300)
+    >>> gate = DQNetGate(target_bits=4, alpha=10.0, random_state=0).fit(probs, y)
+    >>> float(gate.predict_cost(probs).mean().round(1))  # "8-4-4" for nearly all
+    0.7
+    """
+
+    _knob = "setting"
+
+    def __init__(
+        self,
+        network: Any = None,
+        target_bits: float = 6,
+        alpha: float = 0.1,
+        *,
+        settings: Sequence[tuple[float, float]] | None = None,
+        hidden_size: int = 64,
+        dropout: float = 0.2,
+        map_size: int = 8,
+        temperature: float = 1.0,
+        max_epochs: int = 10,
+        batch_size: int = 512,
+        learning_rate: float = 1e-3,
+        weight_decay: float = 1e-4,
+        paths: PathTree | None = None,
+        costs: ArrayLike | None = None,
+        classes: Sequence[Any] | None = None,
+        random_state: Any = None,
+    ) -> None:
+        self.network = network
+        self.target_bits = target_bits
+        self.alpha = alpha
+        self.settings = settings
+        self.hidden_size = hidden_size
+        self.dropout = dropout
+        self.map_size = map_size
+        self.temperature = temperature
+        self.max_epochs = max_epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.paths = paths
+        self.costs = costs
+        self.classes = classes
+        self.random_state = random_state
+
+    # ------------------------------------------------------------------ fit
+
+    def fit(self, X: Any, y: ArrayLike, probabilities: Any = None) -> DQNetGate:
+        """Train a controller for every setting.
+
+        Parameters
+        ----------
+        X : images, lazy table or table of probabilities
+            Images as the network takes them, ``bank.transform(images)``, or
+            PathProbabilities or an array of shape (n_samples, n_paths, n_classes).
+        y : array-like of shape (n_samples,)
+            Labels.
+        probabilities : PathProbabilities, default=None
+            The table of these images, where it has been computed already
+            (``bank.materialize(images)``). Default: every path is run.
+
+        Returns
+        -------
+        self
+        """
+        settings = self._check_settings()
+        self._network: Any = None
+        table, codes = self._start_fit(X, y)
+        if isinstance(table, LazyPathProbabilities) and self._reads_images(table):
+            self._network = table.network
+        tree = table.paths
+        line = tree.prefixes(tree.fullest)
+        chosen = _full_paths(tree, int(line[0]))
+        marks, bits = _choices(tree, chosen)
+        full = stored(self._computed(table, probabilities))
+        correctness(full, codes)  # checks every probability
+        losses = np.column_stack([_cross_entropy(full.path(int(path)), codes) for path in chosen])
+        features = self._features(table, full)
+        (seed,) = spawn_seeds(self.random_state, 1).tolist()
+        self._chosen, self._marks = chosen, marks
+        self.controllers_ = {}
+        trained: dict[Any, Any] = {}
+        for setting in tqdm(settings, desc="controllers", disable=None, leave=False):
+            target_bits, alpha = setting
+            # Where bits cost nothing all settings are one.
+            key = setting if alpha > 0 and target_bits < bits.max() else None
+            if key not in trained:
+                trained[key] = train_controller(
+                    features,
+                    torch.from_numpy(losses),
+                    torch.from_numpy(marks),
+                    torch.from_numpy(bits),
+                    target_bits=target_bits,
+                    alpha=alpha,
+                    hidden_size=self.hidden_size,
+                    dropout=self.dropout,
+                    temperature=self.temperature,
+                    max_epochs=self.max_epochs,
+                    batch_size=self.batch_size,
+                    learning_rate=self.learning_rate,
+                    weight_decay=self.weight_decay,
+                    seed=seed,
+                )
+            self.controllers_[setting] = trained[key]
+        self.settings_ = settings
+        return self
+
+    def _check_settings(self) -> list[tuple[float, float]]:
+        """Return the distinct settings in the order given, checked."""
+        given = [*(() if self.settings is None else self.settings)]
+        given.append((self.target_bits, self.alpha))
+        for pair in given:
+            found = np.asarray(pair, dtype=object)
+            valid = found.shape == (2,) and all(isinstance(v, Real) for v in found)
+            if (
+                not valid
+                or not np.isfinite(found.astype(float)).all()
+                or not (pair[0] > 0 and pair[1] >= 0)
+            ):
+                raise ValueError(
+                    "Each setting must be (target_bits > 0, alpha >= 0), finite numbers, got "
+                    f"{pair!r}."
+                )
+        for name, least in (("hidden_size", 1), ("map_size", 1), ("max_epochs", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}.")
+        if not self.temperature > 0:
+            raise ValueError(f"temperature must be > 0, got {self.temperature}.")
+        return list(dict.fromkeys((float(target), float(alpha)) for target, alpha in given))
+
+    # ------------------------------------------------------------------ tables
+
+    def _table(self, X: Any, *, reset: bool) -> PathProbabilities:
+        network = self.network if reset else self._network or self.network
+        lazy = network_table(type(self).__name__, network, X)
+        return super()._table(X if lazy is None else lazy, reset=reset)
+
+    def _reads_images(self, table: PathProbabilities) -> bool:
+        return network_table(type(self).__name__, None, table) is not None
+
+    def _computed(self, table: PathProbabilities, probabilities: Any) -> PathProbabilities:
+        """Return the probabilities of the rows of X: those given, or what has to be run."""
+        if probabilities is None:
+            return table
+        found = as_path_probabilities(probabilities, table.paths)
+        if found.shape != table.shape:
+            raise ValueError(
+                f"probabilities has shape {found.shape}, but X has {table.shape}: give the table "
+                "of the same images, over the same paths."
+            )
+        return found
+
+    def _features(self, table: PathProbabilities, full: PathProbabilities | None) -> Tensor:
+        """Return what the controller reads of rows: (n, n_features) of float16 with a network."""
+        root = int(table.paths.prefixes(table.paths.fullest)[0])
+        if self._network is None:
+            source = table if full is None else full
+            return torch.from_numpy(np.asarray(source.path(root), dtype=np.float32))
+        assert isinstance(table, LazyPathProbabilities)
+        maps = []
+        with tqdm(total=len(table), desc="feature maps", disable=None, leave=False) as bar:
+            for batch in table.inputs.batches(table.chunk_size):
+                state = self._network.start(batch)
+                state = self._network.run_block(state, 0, table.paths.levels[root])
+                maps.append(feature_map(state, self.map_size).half().cpu())
+                bar.update(len(batch))
+        return torch.cat(maps)
+
+    # ------------------------------------------------------------------ decide
+
+    def _check_knobs(self) -> None:
+        if (float(self.target_bits), float(self.alpha)) not in self.controllers_:
+            raise ValueError(
+                f"target_bits={self.target_bits!r} with alpha={self.alpha!r} was not trained; this "
+                f"method trains each pair by itself. Trained: {self.settings_}. Add it to settings "
+                "and fit again."
+            )
+
+    def _aims(self, features: Tensor, setting: tuple[float, float]) -> NDArray[np.intp]:
+        """Return the path of full depth that each sample is to take."""
+        weight, bias = self.controllers_[setting]
+        scores = features.float() @ torch.from_numpy(weight).T + torch.from_numpy(bias)
+        best = (scores.numpy() @ self._marks.T).argmax(axis=1)
+        return self._chosen[best]
+
+    def _decide(self, visit: Visit) -> tuple[NDArray[np.intp], NDArray[np.floating]]:
+        tree, unknown = visit.tree, np.full(len(visit.rows), np.nan)
+        if visit.now is None:
+            return np.full(len(visit.rows), tree.prefixes(tree.fullest)[0]), unknown
+        if visit.depth == 1:
+            if self._network is None:
+                features = torch.from_numpy(np.asarray(visit.now, dtype=np.float32))
+            else:
+                assert visit.activations is not None
+                features = feature_map(visit.activations(), self.map_size).half().cpu()
+            setting = (float(self.target_bits), float(self.alpha))
+            visit.memory["rows"] = visit.rows
+            visit.memory["aims"] = self._aims(features, setting)
+        aims = visit.memory["aims"][np.searchsorted(visit.memory["rows"], visit.rows)]
+        return tree.ancestors[aims, visit.depth], unknown
+
+    # ------------------------------------------------------------------ curves
+
+    def cost_curve(
+        self,
+        lambdas: ArrayLike | None = None,
+        X: Any = None,
+        y: ArrayLike | None = None,
+        *,
+        probabilities: Any = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> CostCurve:
+        """Return accuracy and cost at every trained setting.
+
+        Parameters
+        ----------
+        lambdas : array-like of int, shape (n_points,), default=None
+            Positions in ``settings_``. Default: all of them.
+        X : images, lazy table or table of probabilities
+            As in ``fit``.
+        y : array-like of shape (n_samples,)
+            Labels.
+        probabilities : PathProbabilities, default=None
+            As in ``fit``.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights.
+
+        Returns
+        -------
+        CostCurve
+            Its knob is the position in ``settings_``.
+        """
+        check_is_fitted(self)
+        if X is None or y is None:
+            return super().cost_curve(lambdas, X, y)
+        table = self._table(X, reset=False)
+        codes = check_labels(y, self.classes_, len(table))
+        knobs = self._knobs(lambdas, table.paths)
+        full = stored(self._computed(table, probabilities))
+        right = correctness(full, codes)
+        features = self._features(table, full)
+        taken = np.stack([self._aims(features, self.settings_[int(knob)]) for knob in knobs])
+        return CostCurve(
+            knobs,
+            taken,
+            np.take_along_axis(right.T, taken, axis=0),
+            table.paths,
+            knob=self._knob,
+            sample_weight=sample_weight,
+            label=type(self).__name__,
+        )
+
+    def _knobs(self, values: ArrayLike | None, tree: PathTree) -> NDArray[np.float64]:
+        knobs = super()._knobs(values, tree)
+        if not np.isin(knobs, np.arange(len(self.settings_))).all():
+            raise ValueError(
+                f"DQNetGate sweeps positions in settings_, 0 to {len(self.settings_) - 1}, got "
+                f"{knobs.tolist()}. Each pair is trained by itself: give settings= before fit."
+            )
+        return knobs
+
+    def _default_knobs(self, tree: PathTree) -> NDArray[np.float64]:
+        return np.arange(len(self.settings_), dtype=np.float64)
+
+
+def feature_map(state: Tensor, size: int) -> Tensor:
+    """Return the state after a block as one vector an image, averaged to a coarse map.
+
+    Parameters
+    ----------
+    state : Tensor of shape (n, n_tokens, width), (n, channels, height, width) or (n, n_features)
+        Tokens stand in rows of a square after any tokens of their own (CLS), which are kept.
+    size : int
+        Rows and columns at most.
+
+    Returns
+    -------
+    Tensor of shape (n, n_features)
+    """
+    if state.ndim == 4:
+        height, width = state.shape[2:]
+        return F.adaptive_avg_pool2d(state, (min(size, height), min(size, width))).flatten(1)
+    if state.ndim != 3:
+        return state.flatten(1)
+    n_side = isqrt(state.shape[1])
+    n_extra = state.shape[1] - n_side**2
+    grid = state[:, n_extra:].transpose(1, 2).unflatten(2, (n_side, n_side))
+    pooled = F.adaptive_avg_pool2d(grid, min(size, n_side))
+    return torch.cat([state[:, :n_extra].flatten(1), pooled.flatten(1)], dim=1)
+
+
+def sample_paths(scores: Tensor, marks: Tensor, noise: Tensor, temperature: float) -> Tensor:
+    """Draw a path for each sample by Gumbel noise, with a gradient straight through.
+
+    Where the tree has every combination of levels this draws each block's level by itself.
+
+    Parameters
+    ----------
+    scores, noise : Tensor of shape (n, n_blocks * n_levels)
+        Of each level of each later block.
+    marks : Tensor of shape (n_choices, n_blocks * n_levels)
+        Which of them each path takes.
+    temperature : float
+        Of the soft choice that carries the gradient.
+
+    Returns
+    -------
+    Tensor of shape (n, n_choices)
+        One-hot in value.
+    """
+    noisy = (scores + noise) @ marks.T
+    soft = (noisy / temperature).softmax(dim=1)
+    hard = F.one_hot(noisy.argmax(dim=1), noisy.shape[1]).to(soft.dtype)
+    return hard - soft.detach() + soft
+
+
+def bit_loss(choice: Tensor, bits: Tensor, target_bits: float) -> Tensor:
+    """Return how far the mean bits of later blocks lie above the target, 0 below.
+
+    Parameters
+    ----------
+    choice : Tensor of shape (n, n_choices)
+        Of :func:`sample_paths`.
+    bits : Tensor of shape (n_choices,)
+        Mean bits of the later blocks of each path.
+    target_bits : float
+        The target.
+
+    Returns
+    -------
+    Tensor
+        A number.
+    """
+    return (choice @ bits).mean().sub(target_bits).clamp(min=0)
+
+
+def train_controller(
+    features: Tensor,
+    losses: Tensor,
+    marks: Tensor,
+    bits: Tensor,
+    *,
+    target_bits: float,
+    alpha: float,
+    hidden_size: int,
+    dropout: float,
+    temperature: float,
+    max_epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    weight_decay: float,
+    seed: int,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Train one controller and fold it to an affine map.
+
+    Parameters
+    ----------
+    features : Tensor of shape (n, n_features)
+        What it reads; brought to mean 0 and variance 1.
+    losses : Tensor of shape (n, n_choices)
+        Cross-entropy of each path.
+    marks, bits : Tensor of shape (n_choices, n_blocks * n_levels), (n_choices,)
+        Levels and mean bits of each path.
+    target_bits, alpha : float
+        The setting.
+    hidden_size : int
+        Of the controller.
+    dropout, temperature : float
+        Of its training.
+    max_epochs, batch_size : int
+        Epochs, rows a step.
+    learning_rate, weight_decay : float
+        Of Adam.
+    seed : int
+        Of weights, dropout, noise and the order of the rows.
+
+    Returns
+    -------
+    weight : ndarray of shape (n_blocks * n_levels, n_features)
+    bias : ndarray of shape (n_blocks * n_levels,)
+    """
+    mean, scale = _moments(features)
+    batch_size = min(batch_size, max(1, len(features) // MIN_STEPS))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        first = nn.Linear(features.shape[1], hidden_size)
+        second = nn.Linear(hidden_size, marks.shape[1])
+        controller = nn.Sequential(first, nn.Dropout(dropout), second)
+        optimizer = torch.optim.Adam(
+            controller.parameters(), lr=learning_rate, weight_decay=weight_decay
+        )
+        for _ in range(max_epochs):
+            for rows in torch.randperm(len(features)).split(batch_size):
+                scores = controller((features[rows].float() - mean) / scale)
+                noise = -torch.empty_like(scores).exponential_().log()
+                choice = sample_paths(scores, marks, noise, temperature)
+                loss = (choice * losses[rows]).sum(dim=1).mean()
+                loss = loss + alpha * bit_loss(choice, bits, target_bits)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+    with torch.no_grad():
+        weight = second.weight @ first.weight / scale
+        bias = second.weight @ first.bias + second.bias - weight @ mean
+    return weight.numpy(), bias.numpy()
+
+
+def _moments(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation of each feature, 1 where it is constant."""
+    total = torch.zeros(features.shape[1], dtype=torch.float64)
+    squares = torch.zeros_like(total)
+    for part in features.split(4096):
+        total += part.double().sum(dim=0)
+        squares += part.double().square().sum(dim=0)
+    mean = total / len(features)
+    deviation = (squares / len(features) - mean**2).clamp(min=0).sqrt()
+    return mean.float(), torch.where(deviation > 1e-6, deviation, 1.0).float()
+
+
+def _full_paths(tree: PathTree, root: int) -> NDArray[np.intp]:
+    """Return the paths of full depth that start with the highest level."""
+    paths = tree.descendants(root)
+    paths = paths[tree.depths[paths] == tree.n_exits]
+    if len(paths) < 2:
+        n_levels = len(set(tree.levels))
+        raise ValueError(
+            f"DQNet has nothing to choose: the tree has {n_levels} level(s) and {len(paths)} "
+            f"path(s) of full depth from {tree.names[root]!r}. Quantise at two or more widths, or "
+            "use ThresholdRouter for exits alone."
+        )
+    return paths
+
+
+def _choices(
+    tree: PathTree, paths: NDArray[np.intp]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return which level each path takes at each later block, and their mean."""
+    steps = [tree.steps(int(path))[1:] for path in paths]
+    if not all(isinstance(level, Real) for path in steps for level in path):
+        raise ValueError(
+            f"DQNet counts bits, but the levels of this tree are {sorted(map(str, tree.levels))}."
+        )
+    bits = np.array(steps, dtype=np.float64)
+    levels = np.unique(bits)
+    marks = (bits[:, :, None] == levels).reshape(len(paths), -1)
+    return marks.astype(np.float32), bits.mean(axis=1).astype(np.float32)
+
+
+def _cross_entropy(
+    probabilities: NDArray[np.floating], codes: NDArray[np.intp]
+) -> NDArray[np.float32]:
+    right = np.asarray(probabilities[np.arange(len(codes)), codes], dtype=np.float32)
+    # A float16 table holds nothing between 0 and 6e-8.
+    return -np.log(np.maximum(right, 1e-8))
