@@ -23,11 +23,10 @@ import io
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from _cifar_resnet import MEAN, STD, load_resnet
 from _data import cache_folder, data_folder
 from PIL import Image
 from sklearn.model_selection import train_test_split
-from torch import nn
-from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from skquee import CostAwareRouter, MultiPathClassifierBank, PathProbabilities, PathTree
@@ -36,49 +35,6 @@ from skquee.display import CostCurveDisplay
 from skquee.evaluation import paired_bootstrap
 
 images_folder = data_folder("cifar10")
-weights_folder = data_folder("weights_cifar10_resnet")
-
-
-class Block(nn.Module):
-    def __init__(self, n_in, n_out):
-        super().__init__()
-        self.stride = 1 if n_in == n_out else 2
-        self.pad = (n_out - n_in) // 2
-        self.conv1 = nn.Conv2d(n_in, n_out, 3, self.stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(n_out)
-        self.conv2 = nn.Conv2d(n_out, n_out, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(n_out)
-
-    def forward(self, x):
-        shortcut = x[:, :, :: self.stride, :: self.stride]
-        shortcut = F.pad(shortcut, (0, 0, 0, 0, self.pad, self.pad))
-        return F.relu(self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x))))) + shortcut)
-
-
-class ResNet(nn.Module):
-    def __init__(self, n_blocks):
-        super().__init__()
-        self.conv1 = nn.Conv2d(3, 16, 3, 1, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(16)
-        widths = [16, 16, 32, 64]
-        for stage, (n_in, n_out) in enumerate(zip(widths, widths[1:], strict=False), start=1):
-            blocks = [Block(n_in if i == 0 else n_out, n_out) for i in range(n_blocks)]
-            self.add_module(f"layer{stage}", nn.Sequential(*blocks))
-        self.linear = nn.Linear(64, 10)
-
-    def forward(self, x):
-        x = F.relu(self.bn1(self.conv1(x)))
-        x = self.layer3(self.layer2(self.layer1(x)))
-        return self.linear(x.mean(dim=(2, 3)))
-
-
-def load_resnet(depth):
-    (file,) = weights_folder.glob(f"resnet{depth}-*.th")
-    state = torch.load(file, weights_only=True, map_location="cpu")["state_dict"]
-    network = ResNet((depth - 2) // 6)
-    network.load_state_dict({key.removeprefix("module."): v for key, v in state.items()})
-    return network.eval()
-
 
 networks = {f"resnet{depth}": load_resnet(depth) for depth in (20, 32, 44, 56)}
 
@@ -92,15 +48,14 @@ networks = {f"resnet{depth}": load_resnet(depth) for depth in (20, 32, 44, 56)}
 # anything has run all images look alike, so all would start with the same network, and at some
 # prices the dearer one.)
 
-MEAN = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
-STD = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+mean, std = (torch.tensor(value).view(3, 1, 1) for value in (MEAN, STD))
 
 
 def as_callable(network):
     def probabilities(images):
         x = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))).float() / 255
         with torch.inference_mode():
-            return network((x - MEAN) / STD).softmax(dim=1).numpy()
+            return network((x - mean) / std).softmax(dim=1).numpy()
 
     return probabilities
 

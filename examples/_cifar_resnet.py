@@ -1,0 +1,53 @@
+"""The ResNets of He et al. for CIFAR-10, and their pretrained weights."""
+
+from __future__ import annotations
+
+import torch
+from _data import data_folder
+from torch import nn
+from torch.nn import functional as F
+
+# What they were trained with.
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class Block(nn.Module):
+    def __init__(self, n_in, n_out):
+        super().__init__()
+        self.stride = 1 if n_in == n_out else 2
+        self.pad = (n_out - n_in) // 2
+        self.conv1 = nn.Conv2d(n_in, n_out, 3, self.stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(n_out)
+        self.conv2 = nn.Conv2d(n_out, n_out, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(n_out)
+
+    def forward(self, x):
+        shortcut = x[:, :, :: self.stride, :: self.stride]
+        shortcut = F.pad(shortcut, (0, 0, 0, 0, self.pad, self.pad))
+        return F.relu(self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x))))) + shortcut)
+
+
+class ResNet(nn.Module):
+    def __init__(self, n_blocks):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 16, 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(16)
+        widths = [16, 16, 32, 64]
+        for stage, (n_in, n_out) in enumerate(zip(widths, widths[1:], strict=False), start=1):
+            blocks = [Block(n_in if i == 0 else n_out, n_out) for i in range(n_blocks)]
+            self.add_module(f"layer{stage}", nn.Sequential(*blocks))
+        self.linear = nn.Linear(64, 10)
+
+    def forward(self, x):
+        x = F.relu(self.bn1(self.conv1(x)))
+        x = self.layer3(self.layer2(self.layer1(x)))
+        return self.linear(x.mean(dim=(2, 3)))
+
+
+def load_resnet(depth):
+    """Return ResNet-20, 32, 44 or 56 with its weights."""
+    (file,) = data_folder("weights_cifar10_resnet").glob(f"resnet{depth}-*.th")
+    state = torch.load(file, weights_only=True, map_location="cpu")["state_dict"]
+    network = ResNet((depth - 2) // 6)
+    network.load_state_dict({key.removeprefix("module."): v for key, v in state.items()})
+    return network.eval()
