@@ -42,6 +42,7 @@ _SUBMODULES = (
     "persistence",
     "policy",
     "probabilities",
+    "report",
     "router",
     "targets",
     "testing",

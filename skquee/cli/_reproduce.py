@@ -1,0 +1,203 @@
+"""``skquee reproduce``: images, network, and the experiment on them."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from threadpoolctl import threadpool_limits
+
+from skquee import datasets
+from skquee.cli._bank import read_images
+from skquee.cli._demo import make_network, split_digits
+from skquee.networks import MultiExitNetwork, PTQ4ViT
+from skquee.report import Setting, reproduce
+
+# Of the CIFAR networks; 64 x 64 pixels show the whole image.
+CIFAR_CONFIG = {
+    "mean": (0.4914, 0.4822, 0.4465),
+    "std": (0.2470, 0.2435, 0.2616),
+    "interpolation": "bicubic",
+    "crop_pct": 1.0,
+}
+N_VALIDATION = 5_000
+QUICK_ROWS = {"train": 4_000, "val": 1_000, "test": 1_000}
+NAMES = {
+    "cifar10": "CIFAR-10",
+    "cifar100": "CIFAR-100",
+    "digits": "scikit-learn's digits",
+}
+DEMO = {"width": 64, "depth": 6}  # of the network for digits
+
+Split = dict[str, tuple[Any, NDArray[Any]]]
+
+
+def run_reproduce(options: argparse.Namespace) -> None:
+    """Run the experiment and print where its report is.
+
+    Parameters
+    ----------
+    options : Namespace
+        Checked options of the command.
+    """
+    folder = options.out / options.dataset
+    cache = folder / "cache"
+    cache.mkdir(parents=True, exist_ok=True)
+    _keep_options(cache / "options.json", options)
+    # One thread for digits: more are slower on matrices this small, and sum in varying order.
+    with threadpool_limits(1 if options.dataset == "digits" else None):
+        if options.dataset == "digits":
+            torch.set_num_threads(1)
+            splits, names = dict(zip(QUICK_ROWS, split_digits(options.seed), strict=True)), None
+        else:
+            splits, names = read_cifar(options.data, options.dataset)
+            if options.quick:
+                splits = {
+                    part: (X[: QUICK_ROWS[part]], y[: QUICK_ROWS[part]])
+                    for part, (X, y) in splits.items()
+                }
+        network = _network(options, splits, cache)
+        changes = {"n_clusters": options.clusters, "random_state": options.seed}
+        setting = Setting.quick(**changes) if options.quick else Setting(**changes)
+        what = "small vision transformer" if options.dataset == "digits" else options.network
+        study = reproduce(
+            network,
+            splits,
+            folder,
+            title=f"{what} on {NAMES[options.dataset]}",
+            setting=setting,
+            class_names=names,
+        )
+    _report(study.folder)
+
+
+def _report(folder: Path) -> None:
+    areas = pd.read_csv(folder / "figure_3.csv", index_col=0)
+    shown = ["area", "low", "high", "difference", "difference_low", "difference_high"]
+    print("Area under each curve over the costs that all reach, its 95 % interval, and QuEE's area")
+    print(f"less its own:\n\n{areas[shown].to_string(float_format='{:.4f}'.format)}\n")
+    print("The paper's claims here:\n")
+    for claim in pd.read_csv(folder / "claims.csv").itertuples():
+        print(f"{claim.holds:>12}  {claim.claim}\n{'':>14}{claim.measured}")
+    print(f"\nReport: {folder / 'report.html'}")
+
+
+def read_cifar(folder: Path, name: str) -> tuple[Split, list[str] | None]:
+    """Read CIFAR and part it as the paper does.
+
+    Parameters
+    ----------
+    folder : Path
+        Of torchvision's files, or with one ``*train*.npz`` and one ``*test*.npz``.
+    name : {"cifar10", "cifar100"}
+        Which.
+
+    Returns
+    -------
+    splits : dict of str to (images, labels)
+        ``"train"``, ``"val"`` (5,000 training images, drawn by ``numpy.random.default_rng(0)``)
+        and ``"test"``.
+    class_names : list of str or None
+        Where the files tell.
+    """
+    files = {part: sorted(folder.glob(f"*{part}*.npz")) for part in ("train", "test")}
+    if not any(files.values()):
+        load = datasets.load_cifar10 if name == "cifar10" else datasets.load_cifar100
+        found = load(folder)
+        return {part: _as_arrays(data) for part, data in zip(QUICK_ROWS, found, strict=True)}, None
+    for part, matches in files.items():
+        if len(matches) != 1:
+            raise ValueError(
+                f"{folder} must hold one *{part}*.npz, it has {[file.name for file in matches]}."
+            )
+    X, y, names = _read_archive(files["train"][0])
+    rows = np.random.default_rng(0).permutation(len(y))
+    n_held = min(N_VALIDATION, len(y) // 5)
+    train, held = rows[n_held:], rows[:n_held]
+    X_test, y_test, _ = _read_archive(files["test"][0])
+    return {"train": (X[train], y[train]), "val": (X[held], y[held]), "test": (X_test, y_test)}, (
+        names
+    )
+
+
+def _read_archive(file: Path) -> tuple[NDArray[Any], NDArray[Any], list[str] | None]:
+    with np.load(file, allow_pickle=False) as archive:
+        names = archive["class_names"].tolist() if "class_names" in archive else None
+        encoded = {"data", "offsets", "labels"} <= set(archive.files)
+        if encoded:
+            data, offsets = archive["data"].tobytes(), archive["offsets"]
+            labels = archive["labels"].astype(np.int64)
+    if not encoded:
+        X, y = read_images(file)
+        return X, y, names
+    images = [
+        np.asarray(Image.open(io.BytesIO(data[start:stop])).convert("RGB"))
+        for start, stop in zip(offsets, offsets[1:], strict=False)
+    ]
+    return np.stack(images), labels, names
+
+
+def _as_arrays(data: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+    pairs = [(np.asarray(image), label) for image, label in data]
+    return np.stack([image for image, _ in pairs]), np.array([label for _, label in pairs])
+
+
+def _network(options: argparse.Namespace, splits: Split, cache: Path) -> MultiExitNetwork:
+    """Make the network, or read what an earlier run made."""
+    saved = cache / "network"
+    train, held = splits["train"], splits["val"]
+    if options.dataset == "digits":
+        # Its backbone has no name to be loaded by; training it takes seconds.
+        return make_network(train, held, argparse.Namespace(**{**vars(options), **DEMO}))
+    if saved.exists():
+        return MultiExitNetwork.load(saved)
+    network = MultiExitNetwork(
+        options.network,
+        exits=options.exits,
+        checkpoint=options.weights,
+        img_size=options.img_size,
+        data_config=CIFAR_CONFIG,
+        random_state=options.seed,
+    )
+    network.fit(*train, validation_data=held)
+    network.quantize(
+        sorted(options.levels),
+        calibration=train[0][:128],
+        method=PTQ4ViT(random_state=options.seed),
+        cache=cache / "quantization",
+    )
+    if not options.keep_levels:
+        network.select_levels(*held)
+    network.save(saved)
+    return network
+
+
+def _keep_options(file: Path, options: argparse.Namespace) -> None:
+    """Note what the folder was made with; refuse to go on with anything else."""
+    left_out = {"out", "check", "run", "parser"}
+    now = {
+        key: str(value.resolve()) if isinstance(value, Path) else value
+        for key, value in vars(options).items()
+        if key not in left_out
+    }
+    if file.exists():
+        earlier = json.loads(file.read_text(encoding="utf8"))
+        changed = [f"{k} {earlier.get(k)} -> {v}" for k, v in now.items() if earlier.get(k) != v]
+        if changed:
+            raise ValueError(
+                f"{file.parents[1]} was made with other options ({'; '.join(changed)}). Give "
+                "another --out, or the same options to go on."
+            )
+        return
+    fresh = file.with_name(file.name + ".new")
+    fresh.write_text(json.dumps(now, indent=1), encoding="utf8")
+    os.replace(fresh, file)

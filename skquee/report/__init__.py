@@ -1,0 +1,29 @@
+"""The paper's experiment on a network of one's own: everything computed once, then drawn.
+
+Importing this loads neither torch nor matplotlib; running it does.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from skquee.report._setting import Setting
+
+if TYPE_CHECKING:
+    from skquee.report._page import write_report
+    from skquee.report._study import Study, reproduce
+
+__all__ = ["Setting", "Study", "reproduce", "write_report"]
+
+_HOMES = {
+    "Study": "skquee.report._study",
+    "reproduce": "skquee.report._study",
+    "write_report": "skquee.report._page",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'skquee.report' has no attribute {name!r}")

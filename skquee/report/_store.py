@@ -1,0 +1,162 @@
+"""Results kept in a folder: computed once, read back afterwards, never half written."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from skquee.evaluation import CostCurve
+from skquee.paths import PathTree
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Store"]
+
+
+class Store:
+    """Curves and tables by name, in a folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Made where it is absent.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from skquee import PathTree
+    >>> from skquee.evaluation import CostCurve
+    >>> from skquee.report._store import Store
+    >>> curve = CostCurve([0.0], [[1, 1]], [[True, False]], PathTree.chain([1, 1]))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     first = Store(Path(folder)).curve("router", lambda: curve)
+    ...     Store(Path(folder)).curve("router", lambda: None).accuracy  # not computed again
+    array([0.5])
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def curve(self, name: str, make: Callable[[], CostCurve]) -> CostCurve:
+        """Return a curve, computing it where no earlier run has.
+
+        Parameters
+        ----------
+        name : str
+            Its name.
+        make : callable
+            Computes it.
+
+        Returns
+        -------
+        CostCurve
+        """
+        file = self.folder / f"{name}.npz"
+        if not file.exists():
+            found = self._timed(name, make)
+            record = {
+                "tree": found.tree.to_dict(),
+                "knob": found.knob,
+                "source": found.source,
+                "label": found.label,
+            }
+            with self._fresh(file) as fresh:
+                np.savez_compressed(
+                    fresh,
+                    knobs=found.knobs,
+                    paths=found.paths.astype(np.int16),
+                    correct=np.packbits(found.correct, axis=1),
+                    record=np.array(json.dumps(record)),
+                )
+        with np.load(file, allow_pickle=False) as archive:
+            record = json.loads(str(archive["record"]))
+            paths = archive["paths"]
+            correct = np.unpackbits(archive["correct"], axis=1, count=paths.shape[1])
+            tree = PathTree(**record.pop("tree"))
+            return CostCurve(archive["knobs"], paths, correct, tree, **record)
+
+    def frame(self, name: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+        """Return a table, computing it where no earlier run has.
+
+        Parameters
+        ----------
+        name : str
+            Its name.
+        make : callable
+            Computes it.
+
+        Returns
+        -------
+        DataFrame
+            Its first column is the index.
+        """
+        import pandas as pd
+
+        file = self.folder / f"{name}.csv"
+        if not file.exists():
+            found = self._timed(name, make)
+            with self._fresh(file) as fresh:
+                fresh.write(found.to_csv().encode("utf8"))
+        return pd.read_csv(file, index_col=0)
+
+    def timed(self, name: str, make: Callable[[], Any]) -> Any:
+        """Compute something and note how long it took.
+
+        Parameters
+        ----------
+        name : str
+            Its name.
+        make : callable
+            Computes it.
+
+        Returns
+        -------
+        object
+            What `make` returned.
+        """
+        return self._timed(name, make)
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """How long each result took to compute."""
+        file = self.folder / "seconds.json"
+        return json.loads(file.read_text(encoding="utf8")) if file.exists() else {}
+
+    def _timed(self, name: str, make: Callable[[], Any]) -> Any:
+        began = time.perf_counter()
+        found = make()
+        seconds = {**self.seconds, name: round(time.perf_counter() - began, 1)}
+        with self._fresh(self.folder / "seconds.json") as fresh:
+            fresh.write(json.dumps(seconds, indent=1).encode("utf8"))
+        return found
+
+    def _fresh(self, file: Path) -> _Fresh:
+        return _Fresh(file)
+
+
+class _Fresh:
+    """A file under another name, moved into place once it is whole."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._fresh = file.with_name(file.name + ".new")
+
+    def __enter__(self) -> Any:
+        self._stream = open(self._fresh, "wb")
+        return self._stream
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        self._stream.close()
+        if error is None:
+            os.replace(self._fresh, self._file)
+        else:
+            self._fresh.unlink(missing_ok=True)

@@ -1,0 +1,475 @@
+"""The paper's experiment on one network: tables, routers, baselines and their curves."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from functools import cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.dummy import DummyRegressor
+from sklearn.exceptions import ConvergenceWarning
+from tqdm import tqdm
+
+from skquee.bank import MultiPathClassifierBank
+from skquee.baselines import (
+    JEIDNN,
+    DQNetGate,
+    FixedPath,
+    NextStepRouter,
+    OracleRouter,
+    ThresholdRouter,
+)
+from skquee.evaluation import CostCurve
+from skquee.gates import PathErrorRegressor
+from skquee.paths import PathTree
+from skquee.probabilities import PathProbabilities
+from skquee.report._setting import Setting
+from skquee.report._store import Store
+from skquee.router import CostAwareRouter
+from skquee.targets import ClusteredErrorTargets
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["EXTRAS", "METHODS", "PARTS", "Study", "reproduce"]
+
+PARTS = ("train", "val", "test")
+METHODS = ("QuEE", "JEI-DNN", "DQNet", "PTQ4ViT", "Thresholding")
+EXTRAS = ("QuEE on validation rows", "Fixed paths", "Oracle", "Next step")
+# Gates of falling quality (figure 4); the second and third train as slowly as the paper's.
+SLOW = {"schedule": "constant", "learning_rate": 1e-3}
+GATES: dict[str, dict[str, Any]] = {
+    "trained to the end": {},
+    "3 epochs": {**SLOW, "max_epochs": 3},
+    "1 epoch": {**SLOW, "max_epochs": 1},
+    "mean of each path": {"estimator": DummyRegressor()},
+}
+
+
+class Study:
+    """Everything the figures need, computed once and kept in a folder.
+
+    Parameters
+    ----------
+    network : MultiExitNetwork
+        Fitted and quantised at two widths or more.
+    splits : mapping of str to (images, labels)
+        ``"train"``: rows that train gates and controllers; ``"val"``: rows the network was not
+        trained on, for clusters and thresholds; ``"test"``: rows that measure.
+    folder : path
+        Where results are kept (``folder/cache``) and found again.
+    title : str
+        What the network and the data are, for headings.
+    setting : Setting, default=None
+        Default: the paper's for CIFAR-10.
+    class_names : sequence of str, default=None
+        Names of the classes, in their order. Default: the labels.
+
+    Attributes
+    ----------
+    tree : PathTree
+        The network's paths.
+    labels : dict of str to ndarray
+        Labels of each part.
+
+    Raises
+    ------
+    ValueError
+        If a part is missing, or the network has one level only.
+    """
+
+    def __init__(
+        self,
+        network: Any,
+        splits: Mapping[str, tuple[Any, ArrayLike]],
+        folder: Path | str,
+        *,
+        title: str,
+        setting: Setting | None = None,
+        class_names: Sequence[str] | None = None,
+    ) -> None:
+        missing = [part for part in PARTS if part not in splits]
+        if missing:
+            raise ValueError(f"splits must have {list(PARTS)}; {missing} are missing.")
+        if len(network.levels_) < 2:
+            raise ValueError(
+                f"The experiment combines widths, but the network has {network.levels_} only: "
+                "quantize at two or more."
+            )
+        self.network = network
+        self.title = title
+        self.setting = Setting() if setting is None else setting
+        self.folder = Path(folder)
+        self.tree: PathTree = network.paths_
+        self.labels = {part: np.asarray(splits[part][1]) for part in PARTS}
+        known = [str(label) for label in network.classes_]
+        self.class_names = known if class_names is None else list(class_names)
+        if len(self.class_names) != len(known):
+            raise ValueError(f"class_names must be {len(known)}, got {len(self.class_names)}.")
+        self.store = Store(self.folder / "cache")
+        self.bank = MultiPathClassifierBank(network).fit(splits["test"][0])
+        self._images = {part: splits[part][0] for part in PARTS}
+        self._memo: dict[Any, Any] = {}
+
+    # ------------------------------------------------------------------ tables
+
+    def table(self, part: str) -> PathProbabilities:
+        """Return the probabilities of every path on the rows of a part.
+
+        Parameters
+        ----------
+        part : {"train", "val", "test"}
+            Which rows.
+
+        Returns
+        -------
+        PathProbabilities
+            Memory-mapped, float16; an interrupted run goes on where it stopped.
+        """
+        if part not in PARTS:
+            raise ValueError(f"part must be one of {PARTS}, got {part!r}.")
+        file = self.store.folder / f"{part}.npy"
+        if not file.exists():
+            images = self._images[part]
+            self.store.timed(
+                f"{part} table",
+                lambda: self.bank.materialize(images, out=file, dtype="float16"),
+            )
+        return PathProbabilities.load(file)
+
+    @property
+    def full_levels(self) -> tuple[Any, ...]:
+        """Level of each block on the fullest path."""
+        return self.tree.steps(self.tree.fullest)
+
+    # ------------------------------------------------------------------ the router
+
+    def targets(self, n_clusters: int | None = None) -> ClusteredErrorTargets:
+        """Return error targets, clustered on the validation rows.
+
+        Parameters
+        ----------
+        n_clusters : int, default=None
+            K. Default: the setting's.
+
+        Returns
+        -------
+        ClusteredErrorTargets
+        """
+        k = self.setting.n_clusters if n_clusters is None else n_clusters
+        return self._remember(
+            ("targets", k),
+            lambda: self._new_targets(k).fit(self.table("val"), self.labels["val"]),
+        )
+
+    def router(self, n_clusters: int | None = None, **gate: Any) -> CostAwareRouter:
+        """Return the router of the paper: clusters of validation rows, gates of training rows.
+
+        Parameters
+        ----------
+        n_clusters : int, default=None
+            K. Default: the setting's.
+        **gate
+            Parameters of the gates that differ from the setting's.
+
+        Returns
+        -------
+        CostAwareRouter
+            Fitted.
+        """
+        k = self.setting.n_clusters if n_clusters is None else n_clusters
+
+        def make() -> CostAwareRouter:
+            router = self._new_router(k, **gate)
+            return router.fit(self.table("val"), self.labels["val"], unlabeled=self.table("train"))
+
+        return self._remember(("router", k, repr(sorted(gate.items()))), make)
+
+    def _new_targets(self, n_clusters: int) -> ClusteredErrorTargets:
+        return ClusteredErrorTargets(n_clusters, random_state=self.setting.random_state)
+
+    def _new_router(self, n_clusters: int, **gate: Any) -> CostAwareRouter:
+        setting = self.setting
+        options = {
+            "embedding_size": setting.embedding_size,
+            "hidden_size": setting.hidden_size,
+            "batch_size": setting.batch_size,
+            **gate,
+        }
+        return CostAwareRouter(
+            targets=self._new_targets(n_clusters),
+            regressor=PathErrorRegressor(**options),
+            validation_fraction=0,
+            random_state=setting.random_state,
+        )
+
+    def _remember(self, key: Any, make: Any) -> Any:
+        if key not in self._memo:
+            self._memo[key] = make()
+        return self._memo[key]
+
+    # ------------------------------------------------------------------ curves
+
+    def curve(self, name: str) -> CostCurve:
+        """Return the curve of a method on the test rows.
+
+        Parameters
+        ----------
+        name : str
+            One of METHODS or EXTRAS.
+
+        Returns
+        -------
+        CostCurve
+            Read from the folder where an earlier run has kept it.
+        """
+        makers = {
+            "QuEE": lambda: self._measure(self.router()),
+            "JEI-DNN": self._jei_dnn,
+            "DQNet": self._dqnet,
+            "PTQ4ViT": self._uniform,
+            "Thresholding": lambda: self._fitted(ThresholdRouter()),
+            "QuEE on validation rows": lambda: self._fitted(
+                self._new_router(self.setting.n_clusters)
+            ),
+            "Fixed paths": lambda: self._fitted(FixedPath()),
+            "Oracle": lambda: self._fitted(OracleRouter()),
+            "Next step": self._next_step,
+        }
+        if name not in makers:
+            raise ValueError(f"name must be one of {list(makers)}, got {name!r}.")
+
+        def make() -> CostCurve:
+            found = makers[name]()
+            found.source, found.label = "test images", name
+            return found
+
+        return self._remember(("curve", name), lambda: self.store.curve(_slug(name), make))
+
+    def _fitted(self, method: Any) -> CostCurve:
+        return self._measure(method.fit(self.table("val"), self.labels["val"]))
+
+    def _measure(self, method: Any) -> CostCurve:
+        return method.cost_curve(None, self.table("test"), self.labels["test"])
+
+    def _jei_dnn(self) -> CostCurve:
+        setting = self.setting
+        jei = JEIDNN(
+            self.network,
+            setting.lambdas[0],
+            lambdas=setting.lambdas,
+            max_epochs=setting.jei_epochs,
+            batch_size=setting.batch_size,
+            random_state=setting.random_state,
+        )
+        jei.fit(self._images["train"], self.labels["train"])
+        return jei.cost_curve(None, self._images["test"], self.labels["test"])
+
+    def _dqnet(self) -> CostCurve:
+        setting = self.setting
+        settings = [(level, alpha) for level in self.network.levels_ for alpha in setting.alphas]
+        gate = DQNetGate(
+            self.network,
+            *settings[0],
+            settings=settings,
+            max_epochs=setting.dqnet_epochs,
+            batch_size=setting.batch_size,
+            random_state=setting.random_state,
+        )
+        gate.fit(self._images["train"], self.labels["train"], probabilities=self.table("train"))
+        return gate.cost_curve(
+            None, self._images["test"], self.labels["test"], probabilities=self.table("test")
+        )
+
+    def _uniform(self) -> CostCurve:
+        """Run the whole network at each width: PTQ4ViT alone."""
+        network = self.network
+        steps = [
+            (level,) * depth
+            for level in network.levels_
+            for depth in range(1, len(network.flops_) + 1)
+        ]
+        flops = np.cumsum(network.flops_)
+        costs = [flops[len(path) - 1] * path[0] for path in steps]
+        # In the unit of the network's tree: 1 is all blocks at the highest level.
+        tree = PathTree.from_paths(steps, costs)
+        bank = MultiPathClassifierBank(network.with_paths(tree))
+        table = bank.materialize(self._images["test"])
+        whole = np.flatnonzero(tree.depths == tree.n_exits)
+        return (
+            FixedPath()
+            .fit(table, self.labels["test"])
+            .cost_curve(whole, table, self.labels["test"])
+        )
+
+    def _next_step(self) -> CostCurve:
+        setting = self.setting
+        router = NextStepRouter(
+            setting.next_step_lambdas[0],
+            lambdas=setting.next_step_lambdas,
+            targets=self._new_targets(setting.n_clusters),
+            regressor=self._new_router(setting.n_clusters).regressor,
+            random_state=setting.random_state,
+        )
+        return self._fitted(router)
+
+    # ------------------------------------------------------------------ error models and clusters
+
+    def by_regressor(self) -> list[tuple[str, float, CostCurve]]:
+        """Return gates of differing quality: name, error on test rows, curve (figure 4).
+
+        Returns
+        -------
+        list of (str, float, CostCurve)
+            The error is the root mean squared difference between predicted errors and error
+            targets, over every prefix and every path that starts with it.
+        """
+        curves = {
+            name: self.store.curve(f"gates_{_slug(name)}", partial(self._gate_curve, gate))
+            for name, gate in GATES.items()
+        }
+
+        def errors() -> pd.DataFrame:
+            import pandas as pd
+
+            found = {name: self._rmse(self._gate_router(gate)) for name, gate in GATES.items()}
+            return pd.DataFrame({"rmse": found})
+
+        rmse = self.store.frame("gates_rmse", errors)["rmse"]
+        return [(name, float(rmse[name]), curve) for name, curve in curves.items()]
+
+    def _gate_curve(self, gate: dict[str, Any]) -> CostCurve:
+        return self._measure(self._gate_router(gate))
+
+    def _gate_router(self, gate: dict[str, Any]) -> CostAwareRouter:
+        with warnings.catch_warnings():
+            # Too few epochs are the point here.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            return self.router(**gate)
+
+    def _rmse(self, router: CostAwareRouter) -> float:
+        table, tree = self.table("test"), self.tree
+        goals = self.targets().transform(table)
+        total, count = 0.0, 0
+        for prefix in range(tree.n_paths):
+            if tree.is_leaf(prefix):
+                continue
+            candidates = tree.descendants(prefix)
+            found = router.regressor_.predict(table, prefix=prefix)[:, candidates]
+            total += float(((found - goals[:, candidates]) ** 2).sum())
+            count += found.size
+        return float(np.sqrt(total / count))
+
+    def calibration_by_clusters(self) -> pd.DataFrame:
+        """Return the calibration error of the targets by number of clusters (appendix 7.2).
+
+        Returns
+        -------
+        DataFrame
+            Index K, column ``ece``, on test rows.
+        """
+
+        def make() -> pd.DataFrame:
+            import pandas as pd
+
+            counts = [k for k in self.setting.ece_clusters if k <= len(self.labels["val"])]
+            errors = [
+                self.targets(k).calibration_error(self.table("test"), self.labels["test"])
+                for k in tqdm(counts, desc="clusters", disable=None, leave=False)
+            ]
+            return pd.DataFrame({"ece": errors}, index=pd.Index(counts, name="K"))
+
+        return self.store.frame("calibration_by_clusters", make)
+
+    def curves_by_clusters(self) -> dict[int, CostCurve]:
+        """Return the router's curve by number of clusters (figure 5C).
+
+        Returns
+        -------
+        dict of int to CostCurve
+        """
+        return {
+            k: self.store.curve(f"clusters_{k}", partial(self._cluster_curve, k))
+            for k in self.setting.curve_clusters
+            if k <= len(self.labels["val"])
+        }
+
+    def _cluster_curve(self, k: int) -> CostCurve:
+        return self._measure(self.router(k))
+
+    def usage(self, cost: float) -> tuple[float, NDArray[np.intp]]:
+        """Return the routes of the router where its mean cost is nearest a wanted one (figure 1).
+
+        Parameters
+        ----------
+        cost : float
+            Mean cost wanted.
+
+        Returns
+        -------
+        lambda_ : float
+        paths : ndarray of shape (n_test,)
+        """
+        curve = self.curve("QuEE")
+        point = int(np.abs(curve.cost - cost).argmin())
+        return float(curve.knobs[point]), curve.paths[point]
+
+    def run(self) -> Study:
+        """Compute everything, with progress; what is there already is only read.
+
+        Returns
+        -------
+        Study
+            Itself.
+        """
+        stages: list[tuple[str, Any]] = [
+            *((f"{part} table", partial(self.table, part)) for part in PARTS),
+            *((name, partial(self.curve, name)) for name in (*METHODS, *EXTRAS)),
+            ("gates of differing quality", self.by_regressor),
+            ("calibration of clusters", self.calibration_by_clusters),
+            ("curves by clusters", self.curves_by_clusters),
+        ]
+        with tqdm(stages, unit="stage", disable=None) as bar:
+            for name, stage in bar:
+                bar.set_description(name)
+                stage()
+        return self
+
+
+@cache
+def _slug(name: str) -> str:
+    return "".join(letter if letter.isalnum() else "_" for letter in name.lower())
+
+
+def reproduce(
+    network: Any,
+    splits: Mapping[str, tuple[Any, ArrayLike]],
+    folder: Path | str,
+    *,
+    title: str,
+    setting: Setting | None = None,
+    class_names: Sequence[str] | None = None,
+) -> Study:
+    """Run the paper's experiment on a network and write its report.
+
+    Parameters
+    ----------
+    network, splits, folder, title, setting, class_names
+        As of :class:`Study`.
+
+    Returns
+    -------
+    Study
+        Everything computed; ``folder/report.html`` shows it.
+    """
+    study = Study(
+        network, splits, folder, title=title, setting=setting, class_names=class_names
+    ).run()
+    from skquee.report._page import write_report
+
+    write_report(study)
+    return study
