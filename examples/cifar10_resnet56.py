@@ -14,11 +14,12 @@ Everything computed is kept in the cache folder: a run that was interrupted goes
 """
 
 import numpy as np
+import pandas as pd
 from _cifar_resnet import MEAN, STD, load_resnet
 from _data import cache_folder, load_images
 
 from skquee.networks import MultiExitNetwork, PTQ4ViT
-from skquee.report import reproduce
+from skquee.report import Setting, reproduce
 
 folder = cache_folder() / "cifar10_resnet56"
 images, labels = load_images("cifar10", "train")
@@ -52,3 +53,21 @@ else:
     network.select_levels(*splits["val"])
     network.save(saved)
 print(network.summary().to_string())
+
+# %%
+# Everything else is one call. Its report is a page with every figure of the paper, and the paper's
+# claims as they came out here.
+
+names = "airplane automobile bird cat deer dog frog horse ship truck".split()
+study = reproduce(
+    network,
+    splits,
+    folder,
+    title="ResNet-56 on CIFAR-10",
+    setting=Setting(n_clusters=20),
+    class_names=names,
+)
+areas = pd.read_csv(folder / "figure_3.csv", index_col=0)
+print(areas[["area", "difference", "difference_low", "difference_high"]].to_string())
+print(pd.read_csv(folder / "claims.csv")[["holds", "claim", "measured"]].to_string())
+print(f"report: {folder / 'report.html'}")

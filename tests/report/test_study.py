@@ -87,7 +87,7 @@ def test_every_figure_claim_and_page_is_there(study: Study) -> None:
     found = pd.read_csv(folder / "claims.csv")
     assert set(found["holds"]) <= {"yes", "no", "level", "not measured"}
     assert found["claim"].is_unique and len(found) == 22
-    assert not [file for file in folder.rglob("*.new*")], "nothing is left half written"
+    assert not list(folder.rglob("*.new*")), "nothing is left half written"
 
 
 def test_the_methods_are_measured_on_the_test_rows_in_one_unit_of_cost(study: Study) -> None:
