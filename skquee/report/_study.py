@@ -15,18 +15,11 @@ from sklearn.exceptions import ConvergenceWarning
 from tqdm import tqdm
 
 from skquee.bank import MultiPathClassifierBank
-from skquee.baselines import (
-    JEIDNN,
-    DQNetGate,
-    FixedPath,
-    NextStepRouter,
-    OracleRouter,
-    ThresholdRouter,
-)
 from skquee.evaluation import CostCurve
 from skquee.gates import PathErrorRegressor
 from skquee.paths import PathTree
 from skquee.probabilities import PathProbabilities
+from skquee.report._methods import MAKERS, METHODS, measured
 from skquee.report._setting import Setting
 from skquee.report._store import Store
 from skquee.router import CostAwareRouter
@@ -35,11 +28,9 @@ from skquee.targets import ClusteredErrorTargets
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["EXTRAS", "METHODS", "PARTS", "Study", "reproduce"]
+__all__ = ["METHODS", "PARTS", "Study", "reproduce"]
 
 PARTS = ("train", "val", "test")
-METHODS = ("QuEE", "JEI-DNN", "DQNet", "PTQ4ViT", "Thresholding")
-EXTRAS = ("QuEE on validation rows", "Fixed paths", "Oracle", "Next step")
 # Gates of falling quality (figure 4); the second and third train as slowly as the paper's.
 SLOW = {"schedule": "constant", "learning_rate": 1e-3}
 GATES: dict[str, dict[str, Any]] = {
@@ -73,8 +64,8 @@ class Study:
     ----------
     tree : PathTree
         The network's paths.
-    labels : dict of str to ndarray
-        Labels of each part.
+    images, labels : dict of str to images, to ndarray
+        Of each part.
 
     Raises
     ------
@@ -102,7 +93,7 @@ class Study:
             )
         self.network = network
         self.title = title
-        self.setting = Setting() if setting is None else setting
+        self.setting: Setting = Setting() if setting is None else setting
         self.folder = Path(folder)
         self.tree: PathTree = network.paths_
         self.labels = {part: np.asarray(splits[part][1]) for part in PARTS}
@@ -112,7 +103,7 @@ class Study:
             raise ValueError(f"class_names must be {len(known)}, got {len(self.class_names)}.")
         self.store = Store(self.folder / "cache")
         self.bank = MultiPathClassifierBank(network).fit(splits["test"][0])
-        self._images = {part: splits[part][0] for part in PARTS}
+        self.images = {part: splits[part][0] for part in PARTS}
         self._memo: dict[Any, Any] = {}
 
     # ------------------------------------------------------------------ tables
@@ -134,7 +125,7 @@ class Study:
             raise ValueError(f"part must be one of {PARTS}, got {part!r}.")
         file = self.store.folder / f"{part}.npy"
         if not file.exists():
-            images = self._images[part]
+            images = self.images[part]
             self.store.timed(
                 f"{part} table",
                 lambda: self.bank.materialize(images, out=file, dtype="float16"),
@@ -163,7 +154,7 @@ class Study:
         k = self.setting.n_clusters if n_clusters is None else n_clusters
         return self._remember(
             ("targets", k),
-            lambda: self._new_targets(k).fit(self.table("val"), self.labels["val"]),
+            lambda: self.new_targets(k).fit(self.table("val"), self.labels["val"]),
         )
 
     def router(self, n_clusters: int | None = None, **gate: Any) -> CostAwareRouter:
@@ -184,15 +175,39 @@ class Study:
         k = self.setting.n_clusters if n_clusters is None else n_clusters
 
         def make() -> CostAwareRouter:
-            router = self._new_router(k, **gate)
+            router = self.new_router(k, **gate)
             return router.fit(self.table("val"), self.labels["val"], unlabeled=self.table("train"))
 
         return self._remember(("router", k, repr(sorted(gate.items()))), make)
 
-    def _new_targets(self, n_clusters: int) -> ClusteredErrorTargets:
+    def new_targets(self, n_clusters: int) -> ClusteredErrorTargets:
+        """Return error targets as the setting says, not fitted.
+
+        Parameters
+        ----------
+        n_clusters : int
+            K.
+
+        Returns
+        -------
+        ClusteredErrorTargets
+        """
         return ClusteredErrorTargets(n_clusters, random_state=self.setting.random_state)
 
-    def _new_router(self, n_clusters: int, **gate: Any) -> CostAwareRouter:
+    def new_router(self, n_clusters: int, **gate: Any) -> CostAwareRouter:
+        """Return a router as the setting says, not fitted.
+
+        Parameters
+        ----------
+        n_clusters : int
+            K.
+        **gate
+            Parameters of the gates that differ from the setting's.
+
+        Returns
+        -------
+        CostAwareRouter
+        """
         setting = self.setting
         options = {
             "embedding_size": setting.embedding_size,
@@ -201,7 +216,7 @@ class Study:
             **gate,
         }
         return CostAwareRouter(
-            targets=self._new_targets(n_clusters),
+            targets=self.new_targets(n_clusters),
             regressor=PathErrorRegressor(**options),
             validation_fraction=0,
             random_state=setting.random_state,
@@ -220,102 +235,23 @@ class Study:
         Parameters
         ----------
         name : str
-            One of METHODS or EXTRAS.
+            "QuEE", "JEI-DNN", "DQNet", "PTQ4ViT", "Thresholding", "QuEE on validation rows",
+            "Fixed paths", "Oracle" or "Next step".
 
         Returns
         -------
         CostCurve
             Read from the folder where an earlier run has kept it.
         """
-        makers = {
-            "QuEE": lambda: self._measure(self.router()),
-            "JEI-DNN": self._jei_dnn,
-            "DQNet": self._dqnet,
-            "PTQ4ViT": self._uniform,
-            "Thresholding": lambda: self._fitted(ThresholdRouter()),
-            "QuEE on validation rows": lambda: self._fitted(
-                self._new_router(self.setting.n_clusters)
-            ),
-            "Fixed paths": lambda: self._fitted(FixedPath()),
-            "Oracle": lambda: self._fitted(OracleRouter()),
-            "Next step": self._next_step,
-        }
-        if name not in makers:
-            raise ValueError(f"name must be one of {list(makers)}, got {name!r}.")
+        if name not in MAKERS:
+            raise ValueError(f"name must be one of {list(MAKERS)}, got {name!r}.")
 
         def make() -> CostCurve:
-            found = makers[name]()
+            found = MAKERS[name](self)
             found.source, found.label = "test images", name
             return found
 
         return self._remember(("curve", name), lambda: self.store.curve(_slug(name), make))
-
-    def _fitted(self, method: Any) -> CostCurve:
-        return self._measure(method.fit(self.table("val"), self.labels["val"]))
-
-    def _measure(self, method: Any) -> CostCurve:
-        return method.cost_curve(None, self.table("test"), self.labels["test"])
-
-    def _jei_dnn(self) -> CostCurve:
-        setting = self.setting
-        jei = JEIDNN(
-            self.network,
-            setting.lambdas[0],
-            lambdas=setting.lambdas,
-            max_epochs=setting.jei_epochs,
-            batch_size=setting.batch_size,
-            random_state=setting.random_state,
-        )
-        jei.fit(self._images["train"], self.labels["train"])
-        return jei.cost_curve(None, self._images["test"], self.labels["test"])
-
-    def _dqnet(self) -> CostCurve:
-        setting = self.setting
-        settings = [(level, alpha) for level in self.network.levels_ for alpha in setting.alphas]
-        gate = DQNetGate(
-            self.network,
-            *settings[0],
-            settings=settings,
-            max_epochs=setting.dqnet_epochs,
-            batch_size=setting.batch_size,
-            random_state=setting.random_state,
-        )
-        gate.fit(self._images["train"], self.labels["train"], probabilities=self.table("train"))
-        return gate.cost_curve(
-            None, self._images["test"], self.labels["test"], probabilities=self.table("test")
-        )
-
-    def _uniform(self) -> CostCurve:
-        """Run the whole network at each width: PTQ4ViT alone."""
-        network = self.network
-        steps = [
-            (level,) * depth
-            for level in network.levels_
-            for depth in range(1, len(network.flops_) + 1)
-        ]
-        flops = np.cumsum(network.flops_)
-        costs = [flops[len(path) - 1] * path[0] for path in steps]
-        # In the unit of the network's tree: 1 is all blocks at the highest level.
-        tree = PathTree.from_paths(steps, costs)
-        bank = MultiPathClassifierBank(network.with_paths(tree))
-        table = bank.materialize(self._images["test"])
-        whole = np.flatnonzero(tree.depths == tree.n_exits)
-        return (
-            FixedPath()
-            .fit(table, self.labels["test"])
-            .cost_curve(whole, table, self.labels["test"])
-        )
-
-    def _next_step(self) -> CostCurve:
-        setting = self.setting
-        router = NextStepRouter(
-            setting.next_step_lambdas[0],
-            lambdas=setting.next_step_lambdas,
-            targets=self._new_targets(setting.n_clusters),
-            regressor=self._new_router(setting.n_clusters).regressor,
-            random_state=setting.random_state,
-        )
-        return self._fitted(router)
 
     # ------------------------------------------------------------------ error models and clusters
 
@@ -343,7 +279,7 @@ class Study:
         return [(name, float(rmse[name]), curve) for name, curve in curves.items()]
 
     def _gate_curve(self, gate: dict[str, Any]) -> CostCurve:
-        return self._measure(self._gate_router(gate))
+        return measured(self, self._gate_router(gate))
 
     def _gate_router(self, gate: dict[str, Any]) -> CostAwareRouter:
         with warnings.catch_warnings():
@@ -399,7 +335,7 @@ class Study:
         }
 
     def _cluster_curve(self, k: int) -> CostCurve:
-        return self._measure(self.router(k))
+        return measured(self, self.router(k))
 
     def usage(self, cost: float) -> tuple[float, NDArray[np.intp]]:
         """Return the routes of the router where its mean cost is nearest a wanted one (figure 1).
@@ -428,7 +364,7 @@ class Study:
         """
         stages: list[tuple[str, Any]] = [
             *((f"{part} table", partial(self.table, part)) for part in PARTS),
-            *((name, partial(self.curve, name)) for name in (*METHODS, *EXTRAS)),
+            *((name, partial(self.curve, name)) for name in MAKERS),
             ("gates of differing quality", self.by_regressor),
             ("calibration of clusters", self.calibration_by_clusters),
             ("curves by clusters", self.curves_by_clusters),

@@ -14,7 +14,12 @@ from torch.nn import functional as F
 
 from skquee import CostAwareRouter, MultiPathClassifierBank, PathProbabilities, PathTree
 from skquee.baselines import DQNetGate
-from skquee.baselines._dqnet import bit_loss, feature_map, sample_paths, train_controller
+from skquee.baselines._dqnet_training import (
+    bit_loss,
+    feature_map,
+    sample_paths,
+    train_controller,
+)
 from skquee.evaluation import compare
 from skquee.networks import MultiExitNetwork
 from skquee.testing import make_path_probabilities, router_checks

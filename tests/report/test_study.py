@@ -17,7 +17,7 @@ from skquee import PathTree
 from skquee.baselines import ThresholdRouter
 from skquee.evaluation import CostCurve
 from skquee.networks import MultiExitNetwork, UniformPTQ, train_backbone
-from skquee.report import Setting, Study, reproduce
+from skquee.report import Setting, Study, _methods, _study, reproduce
 from skquee.report._claims import claims
 from skquee.report._figures import FIGURES
 from skquee.report._store import Store
@@ -145,7 +145,8 @@ def test_a_second_run_computes_nothing(
         raise AssertionError("computed again")
 
     monkeypatch.setattr(Study, "router", refuse)
-    monkeypatch.setattr(Study, "_jei_dnn", refuse)
+    monkeypatch.setattr(_methods, "MAKERS", dict.fromkeys(_methods.MAKERS, refuse))
+    monkeypatch.setattr(_study, "MAKERS", _methods.MAKERS)
     again.run()
     assert before == {file: file.stat().st_mtime_ns for file in study.store.folder.rglob("*")}
     np.testing.assert_array_equal(again.curve("QuEE").correct, study.curve("QuEE").correct)
