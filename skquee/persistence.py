@@ -12,8 +12,10 @@ __all__ = ["dump", "load"]
 
 # Types of ours that hold nothing but numbers and text.
 _TRUSTED = (
+    "skquee.baselines._dqnet.DQNetGate",
     "skquee.baselines._fixed.FixedPath",
     "skquee.baselines._fixed.RandomMixing",
+    "skquee.baselines._jeidnn.JEIDNN",
     "skquee.baselines._next_step.NextStepRouter",
     "skquee.baselines._oracle.OracleRouter",
     "skquee.baselines._threshold.BudgetedThresholdRouter",
@@ -40,6 +42,11 @@ def dump(router: Any, file: str | os.PathLike[str]) -> None:
     file : path
         Where to.
 
+    Raises
+    ------
+    TypeError
+        If the router was fitted on a network: weights are no part of a skops file.
+
     Examples
     --------
     >>> import os, tempfile
@@ -56,6 +63,14 @@ def dump(router: Any, file: str | os.PathLike[str]) -> None:
     """
     from skops import io
 
+    if (
+        getattr(router, "network", None) is not None
+        or getattr(router, "_network", None) is not None
+    ):
+        raise TypeError(
+            f"{type(router).__name__} was fitted on a network, which does not go into a skops file. "
+            "Save the network by network.save(folder) and fit again, or fit on a stored table."
+        )
     target = Path(file)
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".partial")
     try:

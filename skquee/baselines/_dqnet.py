@@ -77,8 +77,8 @@ class DQNetGate(RoutingMixin, BaseEstimator):
     ----------
     settings_ : list of (float, float)
         Trained pairs, in the order of the points of ``cost_curve``.
-    controllers_ : dict of (float, float) to (weight, bias)
-        Trained controllers, each as one affine map of the features to scores.
+    controllers_ : list of (weight, bias)
+        Controller of each setting, as one affine map of the features to scores.
 
     Raises
     ------
@@ -171,7 +171,7 @@ class DQNetGate(RoutingMixin, BaseEstimator):
         features = self._features(table, full)
         (seed,) = spawn_seeds(self.random_state, 1).tolist()
         self._chosen, self._marks = chosen, marks
-        self.controllers_ = {}
+        self.controllers_: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
         trained: dict[Any, Any] = {}
         for setting in tqdm(settings, desc="controllers", disable=None, leave=False):
             target_bits, alpha = setting
@@ -194,7 +194,7 @@ class DQNetGate(RoutingMixin, BaseEstimator):
                     weight_decay=self.weight_decay,
                     seed=seed,
                 )
-            self.controllers_[setting] = trained[key]
+            self.controllers_.append(trained[key])
         self.settings_ = settings
         return self
 
@@ -262,14 +262,14 @@ class DQNetGate(RoutingMixin, BaseEstimator):
     # ------------------------------------------------------------------ decide
 
     def _check_knobs(self) -> None:
-        if (float(self.target_bits), float(self.alpha)) not in self.controllers_:
+        if (float(self.target_bits), float(self.alpha)) not in self.settings_:
             raise ValueError(
                 f"target_bits={self.target_bits!r} with alpha={self.alpha!r} was not trained; this "
                 f"method trains each pair by itself. Trained: {self.settings_}. Add it to settings "
                 "and fit again."
             )
 
-    def _aims(self, features: Tensor, setting: tuple[float, float]) -> NDArray[np.intp]:
+    def _aims(self, features: Tensor, setting: int) -> NDArray[np.intp]:
         """Return the path of full depth that each sample is to take."""
         weight, bias = self.controllers_[setting]
         scores = features.float() @ torch.from_numpy(weight).T + torch.from_numpy(bias)
@@ -286,7 +286,7 @@ class DQNetGate(RoutingMixin, BaseEstimator):
             else:
                 assert visit.activations is not None
                 features = feature_map(visit.activations(), self.map_size).half().cpu()
-            setting = (float(self.target_bits), float(self.alpha))
+            setting = self.settings_.index((float(self.target_bits), float(self.alpha)))
             visit.memory["rows"] = visit.rows
             visit.memory["aims"] = self._aims(features, setting)
         aims = visit.memory["aims"][np.searchsorted(visit.memory["rows"], visit.rows)]
@@ -332,7 +332,7 @@ class DQNetGate(RoutingMixin, BaseEstimator):
         full = stored(self._computed(table, probabilities))
         right = correctness(full, codes)
         features = self._features(table, full)
-        taken = np.stack([self._aims(features, self.settings_[int(knob)]) for knob in knobs])
+        taken = np.stack([self._aims(features, int(knob)) for knob in knobs])
         return CostCurve(
             knobs,
             taken,

@@ -87,8 +87,10 @@ class JEIDNN(RoutingMixin, BaseEstimator):
 
     Attributes
     ----------
-    models_ : dict of float to ExitModel
-        Heads and gates, one a trade-off.
+    gates_ : dict of float to ndarray of shape (n_exits - 1, 5)
+        Weights of the four numbers and bias of each gate, one array a trade-off.
+    heads_ : dict of float to ModuleList
+        Heads, one list a trade-off; empty for a stored table.
     paths_ : PathTree
         With a network: the chain of its exits at the levels of `along`.
 
@@ -206,7 +208,8 @@ class JEIDNN(RoutingMixin, BaseEstimator):
                 patience=max(1, self.warm_up_epochs),
                 generator=generator,
             )
-        self.models_: dict[float, ExitModel] = {}
+        self.gates_: dict[float, NDArray[np.float32]] = {}
+        self.heads_: dict[float, nn.ModuleList] = {}
         model = start
         for knob in knobs.tolist():
             model = train_exits(
@@ -227,7 +230,10 @@ class JEIDNN(RoutingMixin, BaseEstimator):
                 balance=self.balance,
                 generator=generator,
             )
-            self.models_[knob] = model
+            weights = (model.gates.weight, model.gates.bias[:, None])
+            self.gates_[knob] = torch.cat(weights, dim=1).cpu().numpy()
+            if self._network is not None:
+                self.heads_[knob] = model.heads
         return self
 
     def _check_options(self) -> None:
@@ -294,7 +300,7 @@ class JEIDNN(RoutingMixin, BaseEstimator):
         if reset:
             self._network = lazy.network
         else:
-            heads = self.models_[float(self.lambda_)].heads
+            heads = self.heads_[float(self.lambda_)]
         assert self._network is not None
         view = lazy.with_network(self._network.with_paths(chain, heads=heads))
         return super()._table(view, reset=reset)
@@ -305,10 +311,10 @@ class JEIDNN(RoutingMixin, BaseEstimator):
     # ------------------------------------------------------------------ decide
 
     def _check_knobs(self) -> None:
-        if float(self.lambda_) not in self.models_:
+        if float(self.lambda_) not in self.gates_:
             raise ValueError(
                 f"lambda_={self.lambda_!r} was not trained; this method trains each trade-off by "
-                f"itself. Trained: {list(self.models_)}. Add it to lambdas and fit again."
+                f"itself. Trained: {list(self.gates_)}. Add it to lambdas and fit again."
             )
 
     def _decide(self, visit: Visit) -> tuple[NDArray[np.intp], NDArray[np.floating]]:
@@ -319,11 +325,18 @@ class JEIDNN(RoutingMixin, BaseEstimator):
         step = np.full(len(visit.rows), line[visit.depth])
         if not visit.depth:
             return step, unknown
-        model = self.models_[float(self.lambda_)]
-        seen = [_tensor(p, model.gates.weight) for p in visit.history()]
+        model = self._model(float(self.lambda_))
+        seen = [torch.from_numpy(np.asarray(p, dtype=np.float32)) for p in visit.history()]
         with torch.no_grad():
             leaves = leaving(torch.sigmoid(model.gate_logits(seen)))[:, -1] >= 0.5
-        return np.where(leaves.cpu().numpy(), visit.prefixes, step), unknown
+        return np.where(leaves.numpy(), visit.prefixes, step), unknown
+
+    def _model(self, knob: float) -> ExitModel:
+        """Return heads and gates of a trade-off; the gates are on the CPU."""
+        found = torch.from_numpy(self.gates_[knob])
+        gates = nn.utils.skip_init(nn.Linear, 4, len(found))
+        gates.weight.data, gates.bias.data = found[:, :4], found[:, 4]
+        return ExitModel(self.heads_.get(knob, nn.ModuleList()), gates)
 
     # ------------------------------------------------------------------ curves
 
@@ -362,11 +375,11 @@ class JEIDNN(RoutingMixin, BaseEstimator):
         features = self._features(table)
         taken, right = [], []
         for knob in knobs.tolist():
-            model = self.models_[knob]
+            model = self._model(knob)
             with torch.no_grad():
-                logits = model.logits(features)
-                exits = model.exits([x.softmax(dim=1) for x in logits[:-1]]).cpu().numpy()
-                answers = torch.stack([x.argmax(dim=1) for x in logits]).cpu().numpy()
+                logits = [x.cpu() for x in model.logits(features)]
+                exits = model.exits([x.softmax(dim=1) for x in logits[:-1]]).numpy()
+                answers = torch.stack([x.argmax(dim=1) for x in logits]).numpy()
             taken.append(exits)
             right.append(answers[exits, np.arange(len(exits))] == codes)
         return CostCurve(
@@ -380,23 +393,19 @@ class JEIDNN(RoutingMixin, BaseEstimator):
 
     def _knobs(self, values: ArrayLike | None, tree: PathTree) -> NDArray[np.float64]:
         knobs = super()._knobs(values, tree)
-        untrained = sorted(set(knobs.tolist()) - set(self.models_))
+        untrained = sorted(set(knobs.tolist()) - set(self.gates_))
         if untrained:
             raise ValueError(
-                f"lambdas {untrained} were not trained. Trained: {list(self.models_)}. Add them to "
+                f"lambdas {untrained} were not trained. Trained: {list(self.gates_)}. Add them to "
                 "lambdas= and fit again."
             )
         return knobs
 
     def _default_knobs(self, tree: PathTree) -> NDArray[np.float64]:
-        return np.array(list(self.models_))
+        return np.array(list(self.gates_))
 
 
 def _logarithms(probabilities: NDArray[np.floating]) -> Tensor:
     """Return log-probabilities, whose softmax is the probabilities."""
     values = np.asarray(probabilities, dtype=np.float32)
     return torch.from_numpy(np.log(np.maximum(values, np.finfo(np.float32).tiny)))
-
-
-def _tensor(values: NDArray[np.floating], like: Tensor) -> Tensor:
-    return torch.from_numpy(np.asarray(values, dtype=np.float32)).to(like.device)

@@ -17,7 +17,6 @@ from torch.nn import functional as F
 from skquee import CostAwareRouter, MultiPathClassifierBank, PathTree
 from skquee.baselines import JEIDNN, FixedPath, ThresholdRouter
 from skquee.baselines._jeidnn_training import (
-    ExitModel,
     exit_shares,
     gate_inputs,
     gate_loss,
@@ -156,13 +155,13 @@ def test_routing_is_the_rule_applied_to_one_sample_after_the_other(
 ) -> None:
     X = test[0][:40]
     fitted.set_params(lambda_=0.3)
-    model = fitted.models_[0.3]
+    heads = fitted.heads_[0.3]
     features = network.features(X, (8, 8, 8))
-    weight, bias = (part.detach().numpy() for part in model.gates.parameters())
+    weight, bias = fitted.gates_[0.3][:, :4], fitted.gates_[0.3][:, 4]
     for row, path in enumerate(fitted.predict_path(X)):
         gates = []
         for exit_ in range(2):
-            p = model.heads[exit_](features[exit_][row : row + 1]).softmax(dim=1)
+            p = heads[exit_](features[exit_][row : row + 1]).softmax(dim=1)
             seen = gate_inputs(p)[0].numpy()
             gates.append(float(1 / (1 + np.exp(-(seen @ weight[exit_] + bias[exit_])))))
         assert path == literal_exit(gates)
@@ -177,7 +176,7 @@ def test_training_leaves_the_network_alone_and_is_seeded(
     for old, new in zip(before, network.exit_heads.parameters(), strict=True):
         torch.testing.assert_close(old, new, rtol=0, atol=0)
     assert (clone(jei).fit(*train).predict_proba(test[0]) == first).all()
-    changed = jei.models_[0.3].heads[0].weight
+    changed = jei.heads_[0.3][0].weight
     assert not torch.equal(changed, network.exit_heads[0].weight), "heads are trained too"
 
 
@@ -212,9 +211,8 @@ def test_cold_start_trains_each_trade_off_by_itself(network: MultiExitNetwork, t
     options = {"max_epochs": 2, "batch_size": 64, "random_state": 0}
     both = JEIDNN(network, 0.1, lambdas=[2.0], warm_start=False, **options).fit(*train)
     warm = JEIDNN(network, 0.1, lambdas=[2.0], **options).fit(*train)
-    first, again = both.models_[0.1].gates.weight, warm.models_[0.1].gates.weight
-    torch.testing.assert_close(first, again)
-    assert not torch.allclose(both.models_[2.0].gates.weight, warm.models_[2.0].gates.weight)
+    np.testing.assert_array_equal(both.gates_[0.1], warm.gates_[0.1])
+    assert not np.allclose(both.gates_[2.0], warm.gates_[2.0])
 
 
 def test_compare_takes_it_beside_routers_on_the_same_lazy_table(
@@ -249,8 +247,7 @@ def test_on_a_stored_table_only_gates_are_trained() -> None:
 def test_four_exits_on_a_chain_follow_the_rule() -> None:
     table, y = make_path_probabilities(300, PathTree.chain([1, 1, 2, 3]))
     jei = JEIDNN(lambda_=0.3, max_epochs=3, batch_size=32, random_state=0).fit(table, y)
-    model: ExitModel = jei.models_[0.3]
-    weight, bias = (part.detach().numpy() for part in model.gates.parameters())
+    weight, bias = jei.gates_[0.3][:, :4], jei.gates_[0.3][:, 4]
     for row, path in enumerate(jei.predict_path(table)):
         gates = []
         for exit_ in range(3):
