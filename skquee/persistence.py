@@ -63,13 +63,10 @@ def dump(router: Any, file: str | os.PathLike[str]) -> None:
     """
     from skops import io
 
-    if (
-        getattr(router, "network", None) is not None
-        or getattr(router, "_network", None) is not None
-    ):
+    if any(getattr(router, name, None) is not None for name in ("network", "_network")):
         raise TypeError(
-            f"{type(router).__name__} was fitted on a network, which does not go into a skops file. "
-            "Save the network by network.save(folder) and fit again, or fit on a stored table."
+            f"{type(router).__name__} was fitted on a network, which does not go into a skops "
+            "file. Save the network by network.save(folder) and fit again, or fit on a stored table."
         )
     target = Path(file)
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".partial")

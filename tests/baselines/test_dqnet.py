@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from skquee.baselines._dqnet_training import (
 )
 from skquee.evaluation import compare
 from skquee.networks import MultiExitNetwork
+from skquee.persistence import dump, load
 from skquee.testing import make_path_probabilities, router_checks
 
 OPTIONS: dict[str, Any] = {
@@ -191,6 +193,17 @@ def test_on_a_stored_table_it_reads_the_first_head() -> None:
     assert np.array_equal(curve.paths[gate.settings_.index((4.0, 0.3))], taken)
     router = CostAwareRouter(0.3, random_state=0).fit(table, y)
     assert len(compare({"QuEE": router, "DQNet": gate}, table, y, n_resamples=10)) == 2
+
+
+def test_it_goes_into_a_file_without_its_network(fitted: Any, tmp_path: Path) -> None:
+    table, y = make_path_probabilities(100)
+    router = DQNetGate(target_bits=5, max_epochs=1, random_state=0).fit(table, y)
+    dump(router, tmp_path / "router.skops")
+    again = load(tmp_path / "router.skops")
+    np.testing.assert_array_equal(again.predict_path(table), router.predict_path(table))
+    with pytest.raises(TypeError, match="network.save"):
+        dump(fitted, tmp_path / "other.skops")
+    assert [file.name for file in tmp_path.iterdir()] == ["router.skops"]
 
 
 def test_bad_input_says_what_to_do(network: MultiExitNetwork, bank: Any, train: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from skquee.baselines._jeidnn_training import (
 )
 from skquee.evaluation import compare
 from skquee.networks import MultiExitNetwork
+from skquee.persistence import dump, load
 from skquee.testing import make_path_probabilities
 
 LAMBDAS = [0.0, 0.3, 3.0]
@@ -258,6 +260,17 @@ def test_four_exits_on_a_chain_follow_the_rule() -> None:
 
 
 # ---------------------------------------------------------------------- bad input
+
+
+def test_it_goes_into_a_file_without_its_network(fitted: Any, tmp_path: Path) -> None:
+    table, y = make_path_probabilities(100)
+    router = JEIDNN(lambda_=0.3, max_epochs=1, random_state=0).fit(table, y)
+    dump(router, tmp_path / "router.skops")
+    again = load(tmp_path / "router.skops")
+    np.testing.assert_array_equal(again.predict_path(table), router.predict_path(table))
+    with pytest.raises(TypeError, match="network.save"):
+        dump(fitted, tmp_path / "other.skops")
+    assert [file.name for file in tmp_path.iterdir()] == ["router.skops"]
 
 
 def test_bad_input_says_what_to_do(
