@@ -65,8 +65,8 @@ def dump(router: Any, file: str | os.PathLike[str]) -> None:
 
     if any(getattr(router, name, None) is not None for name in ("network", "_network")):
         raise TypeError(
-            f"{type(router).__name__} was fitted on a network, which does not go into a skops "
-            "file. Save the network by network.save(folder) and fit again, or fit on a stored table."
+            f"{type(router).__name__} was fitted on a network, which a skops file does not hold. "
+            "Save the network by network.save(folder) and fit again, or fit on a stored table."
         )
     target = Path(file)
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".partial")
