@@ -52,9 +52,10 @@ class MultiPathClassifierBank(  # type: ignore[call-arg]
         `classes`. A network offers the block protocol of
         :class:`skquee.networks.MultiExitNetwork`. Default: a decision stump, a tree and
         logistic regression, fitted in ``fit``.
-    costs : array-like, default=None
+    costs : array-like or {"bitops", "flops", "latency"}, default=None
         Step costs: what running each classifier adds. For a network, the cost of each whole
-        path. Default: equal steps, or the network's own.
+        path, or which of its own to take (``network.path_costs``; latency once
+        ``network.measure_costs`` has measured it). Default: equal steps, or the network's own.
     classes : sequence, default=None
         Labels of the class axis. Default: those of the estimators and of y.
     paths : {"chain", "cascade"} or PathTree, default="chain"
@@ -107,7 +108,7 @@ class MultiPathClassifierBank(  # type: ignore[call-arg]
     def __init__(
         self,
         classifiers: Any = None,
-        costs: ArrayLike | None = None,
+        costs: ArrayLike | str | None = None,
         classes: Sequence[Any] | None = None,
         paths: str | PathTree = "chain",
         batch_size: int = 256,
@@ -233,7 +234,11 @@ class MultiPathClassifierBank(  # type: ignore[call-arg]
             if not set(tree.names) <= set(own.names):
                 extra = sorted(set(tree.names) - set(own.names))
                 raise ValueError(f"The PathTree has the paths {extra[:5]}, the network has not.")
-            if self.costs is not None:
+            if isinstance(self.costs, str):
+                network: Any = self._network()
+                costs = dict(zip(own.names, network.path_costs(self.costs), strict=True))
+                tree = tree.with_costs([costs[name] for name in tree.names], normalize=True)
+            elif self.costs is not None:
                 tree = tree.with_costs(self.costs, normalize=True)
         elif isinstance(self.paths, PathTree):
             tree = self.paths
@@ -244,6 +249,11 @@ class MultiPathClassifierBank(  # type: ignore[call-arg]
                     f"The PathTree reads {tree.n_columns} classifiers, but {len(fitted)} are given."
                 )
         else:
+            if isinstance(self.costs, str):
+                raise ValueError(
+                    f"costs={self.costs!r} is for a network; give a list of classifiers a number "
+                    "for each."
+                )
             steps = np.ones(len(fitted)) if self.costs is None else self.costs
             check_costs(steps, len(fitted))
             build = PathTree.chain if self.paths == "chain" else PathTree.cascade

@@ -22,6 +22,7 @@ from skquee.networks._images import ImageFormat
 from skquee.networks._levels import FLOAT
 from skquee.networks._training import HeadKind, make_heads
 from skquee.networks.backbones._checkpoint import load_checkpoint
+from skquee.networks.engines import ENGINES, LatencyTable, build_engine
 from skquee.networks.quantization import describe, restore
 from skquee.paths import PathTree
 
@@ -55,7 +56,11 @@ def save(network: MultiExitNetwork, folder: str | os.PathLike[str]) -> None:
     if not target.absolute().parent.is_dir():
         raise FileNotFoundError(f"The folder of {target}, {target.absolute().parent}, is missing.")
     params = {k: v for k, v in network.get_params(deep=False).items() if k not in LEFT_OUT}
-    quantized = {b: m for b, m in network._levels.items() if m is not network._blocks}
+    quantized = {
+        level: blocks
+        for level, blocks in network._levels.items()
+        if blocks is not network._blocks and level not in ENGINES
+    }
     record = {
         "format": FORMAT,
         "skquee": __version__,
@@ -73,6 +78,8 @@ def save(network: MultiExitNetwork, folder: str | os.PathLike[str]) -> None:
         "tree_options": network._tree_options,
         "arrays": {key: getattr(network, key).tolist() for key in ARRAYS if hasattr(network, key)},
         "level_accuracy": list(getattr(network, "level_accuracy_", {}).items()),
+        "ranges": network._ranges,
+        "latency": network.latency_.to_dict() if hasattr(network, "latency_") else None,
         "quantized": {str(level): describe(blocks) for level, blocks in quantized.items()},
     }
     try:
@@ -170,7 +177,7 @@ def load(
     where = choose_device(device)
     blocks = cut.blocks.to(where)
     shared = _addresses(blocks)
-    levels = {FLOAT: blocks}
+    levels: dict[Any, nn.ModuleList] = {FLOAT: blocks}
     for level, description in record["quantized"].items():
         quantized = restore(blocks, description)
         own = _part(tensors, f"levels.{level}.")
@@ -183,6 +190,11 @@ def load(
             )
         quantized.load_state_dict(own, strict=False)
         levels[int(level)] = quantized.to(where)
+    ranges = {name: tuple(span) for name, span in record.get("ranges", {}).items()}
+    for level in record["levels"]:
+        if level in ENGINES:
+            levels[level] = build_engine(level, blocks, ranges)
+    network._ranges = ranges
     network._backbone, network._blocks, network._pools = module, blocks, pools.to(where)
     network._heads = heads_.requires_grad_(False).eval().to(where)
     network._levels = {level: levels[level] for level in record["levels"]}
@@ -200,6 +212,8 @@ def load(
     network.paths_ = PathTree(**record["tree"])
     for key, value in record["arrays"].items():
         setattr(network, key, np.array(value))
+    if record.get("latency") is not None:
+        network.latency_ = LatencyTable.from_dict(record["latency"])
     if record["level_accuracy"]:
         network.level_accuracy_ = dict(record["level_accuracy"])
     return network

@@ -17,12 +17,14 @@ from skquee.networks._images import ImageFormat, ImageRows
 from skquee.networks._labels import encode_labels, known_codes, labels_of
 from skquee.networks._training import cache_features, make_heads, train_heads
 from skquee.networks.backbones._cut import Cut, build_backbone, cut_backbone
+from skquee.networks.engines import input_ranges
 
 if TYPE_CHECKING:
     from skquee.networks._multi_exit import MultiExitNetwork
 
 __all__ = ["assemble", "fit_network"]
 
+N_RANGES = 128  # images that show the ranges of activations, for int8 engines
 AMP_DTYPES = {None: None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -146,6 +148,7 @@ def fit_network(
         "_format": image_format,
         "_device": device,
         "_seed": seed,
+        "_ranges": input_ranges(blocks, (b.to(device) for b in train[:N_RANGES].batches(64))),
         "exits_": cut.exits,
         "classes_": classes,
         "flops_": count_flops(blocks, states[0]),

@@ -25,7 +25,7 @@ def accuracy_of_paths(
     tree: PathTree,
     rows: ImageRows,
     codes: NDArray[np.int64],
-    levels: Mapping[int, nn.ModuleList],
+    levels: Mapping[Any, nn.ModuleList],
 ) -> NDArray[np.float64]:
     """Run every path of a tree, each (prefix, level) block once an image.
 
@@ -39,7 +39,7 @@ def accuracy_of_paths(
         Images.
     codes : ndarray of shape (n,)
         Index of the right class of each.
-    levels : mapping of int to ModuleList
+    levels : mapping of level to ModuleList
         Blocks at each level.
 
     Returns
@@ -54,7 +54,7 @@ def accuracy_of_paths(
             expected = codes[done : done + len(batch)]
 
             def step(state: Tensor, path: int, expected: NDArray[np.int64] = expected) -> Tensor:
-                block, level = int(tree.depths[path]) - 1, int(tree.levels[path])  # type: ignore[call-overload]
+                block, level = int(tree.depths[path]) - 1, tree.levels[path]
                 with torch.inference_mode():
                     after = run_in_parts(levels[level][block], state)
                 answers = network.head(after, block, level).argmax(axis=1)

@@ -13,13 +13,14 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from skquee.networks import _files
+from skquee.networks._compiling import N_CALIBRATION, CompiledRunner
 from skquee.networks._costs import bit_operations, gate_flops
 from skquee.networks._fit import fit_network
 from skquee.networks._images import ImageRows
 from skquee.networks._labels import known_codes, labels_of
 from skquee.networks._levels import FLOAT, accuracy_of_paths, keep_levels
-from skquee.networks._running import BlockRunner
 from skquee.networks._training import HeadKind
+from skquee.networks.engines import BITS
 from skquee.networks.quantization import PTQ4ViT, float_copies
 from skquee.paths import PathTree
 
@@ -44,7 +45,7 @@ class Quantizer(Protocol):
         """Return the blocks at each bit width, sharing what stays float."""
 
 
-class MultiExitNetwork(BlockRunner, BaseEstimator):
+class MultiExitNetwork(CompiledRunner, BaseEstimator):
     """Give a network exits, and run each of its blocks at several bit widths.
 
     The backbone is cut after each exit into blocks. ``fit`` trains a head for each exit,
@@ -115,8 +116,10 @@ class MultiExitNetwork(BlockRunner, BaseEstimator):
         Labels, in the order of the probabilities.
     exits_ : tuple
         Layers or names after which the blocks end.
-    levels_ : tuple of int
-        Bit widths, lowest first.
+    levels_ : tuple of int or of str
+        Bit widths, lowest first; after ``compile`` engines, cheapest first.
+    latency_ : LatencyTable
+        From ``measure_costs``.
     flops_ : ndarray of shape (n_exits,)
         Floating-point operations of each block for one image.
     head_flops_ : ndarray of shape (n_exits,)
@@ -153,7 +156,7 @@ class MultiExitNetwork(BlockRunner, BaseEstimator):
     paths_: PathTree
     classes_: NDArray[Any]
     exits_: tuple[Any, ...]
-    levels_: tuple[int, ...]
+    levels_: tuple[Any, ...]
     flops_: NDArray[np.int64]
     head_flops_: NDArray[np.int64]
     validation_accuracy_: NDArray[np.float64]
@@ -262,7 +265,7 @@ class MultiExitNetwork(BlockRunner, BaseEstimator):
         """
         for name, value in fit_network(self, X, y, validation_data).items():
             setattr(self, name, value)
-        self._forget("level_accuracy_", "path_accuracy_")
+        self._forget("level_accuracy_", "path_accuracy_", "latency_")
         self._levels = {FLOAT: self._blocks}
         self._tree_options: dict[str, Any] = {}
         self.levels_, self.paths_ = (FLOAT,), self._paths([FLOAT])
@@ -322,6 +325,7 @@ class MultiExitNetwork(BlockRunner, BaseEstimator):
             raise ValueError("calibration holds no image.")
         paths = self._paths(widths, **tree_options)
         method = PTQ4ViT() if method is None else method
+        ranges = self._ranges_of(rows[:N_CALIBRATION])
         head = nn.Sequential(self._pools[-1], self._heads[-1])
         quantized = method.quantize(
             self._blocks,
@@ -335,7 +339,8 @@ class MultiExitNetwork(BlockRunner, BaseEstimator):
         quantized[FLOAT] = self._blocks
         self._levels = {bits: quantized[bits] for bits in widths}
         self._tree_options = tree_options
-        self._forget("level_accuracy_", "path_accuracy_")
+        self._forget("level_accuracy_", "path_accuracy_", "latency_")
+        self._ranges = ranges
         self.levels_, self.paths_ = tuple(widths), paths
         return self
 
@@ -376,6 +381,11 @@ class MultiExitNetwork(BlockRunner, BaseEstimator):
             If even the most bits lose more than `max_drop`; nothing changes then.
         """
         check_is_fitted(self)
+        if not all(isinstance(level, int) for level in self.levels_):
+            raise ValueError(
+                f"The levels {self.levels_} are engines, of which compile has kept those that pay; "
+                "evaluate measures their paths. Bit widths are chosen before: quantize."
+            )
         rows, codes = self._labelled(X, y)
         uniform = {level: (level,) * len(self.flops_) for level in {FLOAT, *self.levels_}}
         tree = PathTree.from_paths(
@@ -436,17 +446,25 @@ class MultiExitNetwork(BlockRunner, BaseEstimator):
 
     def path_costs(
         self,
+        kind: str = "bitops",
         *,
+        batch_size: int = 64,
         product: bool = False,
         heads: bool = False,
         gates: bool = False,
         embedding_size: int = 8,
         hidden_size: int = 16,
     ) -> NDArray[np.float64]:
-        """Return the bit operations of every path, for ``costs=`` of a bank or router.
+        """Return what every path costs, for ``costs=`` of a bank or router.
 
         Parameters
         ----------
+        kind : {"bitops", "flops", "latency"}, default="bitops"
+            Bit operations, an engine counting by the bits of its type; floating-point
+            operations, whatever the level; or milliseconds of ``measure_costs``, head and gate
+            included.
+        batch_size : int, default=64
+            Rows expected to run together, for "latency".
         product : bool, default=False
             Count weight bits times activation bits in place of bits once (equation 17).
         heads, gates : bool, default=False
@@ -461,9 +479,15 @@ class MultiExitNetwork(BlockRunner, BaseEstimator):
         """
         check_is_fitted(self)
         tree, n_exits = self.paths_, len(self.flops_)
+        if kind == "latency":
+            return self.latency_costs(batch_size)
+        if kind not in ("bitops", "flops"):
+            raise ValueError(f"kind must be 'bitops', 'flops' or 'latency', got {kind!r}.")
         sizes = {"embedding_size": embedding_size, "hidden_size": hidden_size}
+        steps = [tree.steps(path) for path in range(tree.n_paths)]
+        bits = {level: 1 if kind == "flops" else BITS.get(level, level) for level in self.levels_}
         return bit_operations(
-            [tree.steps(path) for path in range(tree.n_paths)],
+            [[bits[level] for level in path] for path in steps],
             self.flops_,
             product=product,
             head_flops=self.head_flops_ if heads else None,

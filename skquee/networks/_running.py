@@ -23,10 +23,10 @@ __all__ = ["BlockRunner"]
 class BlockRunner:
     """What a bank asks of a network, for one that has blocks at each level and heads."""
 
-    levels_: tuple[int, ...]
+    levels_: tuple[Any, ...]
     paths_: PathTree
     classes_: NDArray[Any]
-    _levels: Mapping[int, nn.ModuleList]
+    _levels: Mapping[Any, nn.ModuleList]
     _pools: nn.ModuleList
     _heads: nn.ModuleList
     _format: ImageFormat
@@ -107,8 +107,8 @@ class BlockRunner:
         check_is_fitted(self)
         return self._format.rows(X).tensor().to(self._device)
 
-    def run_block(self, state: Tensor, block: int, level: int) -> Tensor:
-        """Run one block at a bit width.
+    def run_block(self, state: Tensor, block: int, level: Any) -> Tensor:
+        """Run one block at a level.
 
         Parameters
         ----------
@@ -116,7 +116,7 @@ class BlockRunner:
             Of ``start``, or of the block before.
         block : int
             Its number, from 0.
-        level : int
+        level : int or str
             One of ``levels_``.
 
         Returns
@@ -135,7 +135,7 @@ class BlockRunner:
             raise ValueError(f"There is no level {level}; quantize made {self.levels_}.")
         return _run(self._levels[level][block], state)
 
-    def head(self, state: Tensor, block: int, level: int) -> NDArray[np.float32]:
+    def head(self, state: Tensor, block: int, level: Any) -> NDArray[np.float32]:
         """Return the probabilities of the exit after a block.
 
         Parameters
@@ -144,7 +144,7 @@ class BlockRunner:
             Output of the block.
         block : int
             Its number, from 0.
-        level : int
+        level : int or str
             The level it ran at; heads run in float whatever it is.
 
         Returns
@@ -153,7 +153,7 @@ class BlockRunner:
         """
         check_is_fitted(self)
         pool, head = self._pools[block], self._heads[block]
-        return _run(lambda rows: head(pool(rows)).softmax(dim=1), state).cpu().numpy()
+        return _run(lambda rows: head(pool(rows.float())).softmax(dim=1), state).cpu().numpy()
 
     @property
     def exit_heads(self) -> nn.ModuleList:

@@ -1,0 +1,271 @@
+"""Compiling a network: engines as levels, in place of simulated bit widths, and their times."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor, nn
+
+from skquee.networks._execution import choose_device
+from skquee.networks._running import BlockRunner
+from skquee.networks.engines import ENGINES, build_engine, check_engines, input_ranges
+from skquee.networks.engines._engines import time_blocks
+from skquee.networks.engines._latency import LatencyTable, check_sizes, this_machine
+from skquee.paths import PathTree
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["CompiledRunner"]
+
+N_CALIBRATION = 128
+GATE_WIDTHS = (8, 16)
+
+
+class CompiledRunner(BlockRunner):
+    """What a network offers beside running blocks: to compile them, and to time them."""
+
+    _blocks: nn.ModuleList
+    _seed: int
+    flops_: NDArray[np.int64]
+    latency_: LatencyTable
+
+    def compile(
+        self,
+        levels: Sequence[str] = ENGINES,
+        *,
+        calibration: Any = None,
+        device: str | None = None,
+        batch_size: int = 64,
+        **tree_options: Any,
+    ) -> Self:
+        """Run each block on real kernels: ``"int8"``, ``"bf16"`` or ``"fp32"``.
+
+        Each engine is timed here once, and kept only if it is faster than every dearer one; this
+        replaces earlier levels. The costs of the paths are measured milliseconds.
+
+        Parameters
+        ----------
+        levels : sequence of str, default=("int8", "bf16", "fp32")
+            Engines. int8: linear layers on oneDNN's int8 products, with a static scale for
+            each input, all else in float32. bf16: everything in bfloat16.
+        calibration : images, default=None
+            As in ``fit``, for the ranges of int8 inputs. Default: those seen in ``fit`` and
+            ``quantize``.
+        device : str, default=None
+            Where to run: that of the network.
+        batch_size : int, default=64
+            Rows run together while engines are timed.
+        **tree_options
+            As of ``quantize``.
+
+        Returns
+        -------
+        network
+            Itself. If the call fails, the earlier levels stay.
+
+        Warns
+        -----
+        UserWarning
+            If an engine does not pay on this machine and is left out.
+
+        Raises
+        ------
+        ValueError
+            If an engine is unknown, or int8 has no ranges to go by.
+        """
+        check_is_fitted(self)
+        engines = check_engines(levels)
+        if device is not None and choose_device(device) != self._device:
+            raise ValueError(
+                f"device={device!r}, but the network is on {self._device}: "
+                "MultiExitNetwork.load(folder, device=...) moves it."
+            )
+        if self._device.type != "cpu" and "int8" in engines:
+            raise ValueError("int8 runs on oneDNN's products, on the CPU: leave it out.")
+        ranges = self._ranges_of(calibration)
+        if "int8" in engines and not ranges:
+            raise ValueError(
+                "int8 needs the ranges of activations, and this network was saved without: give "
+                f"calibration=, some {N_CALIBRATION} images."
+            )
+        built = {engine: build_engine(engine, self._blocks, ranges) for engine in engines}
+        times = time_blocks(
+            {engine: list(blocks) for engine, blocks in built.items()},
+            self._states(batch_size)[:-1],
+        )
+        kept = _that_pay(times)
+        costs = np.stack([times[engine] for engine in kept], axis=1) / batch_size
+        paths = PathTree.from_levels(
+            len(costs),
+            kept,
+            costs,
+            classes=self.classes_.tolist(),
+            **{"random_state": self._seed, **tree_options},
+        )
+        self._levels = {engine: built[engine] for engine in kept}
+        self._tree_options = tree_options
+        self._ranges = ranges
+        for name in ("level_accuracy_", "path_accuracy_", "latency_"):
+            self.__dict__.pop(name, None)
+        self.levels_, self.paths_ = tuple(kept), paths
+        return self
+
+    def measure_costs(
+        self, batch_sizes: Sequence[int] = (1, 16, 64, 256), *, threads: int | None = None
+    ) -> pd.DataFrame:
+        """Measure how long every block takes at every level, for some numbers of rows.
+
+        Head and a gate are measured too. Measure on a machine that does nothing else.
+
+        Parameters
+        ----------
+        batch_sizes : sequence of int, default=(1, 16, 64, 256)
+            Numbers of rows.
+        threads : int, default=None
+            Threads of torch. Default: as they are.
+
+        Returns
+        -------
+        DataFrame
+            Milliseconds; also kept as ``latency_``, for ``path_costs(kind="latency")`` and
+            ``MultiPathClassifierBank(network, costs="latency")``.
+        """
+        check_is_fitted(self)
+        sizes = check_sizes(batch_sizes)
+        before = torch.get_num_threads()
+        if threads is not None:
+            if threads < 1:
+                raise ValueError(f"threads must be at least 1, got {threads}.")
+            torch.set_num_threads(threads)
+        try:
+            found = [self._measure(size) for size in sizes]
+        finally:
+            torch.set_num_threads(before)
+        blocks, heads, gates = (np.stack(parts, axis=-1) for parts in zip(*found, strict=True))
+        self.latency_ = LatencyTable(
+            tuple(map(str, self.levels_)),
+            sizes,
+            blocks,
+            heads,
+            gates,
+            threads or before,
+            this_machine(self._device),
+        )
+        return self.latency_.to_frame()
+
+    def latency_costs(self, batch_size: int = 64) -> NDArray[np.float64]:
+        """Return the milliseconds that every path takes for one row, head and gate included.
+
+        Parameters
+        ----------
+        batch_size : int, default=64
+            Rows expected to run together.
+
+        Returns
+        -------
+        ndarray of shape (n_paths,)
+
+        Raises
+        ------
+        ValueError
+            If nothing was measured.
+        """
+        check_is_fitted(self)
+        if not hasattr(self, "latency_"):
+            raise ValueError("Nothing was measured: call network.measure_costs() first.")
+        table = self.latency_
+        steps = table.step_costs(batch_size)
+        column = {level: number for number, level in enumerate(table.levels)}
+        paths = [self.paths_.steps(path) for path in range(self.paths_.n_paths)]
+        return np.array(
+            [
+                sum(steps[block, column[str(level)]] for block, level in enumerate(path))
+                for path in paths
+            ]
+        )
+
+    def _ranges_of(self, calibration: Any) -> dict[str, tuple[float, float]]:
+        if calibration is None:
+            return getattr(self, "_ranges", {})
+        rows = self._format.rows(calibration)
+        if not len(rows):
+            raise ValueError("calibration holds no image.")
+        batches = (batch.to(self._device) for batch in rows.batches(64))
+        return input_ranges(self._blocks, batches)
+
+    def _states(self, n_rows: int) -> list[Tensor]:
+        """Return random images and what each block makes of them: input of every block."""
+        if n_rows < 1:
+            raise ValueError(f"batch_size must be at least 1, got {n_rows}.")
+        generator = torch.Generator().manual_seed(0)
+        height, width = self._image_size()
+        shape = (n_rows, self._format.channels, height, width)
+        states = [torch.randn(shape, generator=generator).to(self._device)]
+        with torch.inference_mode():
+            for block in self._blocks:
+                states.append(block(states[-1]))
+        return states
+
+    def _image_size(self) -> tuple[int, int]:
+        if self._format.size is None:
+            raise ValueError("The network takes images of any size: give img_size= before fit.")
+        return self._format.size
+
+    def _measure(self, n_rows: int) -> tuple[NDArray[np.float64], ...]:
+        states = self._states(n_rows)
+        runs: dict[str, Any] = {str(level): blocks for level, blocks in self._levels.items()}
+        blocks = time_blocks(runs, states[:-1])
+
+        def head(number: int) -> Any:
+            return lambda state: self.head(state, number, self.levels_[0])
+
+        heads = time_blocks({"head": [head(n) for n in range(len(self._pools))]}, states[1:])
+        gate = _gate_like(n_rows, len(self.classes_), self.paths_.n_paths)
+        gates = time_blocks({"gate": [lambda _: gate()]}, states[:1])
+        table = np.stack([blocks[str(level)] for level in self.levels_], axis=1)
+        return table, heads["head"], gates["gate"][0]
+
+
+def _that_pay(times: dict[str, NDArray[np.float64]]) -> list[str]:
+    """Keep an engine only where it is faster than every dearer one; cheapest first."""
+    kept: list[str] = []
+    for engine in reversed(list(times)):
+        total = times[engine].sum()
+        if kept and total >= times[kept[-1]].sum():
+            warnings.warn(
+                f"{engine} takes {total:.3g} ms a batch here, {kept[-1]} "
+                f"{times[kept[-1]].sum():.3g} ms: {engine} is left out.",
+                UserWarning,
+                stacklevel=3,
+            )
+            continue
+        kept.append(engine)
+    return kept[::-1]
+
+
+def _gate_like(n_rows: int, n_classes: int, n_paths: int) -> Any:
+    """Return a function that does what a gate of usual size does, for timing."""
+    embedding, hidden = GATE_WIDTHS
+    random = np.random.default_rng(0)
+    p = random.dirichlet(np.ones(n_classes), size=n_rows).astype(np.float32)
+    first = random.normal(size=(2 * n_classes + 4, embedding)).astype(np.float32)
+    codes = random.normal(size=(n_paths, embedding)).astype(np.float32)
+    second = random.normal(size=(embedding, hidden)).astype(np.float32)
+    third = random.normal(size=hidden).astype(np.float32)
+
+    def run() -> NDArray[np.intp]:
+        entropy = -(p * np.log(np.maximum(p, 1e-30))).sum(axis=1)
+        top = p.max(axis=1)
+        u = np.column_stack([p, p, entropy, entropy, top, top])
+        inner = np.maximum((u @ first)[:, None] + codes, 0)
+        scores = np.maximum(inner @ second, 0) @ third
+        return (1 / (1 + np.exp(-scores))).argmin(axis=1)
+
+    return run

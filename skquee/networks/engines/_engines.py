@@ -1,0 +1,149 @@
+"""The engines a block can run on, and which of them pay on this machine."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from skquee.networks.engines._int8 import int8_available, to_int8
+
+__all__ = ["BITS", "ENGINES", "Cast", "build_engine", "check_engines", "time_blocks"]
+
+# Cheapest first, as a tree of paths wants its levels.
+ENGINES = ("int8", "bf16", "fp32")
+BITS = {"int8": 8, "bf16": 16, "fp32": 32}
+
+
+class Cast(nn.Module):
+    """A block that runs in a type of its own, whatever the state comes in.
+
+    Parameters
+    ----------
+    block : Module
+        The block, its parameters of that type.
+    dtype : dtype
+        The type.
+    """
+
+    def __init__(self, block: nn.Module, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.block = block
+        self.dtype = dtype
+
+    def forward(self, state: Tensor) -> Tensor:
+        """Run the block.
+
+        Parameters
+        ----------
+        state : Tensor of shape (n, ...)
+            Cast only where its type is another.
+
+        Returns
+        -------
+        Tensor of shape (n, ...)
+        """
+        return self.block(state.to(self.dtype))
+
+
+def check_engines(levels: Sequence[str]) -> tuple[str, ...]:
+    """Return engines in the order of their cost.
+
+    Parameters
+    ----------
+    levels : sequence of str
+        Of ENGINES.
+
+    Returns
+    -------
+    tuple of str
+
+    Raises
+    ------
+    ValueError
+        If one is unknown or named twice, or there is none.
+    """
+    given = [levels] if isinstance(levels, str) else list(levels)
+    if not given or len(set(given)) != len(given) or not set(given) <= set(ENGINES):
+        raise ValueError(f"levels must be distinct, of {ENGINES}, got {tuple(given)}.")
+    return tuple(engine for engine in ENGINES if engine in given)
+
+
+def build_engine(
+    engine: str, blocks: nn.ModuleList, ranges: Mapping[str, tuple[float, float]]
+) -> nn.ModuleList:
+    """Return blocks on an engine.
+
+    Parameters
+    ----------
+    engine : str
+        Of ENGINES.
+    blocks : ModuleList
+        In float; not changed. fp32 shares its weights, bf16 takes half as much again, int8 a
+        quarter.
+    ranges : mapping of str to (float, float)
+        Of the inputs of linear layers, for int8.
+
+    Returns
+    -------
+    ModuleList
+    """
+    if engine == "fp32":
+        return nn.ModuleList(Cast(block, torch.float32) for block in blocks)
+    if engine == "bf16":
+        half = copy.deepcopy(blocks).to(torch.bfloat16)
+        return nn.ModuleList(Cast(block, torch.bfloat16) for block in half)
+    if not int8_available():
+        raise RuntimeError("This build of torch has no oneDNN int8 products.")
+    # Everything but the linear layers is shared with the float blocks.
+    shared = {id(p): p for p in (*blocks.parameters(), *blocks.buffers())}
+    return nn.ModuleList(
+        Cast(to_int8(copy.deepcopy(block, dict(shared)), ranges, f"{number}."), torch.float32)
+        for number, block in enumerate(blocks)
+    )
+
+
+def time_blocks(
+    runs: Mapping[str, Sequence[Callable[[Tensor], Any]]],
+    states: Sequence[Tensor],
+    *,
+    repeats: int = 7,
+    min_seconds: float = 0.02,
+) -> dict[str, NDArray[np.float64]]:
+    """Time blocks on several engines, turn by turn so that all meet the same machine.
+
+    Parameters
+    ----------
+    runs : mapping of str to sequence of callable
+        For each engine its blocks.
+    states : sequence of Tensor
+        Input of each block.
+    repeats : int, default=7
+        Rounds; the median counts.
+    min_seconds : float, default=0.02
+        A block is run again within a round until that much time has passed.
+
+    Returns
+    -------
+    dict of str to ndarray of shape (n_blocks,)
+        Milliseconds of one run of each block.
+    """
+    found: dict[str, list[list[float]]] = {name: [[] for _ in states] for name in runs}
+    with torch.inference_mode():
+        for round_ in range(repeats + 1):
+            for name, blocks in runs.items():
+                for number, (block, state) in enumerate(zip(blocks, states, strict=True)):
+                    began, n_runs = time.perf_counter(), 0
+                    while n_runs == 0 or time.perf_counter() - began < min_seconds:
+                        block(state)
+                        n_runs += 1
+                    if round_:  # the first one warms up
+                        spent = (time.perf_counter() - began) / n_runs
+                        found[name][number].append(1000 * spent)
+    return {name: np.array([np.median(t) for t in times]) for name, times in found.items()}

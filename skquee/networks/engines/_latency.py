@@ -1,0 +1,240 @@
+"""Measured milliseconds of blocks, heads and gates, by level and number of rows."""
+
+from __future__ import annotations
+
+import platform
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["LatencyTable", "this_machine"]
+
+
+@dataclass(frozen=True)
+class LatencyTable:
+    """How long each block takes at each level for some numbers of rows, on one machine.
+
+    Between measured numbers of rows time is a straight line, beyond the largest it grows as
+    between the last two.
+
+    Attributes
+    ----------
+    levels : tuple of str
+        Cheapest first.
+    batch_sizes : tuple of int
+        Rising.
+    blocks : ndarray of shape (n_blocks, n_levels, n_sizes)
+        Milliseconds of one run of a block.
+    heads : ndarray of shape (n_blocks, n_sizes)
+        Milliseconds of the head after it.
+    gates : ndarray of shape (n_sizes,)
+        Milliseconds of a gate.
+    threads : int
+        Threads of torch while it was measured.
+    machine : str
+        Where.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skquee.networks.engines import LatencyTable
+    >>> table = LatencyTable(
+    ...     ("int8", "fp32"), (1, 10), np.array([[[1.0, 5.5], [2.0, 20.0]]]), np.zeros((1, 2)),
+    ...     np.zeros(2), 1, "a machine",
+    ... )
+    >>> table.milliseconds(block=0, level="fp32", n_rows=[1, 4, 20])
+    array([ 2.,  8., 40.])
+    >>> table.step_costs(batch_size=10)
+    array([[0.55, 2.  ]])
+    """
+
+    levels: tuple[str, ...]
+    batch_sizes: tuple[int, ...]
+    blocks: NDArray[np.float64]
+    heads: NDArray[np.float64]
+    gates: NDArray[np.float64]
+    threads: int
+    machine: str
+
+    def milliseconds(self, block: int, level: str, n_rows: ArrayLike) -> NDArray[np.float64]:
+        """Return how long a block and what follows it take: head and gate, but at the end.
+
+        Parameters
+        ----------
+        block : int
+            From 0.
+        level : str
+            Of ``levels``.
+        n_rows : array-like of int
+            Rows run together; 0 takes no time.
+
+        Returns
+        -------
+        ndarray
+        """
+        if level not in self.levels:
+            raise ValueError(f"level must be one of {self.levels}, got {level!r}.")
+        times = self.blocks[block, self.levels.index(level)] + self.heads[block]
+        if block < len(self.blocks) - 1:
+            times = times + self.gates
+        return self._interpolate(times, np.asarray(n_rows, dtype=np.float64))
+
+    def _interpolate(
+        self, times: NDArray[np.float64], n_rows: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        sizes = np.array(self.batch_sizes, dtype=np.float64)
+        found = np.interp(n_rows, sizes, times)
+        if len(sizes) > 1:
+            slope = max(0.0, (times[-1] - times[-2]) / (sizes[-1] - sizes[-2]))
+        else:
+            slope = times[-1] / sizes[-1]
+        found = found + slope * np.maximum(n_rows - sizes[-1], 0)
+        return np.where(n_rows > 0, found, 0.0)
+
+    def step_costs(self, batch_size: int) -> NDArray[np.float64]:
+        """Return the milliseconds a row costs at each block and level, in groups of a size.
+
+        Parameters
+        ----------
+        batch_size : int
+            Rows run together.
+
+        Returns
+        -------
+        ndarray of shape (n_blocks, n_levels)
+        """
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
+        return np.array(
+            [
+                [float(self.milliseconds(block, level, batch_size)) for level in self.levels]
+                for block in range(len(self.blocks))
+            ]
+        ) / float(batch_size)
+
+    def predict(self, counts: Mapping[str, int]) -> float:
+        """Return the milliseconds that a routed batch takes, from what it ran.
+
+        Parameters
+        ----------
+        counts : mapping of str to int
+            ``routes.counts`` of one chunk: rows by ``"block 2 at int8"``.
+
+        Returns
+        -------
+        float
+        """
+        total = 0.0
+        for step, n_rows in counts.items():
+            match = re.fullmatch(r"block (\d+) at (.+)", step)
+            if match is None:
+                raise ValueError(f"counts must be keyed like 'block 2 at int8', got {step!r}.")
+            total += float(self.milliseconds(int(match[1]) - 1, match[2], n_rows))
+        return total
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the milliseconds as a table: rows are blocks, heads and the gate."""
+        import pandas as pd
+
+        rows: dict[tuple[str, str], NDArray[np.float64]] = {}
+        for block in range(len(self.blocks)):
+            for number, level in enumerate(self.levels):
+                rows[f"block {block + 1}", level] = self.blocks[block, number]
+            rows[f"head {block + 1}", ""] = self.heads[block]
+        rows["gate", ""] = self.gates
+        frame = pd.DataFrame.from_dict(rows, orient="index", columns=list(self.batch_sizes))
+        frame.index = pd.MultiIndex.from_tuples(frame.index, names=["part", "level"])
+        frame.columns.name = "rows"
+        frame.attrs = {"threads": self.threads, "machine": self.machine, "unit": "ms"}
+        return frame
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields, fit for JSON."""
+        return {
+            "levels": list(self.levels),
+            "batch_sizes": list(self.batch_sizes),
+            "blocks": self.blocks.tolist(),
+            "heads": self.heads.tolist(),
+            "gates": self.gates.tolist(),
+            "threads": self.threads,
+            "machine": self.machine,
+        }
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> LatencyTable:
+        """Return the table that :meth:`to_dict` described.
+
+        Parameters
+        ----------
+        record : mapping
+            Its fields.
+
+        Returns
+        -------
+        LatencyTable
+        """
+        arrays = {key: np.array(record[key], dtype=np.float64) for key in _ARRAYS}
+        return cls(
+            levels=tuple(record["levels"]),
+            batch_sizes=tuple(record["batch_sizes"]),
+            threads=record["threads"],
+            machine=record["machine"],
+            **arrays,
+        )
+
+
+_ARRAYS = ("blocks", "heads", "gates")
+
+
+def this_machine(device: torch.device) -> str:
+    """Return what identifies a machine for timings: processor or GPU, and torch.
+
+    Parameters
+    ----------
+    device : device
+        Where blocks run.
+
+    Returns
+    -------
+    str
+    """
+    name = platform.processor() or platform.machine()
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+    elif Path("/proc/cpuinfo").is_file():
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf8").splitlines()
+        models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+        name = models[0] if models else name
+    return f"{name}, torch {torch.__version__}"
+
+
+def check_sizes(batch_sizes: Sequence[int]) -> tuple[int, ...]:
+    """Return numbers of rows in rising order.
+
+    Parameters
+    ----------
+    batch_sizes : sequence of int
+        Numbers of rows.
+
+    Returns
+    -------
+    tuple of int
+
+    Raises
+    ------
+    ValueError
+        If there is none, or one is not a whole number of at least 1.
+    """
+    sizes = sorted({int(size) for size in batch_sizes})
+    if not sizes or sizes[0] < 1 or sizes != sorted(set(batch_sizes)):
+        raise ValueError(f"batch_sizes must be whole numbers >= 1, got {tuple(batch_sizes)}.")
+    return tuple(sizes)

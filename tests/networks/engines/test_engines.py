@@ -1,0 +1,289 @@
+"""Engines: each against a short literal version, and what compile keeps of them."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from timm.layers import Mlp
+from torch import nn
+
+from skquee import CostAwareRouter, MultiPathClassifierBank
+from skquee.networks import MultiExitNetwork, _compiling
+from skquee.networks.engines import (
+    ENGINES,
+    Int8Linear,
+    LatencyTable,
+    build_engine,
+    check_engines,
+    input_ranges,
+)
+from skquee.networks.engines._int8 import Int8Mlp, grid, int8_available, to_int8
+
+needs_int8 = pytest.mark.skipif(not int8_available(), reason="torch without oneDNN int8 products")
+
+
+def simulated(linear: nn.Linear, x: torch.Tensor, span: tuple[float, float]) -> torch.Tensor:
+    """The int8 product in float64, from its definition."""
+    scale, zero = grid(span)
+    codes = torch.floor(x.double() / scale + zero + 0.5).clamp(0, 255)
+    weight = linear.weight.double()
+    weight_scale = weight.abs().amax(dim=1) / 127
+    weight_codes = (weight / weight_scale[:, None]).round()
+    y = (codes - zero) @ weight_codes.T * scale * weight_scale
+    return y if linear.bias is None else y + linear.bias.double()
+
+
+@needs_int8
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(5, 12), (2, 7, 12), (1, 12)])
+def test_an_int8_layer_is_its_simulation(bias: bool, shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    linear, x = nn.Linear(12, 9, bias=bias).requires_grad_(False), torch.randn(shape)
+    span = (float(x.min()), float(x.max()) * 0.8)  # some inputs are cut off
+    found = Int8Linear(linear, span)(x)
+    torch.testing.assert_close(found.double(), simulated(linear, x, span), atol=1e-5, rtol=1e-5)
+
+
+@needs_int8
+def test_an_int8_mlp_is_its_simulation_to_one_code() -> None:
+    torch.manual_seed(0)
+    mlp, x = Mlp(16, 32).requires_grad_(False), torch.randn(40, 16)
+    with torch.inference_mode():
+        inner = mlp.act(mlp.fc1(x))
+    first, second = (float(x.min()), float(x.max())), (float(inner.min()), float(inner.max()))
+    fast = Int8Mlp(mlp, first, second)
+    scale, zero = grid(second)
+    hidden = nn.functional.gelu(simulated(mlp.fc1, x, first))
+    wanted = (hidden / scale + zero).round().clamp(0, 255)
+    codes = fast.fc1(x)
+    assert codes.dtype == torch.uint8
+    assert (codes.double() - wanted).abs().max() <= 1
+    assert (codes.double() != wanted).double().mean() < 0.05
+    expected = simulated(mlp.fc2, (codes.double() - zero) * scale, second)
+    torch.testing.assert_close(fast(x).double(), expected, atol=1e-4, rtol=1e-4)
+
+
+@needs_int8
+def test_only_plain_gelu_is_fused_and_layers_without_a_range_stay_float() -> None:
+    torch.manual_seed(0)
+    odd = Mlp(8, 8, act_layer=nn.ReLU).requires_grad_(False)
+    module = nn.ModuleDict({"odd": odd, "idle": nn.Linear(8, 8), "plain": Mlp(8, 8)})
+    ranges = {f"{n}.{layer}": (-1.0, 1.0) for n in ("odd", "plain") for layer in ("fc1", "fc2")}
+    to_int8(module.requires_grad_(False), ranges)
+    assert isinstance(module["plain"], Int8Mlp) and type(module["idle"]) is nn.Linear
+    assert isinstance(module["odd"].fc1, Int8Linear) and module["odd"].fc1.gelu_span is None
+
+
+def test_ranges_hold_every_input_and_zero(network: MultiExitNetwork, digits: Any) -> None:
+    X = digits[0][:50]
+    found = input_ranges(network._blocks, network.rows(X).batches(16))
+    seen: dict[str, list[torch.Tensor]] = {}
+    handles = [
+        module.register_forward_hook(
+            lambda module, inputs, output, name=name: seen.setdefault(name, []).append(inputs[0])
+        )
+        for name, module in network._blocks.named_modules()
+        if isinstance(module, nn.Linear)
+    ]
+    state = network.start(X)
+    for block in network._blocks:
+        state = block(state)
+    for handle in handles:
+        handle.remove()
+    assert set(found) == set(seen) and len(found) >= 12
+    for name, inputs in seen.items():
+        low, high = found[name]
+        assert low == pytest.approx(min(0.0, float(inputs[0].min())), abs=1e-4)
+        assert high == pytest.approx(max(0.0, float(inputs[0].max())), rel=1e-4)
+    assert not any(module._forward_pre_hooks for module in network._blocks.modules())
+
+
+# ---------------------------------------------------------------------- compile
+
+
+@pytest.fixture
+def compiled(network: MultiExitNetwork, monkeypatch: pytest.MonkeyPatch) -> MultiExitNetwork:
+    """All three engines, whatever pays on the machine of the test."""
+    speed = {"int8": 1.0, "bf16": 2.0, "fp32": 4.0}
+
+    def times(runs: Any, states: Any, **options: Any) -> Any:
+        return {name: np.full(len(states), speed.get(name, 0.5)) for name in runs}
+
+    monkeypatch.setattr(_compiling, "time_blocks", times)
+    return copy.copy(network).compile(batch_size=4)
+
+
+@needs_int8
+def test_compiled_levels_answer_nearly_as_float_and_share_its_weights(
+    compiled: MultiExitNetwork, network: MultiExitNetwork, digits: Any
+) -> None:
+    X = digits[0][:60]
+    assert compiled.levels_ == ENGINES
+    assert compiled.paths_.names[0] == "fp32" and compiled.paths_.n_paths == 10
+    table = np.asarray(MultiPathClassifierBank(compiled).transform(X))
+    exact = compiled.paths_.index("fp32-fp32-fp32")
+    state = network.start(X)
+    for block in network._blocks:
+        state = block(state)
+    np.testing.assert_allclose(table[:, exact], network.head(state, 2, 8), atol=1e-5)
+    assert np.abs(table - table[:, [exact]]).max() > 0
+    mixed = compiled.paths_.index("fp32-bf16-int8")
+    assert np.abs(table[:, mixed] - table[:, exact]).max() < 0.15
+    own = {p.data_ptr() for p in network._blocks.parameters()}
+    int8 = list(compiled._levels["int8"].parameters())
+    assert int8 and all(p.data_ptr() in own for p in int8)
+
+
+@needs_int8
+def test_a_compiled_network_routes_live_as_stored(compiled: MultiExitNetwork, digits: Any) -> None:
+    X, y = digits
+    bank = MultiPathClassifierBank(compiled, batch_size=50)
+    stored = bank.materialize(X[:250])
+    router = CostAwareRouter(0.2, random_state=0).fit(stored, y[:250])
+    live, read = router.route(bank.transform(X[:250])), router.route(stored)
+    # Groups of other sizes may sum in another order.
+    assert np.mean(live.paths == read.paths) > 0.98
+    assert set(live.counts) <= {f"block {b} at {e}" for b in (1, 2, 3) for e in ENGINES}
+
+
+def test_an_engine_that_does_not_pay_is_left_out_with_a_message(
+    network: MultiExitNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    speed = {"int8": 1.0, "bf16": 9.0, "fp32": 4.0}
+    monkeypatch.setattr(
+        _compiling,
+        "time_blocks",
+        lambda runs, states: {name: np.full(len(states), speed[name]) for name in runs},
+    )
+    other = copy.copy(network)
+    with pytest.warns(UserWarning, match=r"bf16 takes 27 ms a batch here, fp32 12 ms"):
+        other.compile(("fp32", "bf16"))
+    assert other.levels_ == ("fp32",)
+    np.testing.assert_allclose(other.paths_.path_costs, [1 / 3, 2 / 3, 1])
+    assert network.levels_ == (4, 8, 16), "the original stays"
+
+
+@needs_int8
+def test_really_timed_engines_are_in_the_order_of_their_speed(network: MultiExitNetwork) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        kept = copy.copy(network).compile(batch_size=2)
+    costs = kept.paths_.path_costs
+    assert set(kept.levels_) <= set(ENGINES)
+    whole = [costs[p] for p in range(len(costs)) if kept.paths_.is_leaf(p)]
+    assert max(whole) == costs[kept.paths_.fullest] == 1
+
+
+@needs_int8
+def test_a_compiled_network_survives_pickle_copy_and_file(
+    compiled: MultiExitNetwork, make_backbone: Any, digits: Any, tmp_path: Any
+) -> None:
+    X = digits[0][:20]
+    compiled.measure_costs((1, 8))
+    want = np.asarray(MultiPathClassifierBank(compiled).transform(X))
+    pickled = pickle.loads(pickle.dumps(compiled))  # our own bytes, made a line ago
+    compiled.save(tmp_path / "network")
+    loaded = MultiExitNetwork.load(tmp_path / "network", backbone=make_backbone())
+    for other in (pickled, copy.deepcopy(compiled), loaded):
+        np.testing.assert_array_equal(np.asarray(MultiPathClassifierBank(other).transform(X)), want)
+        assert other.levels_ == compiled.levels_
+        np.testing.assert_array_equal(other.latency_.blocks, compiled.latency_.blocks)
+    assert loaded.latency_.machine == compiled.latency_.machine
+
+
+@needs_int8
+def test_latency_and_bit_operations_as_costs_of_a_bank(
+    compiled: MultiExitNetwork, network: MultiExitNetwork
+) -> None:
+    with pytest.raises(ValueError, match="call network.measure_costs"):
+        _ = MultiPathClassifierBank(compiled, costs="latency").paths_
+    frame = compiled.measure_costs((1, 16))
+    assert list(frame.columns) == [1, 16] and frame.attrs["unit"] == "ms"
+    ms = compiled.path_costs("latency", batch_size=16)
+    table = compiled.latency_
+    path = compiled.paths_.index("fp32-int8-int8")
+    expected = sum(
+        float(table.milliseconds(block, level, 16)) / 16
+        for block, level in enumerate(("fp32", "int8", "int8"))
+    )
+    assert ms[path] == pytest.approx(expected)
+    tree = MultiPathClassifierBank(compiled, costs="latency").paths_
+    np.testing.assert_allclose(
+        tree.path_costs, compiled.path_costs("latency") / compiled.path_costs("latency").max()
+    )
+    bits = compiled.path_costs("bitops")
+    flops = compiled.flops_
+    assert bits[path] == pytest.approx(flops[0] * 32 + flops[1] * 8 + flops[2] * 8)
+    np.testing.assert_allclose(
+        network.path_costs("flops"), np.cumsum(flops)[network.paths_.depths - 1]
+    )
+    assert "bitops" in compiled.summary()
+
+
+def test_bad_input_says_what_to_do(network: MultiExitNetwork, digits: Any) -> None:
+    with pytest.raises(ValueError, match=r"distinct, of \('int8', 'bf16', 'fp32'\)"):
+        network.compile(("int4",))
+    with pytest.raises(ValueError, match="distinct"):
+        check_engines(())
+    with pytest.raises(ValueError, match="cannot be used here|network is on cpu"):
+        network.compile(device="cuda:9")
+    bare = copy.copy(network)
+    bare._ranges = {}
+    with pytest.raises(ValueError, match="give calibration="):
+        bare.compile()
+    with pytest.raises(ValueError, match="holds no image"):
+        network.compile(calibration=digits[0][:0])
+    for bad in ((), (0,), (1.5,)):
+        with pytest.raises(ValueError, match="batch_sizes"):
+            network.measure_costs(bad)
+    with pytest.raises(ValueError, match="threads must be"):
+        network.measure_costs((1,), threads=0)
+    with pytest.raises(ValueError, match="kind must be"):
+        network.path_costs("dollars")
+    with pytest.raises(ValueError, match="is for a network"):
+        _ = MultiPathClassifierBank(costs="latency").fit([[0.0], [1.0]], [0, 1]).paths_
+    half = copy.copy(network).compile(("fp32",))
+    with pytest.raises(ValueError, match="are engines"):
+        half.select_levels(*digits)
+
+
+# ---------------------------------------------------------------------- times
+
+
+def table() -> LatencyTable:
+    blocks = np.array([[[1.0, 5.0], [2.0, 12.0]], [[3.0, 3.0], [4.0, 8.0]]])
+    heads, gates = np.array([[0.1, 0.5], [0.2, 0.2]]), np.array([0.01, 0.02])
+    return LatencyTable(("int8", "fp32"), (1, 5), blocks, heads, gates, 1, "here")
+
+
+def test_times_are_straight_lines_between_and_beyond_the_measured_sizes() -> None:
+    found = table().milliseconds(0, "int8", [0, 1, 3, 5, 9])
+    np.testing.assert_allclose(found, [0, 1.11, 3.315, 5.52, 5.52 + 4 * (5.52 - 1.11) / 4])
+    assert table().milliseconds(1, "fp32", 5) == pytest.approx(8.2), "no gate after the last"
+    assert table().predict({"block 1 at fp32": 5, "block 2 at int8": 1}) == pytest.approx(
+        12.52 + 3.2
+    )
+    with pytest.raises(ValueError, match="level must be one of"):
+        table().milliseconds(0, "bf16", 1)
+    with pytest.raises(ValueError, match="keyed like"):
+        table().predict({"first": 3})
+
+
+def test_a_table_survives_json() -> None:
+    again = LatencyTable.from_dict(table().to_dict())
+    np.testing.assert_array_equal(again.blocks, table().blocks)
+    assert again.levels == ("int8", "fp32") and again.batch_sizes == (1, 5)
+
+
+def test_engines_built_alone_run_in_their_type(network: MultiExitNetwork, digits: Any) -> None:
+    state = network.start(digits[0][:3])
+    for engine, dtype in (("bf16", torch.bfloat16), ("fp32", torch.float32)):
+        block = build_engine(engine, network._blocks, {})[0]
+        with torch.inference_mode():
+            assert block(state).dtype == dtype
