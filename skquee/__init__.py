@@ -44,6 +44,7 @@ _SUBMODULES = (
     "probabilities",
     "report",
     "router",
+    "streaming",
     "targets",
     "testing",
 )

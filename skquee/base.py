@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -126,8 +126,9 @@ class Visit:
     activations : callable or None
         Returns the state of these samples after the last block, as the network holds it. None
         where no network runs.
-    memory : dict
-        What a gate keeps for later ones of the same walk.
+    memory : dict of str to ndarray
+        What a gate keeps for later ones of the same walk: arrays with an entry for each sample,
+        which go on with the samples.
     """
 
     depth: int
@@ -139,7 +140,7 @@ class Visit:
     tree: PathTree
     history: Callable[[], list[NDArray[np.floating]]]
     activations: Callable[[], Any] | None
-    memory: dict[str, Any]
+    memory: dict[str, NDArray[Any]]
 
 
 class RoutingMixin(ClassifierMixin):
@@ -296,7 +297,7 @@ class RoutingMixin(ClassifierMixin):
         final: NDArray[np.floating] | None = None
         # What was answered at each exit, and by which rows: read only where a gate asks for it.
         passed: list[tuple[NDArray[np.intp], NDArray[np.floating]]] = []
-        memory: dict[str, Any] = {}
+        memory: dict[str, NDArray[Any]] = {}
 
         rows = np.arange(n)
         at = np.full(n, -1, dtype=np.intp)
@@ -322,6 +323,7 @@ class RoutingMixin(ClassifierMixin):
             if not going.all():
                 rows, goal = rows[going], goal[going]
                 now = None if now is None else now[going]
+                memory = {name: values[going] for name, values in memory.items()}
             if rows.size == 0:
                 break
             previous, at = now, goal
@@ -339,6 +341,7 @@ class RoutingMixin(ClassifierMixin):
             if not stays.all():
                 rows, at, now = rows[stays], at[stays], now[stays]
                 previous = None if previous is None else previous[stays]
+                memory = {name: values[stays] for name, values in memory.items()}
             if rows.size == 0:
                 break
         assert final is not None
@@ -353,6 +356,32 @@ class RoutingMixin(ClassifierMixin):
             counts=walk.counts,
             tree=tree,
         )
+
+    def stream(
+        self, bank: Any, batches: Iterable[Any], *, group_size: int = 64, max_waiting: int = 1024
+    ) -> Iterator[Any]:
+        """Route batches one after the other; see :func:`skquee.streaming.stream`.
+
+        Parameters
+        ----------
+        bank : MultiPathClassifierBank
+            Over a network.
+        batches : iterable
+            Of images, or of (images, labels).
+        group_size : int, default=64
+            Rows run together in deeper blocks, of several batches.
+        max_waiting : int, default=1024
+            Rows that may wait: bounds memory.
+
+        Yields
+        ------
+        Routes or StreamError
+            One a batch, in order.
+        """
+        from skquee.streaming import stream
+
+        check_is_fitted(self)
+        return stream(self, bank, batches, group_size=group_size, max_waiting=max_waiting)
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Predict labels.

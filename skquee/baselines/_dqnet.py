@@ -287,10 +287,8 @@ class DQNetGate(RoutingMixin, BaseEstimator):
                 assert visit.activations is not None
                 features = feature_map(visit.activations(), self.map_size).half().cpu()
             setting = self.settings_.index((float(self.target_bits), float(self.alpha)))
-            visit.memory["rows"] = visit.rows
             visit.memory["aims"] = self._aims(features, setting)
-        aims = visit.memory["aims"][np.searchsorted(visit.memory["rows"], visit.rows)]
-        return tree.ancestors[aims, visit.depth], unknown
+        return tree.ancestors[visit.memory["aims"], visit.depth], unknown
 
     # ------------------------------------------------------------------ curves
 
