@@ -9,6 +9,7 @@ from pathlib import Path
 
 from skquee._version import __version__
 from skquee.cli._bank_options import add_bank_commands
+from skquee.cli._bench_options import add_bench_command
 from skquee.cli._numbers import whole_number
 from skquee.cli._reproduce_options import add_reproduce_command
 
@@ -47,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _add_demo_options(demo)
     demo.set_defaults(check=_check_demo_options, run=_run_demo, parser=demo)
     add_bank_commands(commands)
+    add_bench_command(commands)
     add_reproduce_command(commands)
     options = parser.parse_args(argv)
     options.check(options.parser, options)

@@ -63,7 +63,8 @@ class CompiledRunner(BlockRunner):
         batch_size : int, default=64
             Rows run together while engines are timed.
         **tree_options
-            As of ``quantize``.
+            As of ``quantize``, but the first block may run on any engine by default
+            (``first="free"``): engines differ little in accuracy.
 
         Returns
         -------
@@ -107,7 +108,7 @@ class CompiledRunner(BlockRunner):
             kept,
             costs,
             classes=self.classes_.tolist(),
-            **{"random_state": self._seed, **tree_options},
+            **{"random_state": self._seed, "first": "free", **tree_options},
         )
         self._levels = {engine: built[engine] for engine in kept}
         self._tree_options = tree_options
@@ -190,6 +191,12 @@ class CompiledRunner(BlockRunner):
                 for path in paths
             ]
         )
+
+    @property
+    def float_blocks(self) -> nn.ModuleList:
+        """The blocks in float32, as ``fit`` made them."""
+        check_is_fitted(self)
+        return self._blocks
 
     def _ranges_of(self, calibration: Any) -> dict[str, tuple[float, float]]:
         if calibration is None:

@@ -12,11 +12,13 @@ from skquee.report._setting import Setting
 
 if TYPE_CHECKING:
     from skquee.report._page import write_report
+    from skquee.report._speed import measure_speed
     from skquee.report._study import Study, reproduce
 
-__all__ = ["Setting", "Study", "reproduce", "write_report"]
+__all__ = ["Setting", "Study", "measure_speed", "reproduce", "write_report"]
 
 _HOMES = {
+    "measure_speed": "skquee.report._speed",
     "Study": "skquee.report._study",
     "reproduce": "skquee.report._study",
     "write_report": "skquee.report._page",

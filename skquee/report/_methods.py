@@ -41,7 +41,9 @@ def measured(study: Study, method: Any) -> CostCurve:
     -------
     CostCurve
     """
-    return method.cost_curve(None, study.table("test"), study.labels["test"])
+    found = method.cost_curve(None, study.table("test"), study.labels["test"])
+    found.source = "test images"
+    return found
 
 
 def _fitted(study: Study, method: Any) -> CostCurve:

@@ -125,7 +125,8 @@ def test_compiled_levels_answer_nearly_as_float_and_share_its_weights(
 ) -> None:
     X = digits[0][:60]
     assert compiled.levels_ == ENGINES
-    assert compiled.paths_.names[0] == "fp32" and compiled.paths_.n_paths == 10
+    assert compiled.paths_.names[0] == "int8", "the first block may run on any engine"
+    assert compiled.paths_.n_paths == 3 + 6 + 10
     table = np.asarray(MultiPathClassifierBank(compiled).transform(X))
     exact = compiled.paths_.index("fp32-fp32-fp32")
     state = network.start(X)
