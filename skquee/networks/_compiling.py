@@ -61,7 +61,8 @@ class CompiledRunner(BlockRunner):
         device : str, default=None
             Where to run: that of the network.
         batch_size : int, default=64
-            Rows run together while engines are timed.
+            Rows run together while engines are timed, and at most so many afterwards: more no
+            longer fit the processor's cache.
         **tree_options
             As of ``quantize``, but the first block may run on any engine by default
             (``first="free"``): engines differ little in accuracy.
@@ -113,6 +114,7 @@ class CompiledRunner(BlockRunner):
         self._levels = {engine: built[engine] for engine in kept}
         self._tree_options = tree_options
         self._ranges = ranges
+        self._group = batch_size
         for name in ("level_accuracy_", "path_accuracy_", "latency_"):
             self.__dict__.pop(name, None)
         self.levels_, self.paths_ = tuple(kept), paths

@@ -79,6 +79,7 @@ def save(network: MultiExitNetwork, folder: str | os.PathLike[str]) -> None:
         "arrays": {key: getattr(network, key).tolist() for key in ARRAYS if hasattr(network, key)},
         "level_accuracy": list(getattr(network, "level_accuracy_", {}).items()),
         "ranges": network._ranges,
+        "group": network._group,
         "latency": network.latency_.to_dict() if hasattr(network, "latency_") else None,
         "quantized": {str(level): describe(blocks) for level, blocks in quantized.items()},
     }
@@ -194,7 +195,7 @@ def load(
     for level in record["levels"]:
         if level in ENGINES:
             levels[level] = build_engine(level, blocks, ranges)
-    network._ranges = ranges
+    network._ranges, network._group = ranges, record.get("group")
     network._backbone, network._blocks, network._pools = module, blocks, pools.to(where)
     network._heads = heads_.requires_grad_(False).eval().to(where)
     network._levels = {level: levels[level] for level in record["levels"]}

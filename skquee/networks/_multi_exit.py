@@ -266,7 +266,7 @@ class MultiExitNetwork(CompiledRunner, BaseEstimator):
         for name, value in fit_network(self, X, y, validation_data).items():
             setattr(self, name, value)
         self._forget("level_accuracy_", "path_accuracy_", "latency_")
-        self._levels = {FLOAT: self._blocks}
+        self._levels, self._group = {FLOAT: self._blocks}, None
         self._tree_options: dict[str, Any] = {}
         self.levels_, self.paths_ = (FLOAT,), self._paths([FLOAT])
         return self
@@ -340,7 +340,7 @@ class MultiExitNetwork(CompiledRunner, BaseEstimator):
         self._levels = {bits: quantized[bits] for bits in widths}
         self._tree_options = tree_options
         self._forget("level_accuracy_", "path_accuracy_", "latency_")
-        self._ranges = ranges
+        self._ranges, self._group = ranges, None
         self.levels_, self.paths_ = tuple(widths), paths
         return self
 

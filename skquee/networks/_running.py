@@ -31,6 +31,8 @@ class BlockRunner:
     _heads: nn.ModuleList
     _format: ImageFormat
     _device: torch.device
+    # Rows that a compiled network runs together at most.
+    _group: int | None = None
 
     def with_paths(self, paths: PathTree, *, heads: nn.ModuleList | None = None) -> Self:
         """Return this network with other paths, and other heads where given.
@@ -133,7 +135,10 @@ class BlockRunner:
         check_is_fitted(self)
         if level not in self._levels:
             raise ValueError(f"There is no level {level}; quantize made {self.levels_}.")
-        return _run(self._levels[level][block], state)
+        run = self._levels[level][block]
+        if self._group is None or len(state) <= self._group:
+            return _run(run, state)
+        return torch.cat([_run(run, part) for part in state.split(self._group)])
 
     def head(self, state: Tensor, block: int, level: Any) -> NDArray[np.float32]:
         """Return the probabilities of the exit after a block.

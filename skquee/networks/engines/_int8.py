@@ -165,24 +165,25 @@ class Int8Linear(nn.Module):
 
 
 class Int8Mlp(nn.Module):
-    """The two layers of a transformer's MLP; GELU and its requantisation happen inside the first.
+    """Two linear layers with GELU between, which happens inside the first.
 
     Parameters
     ----------
-    mlp : Mlp
-        In float, with GELU between and nothing else.
-    first, second : (float, float)
-        Ranges of the inputs of its layers.
+    first, second : Linear
+        In float.
+    first_span, second_span : (float, float)
+        Ranges of their inputs.
     """
 
-    def __init__(self, mlp: Mlp, first: Range, second: Range) -> None:
+    def __init__(
+        self, first: nn.Linear, second: nn.Linear, first_span: Range, second_span: Range
+    ) -> None:
         super().__init__()
-        assert isinstance(mlp.fc1, nn.Linear) and isinstance(mlp.fc2, nn.Linear)
-        self.fc1 = Int8Linear(mlp.fc1, first, gelu_span=second)
-        self.fc2 = Int8Linear(mlp.fc2, second)
+        self.fc1 = Int8Linear(first, first_span, gelu_span=second_span)
+        self.fc2 = Int8Linear(second, second_span)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the MLP's answer.
+        """Return the answer.
 
         Parameters
         ----------
@@ -239,9 +240,11 @@ def to_int8(module: nn.Module, ranges: Mapping[str, Range], prefix: str = "") ->
     """
     for name, child in list(module.named_children()):
         path = f"{prefix}{name}"
-        inner = [ranges.get(f"{path}.{layer}") for layer in ("fc1", "fc2")]
-        if isinstance(child, Mlp) and _plain(child) and inner[0] and inner[1]:
-            setattr(module, name, Int8Mlp(child, inner[0], inner[1]))
+        pair = _mlp_layers(child)
+        spans = [ranges.get(f"{path}.{layer}") for layer in pair]
+        if pair and all(spans):
+            first, second = (child.get_submodule(layer) for layer in pair)
+            setattr(module, name, Int8Mlp(first, second, *spans))  # type: ignore[arg-type]
         elif isinstance(child, nn.Linear) and path in ranges:
             setattr(module, name, Int8Linear(child, ranges[path]))
         else:
@@ -249,8 +252,15 @@ def to_int8(module: nn.Module, ranges: Mapping[str, Range], prefix: str = "") ->
     return module
 
 
-def _plain(mlp: Mlp) -> bool:
-    """Tell whether nothing but GELU stands between the layers."""
-    exact = isinstance(mlp.act, nn.GELU) and mlp.act.approximate == "none"
-    linear = isinstance(mlp.fc1, nn.Linear) and isinstance(mlp.fc2, nn.Linear)
-    return exact and linear and isinstance(mlp.norm, nn.Identity)
+def _mlp_layers(module: nn.Module) -> tuple[str, ...]:
+    """Return the names of the two layers of an MLP with nothing but GELU between; else none."""
+    if isinstance(module, Mlp):
+        names, act, plain = ("fc1", "fc2"), module.act, isinstance(module.norm, nn.Identity)
+    elif isinstance(module, nn.Sequential) and len(module) in (3, 4):
+        rest = all(isinstance(part, nn.Dropout) for part in module[3:])
+        names, act, plain = ("0", "2"), module[1], rest
+    else:
+        return ()
+    exact = isinstance(act, nn.GELU) and act.approximate == "none"
+    linear = all(isinstance(module.get_submodule(name), nn.Linear) for name in names)
+    return names if exact and linear and plain else ()

@@ -57,7 +57,7 @@ def test_an_int8_mlp_is_its_simulation_to_one_code() -> None:
     with torch.inference_mode():
         inner = mlp.act(mlp.fc1(x))
     first, second = (float(x.min()), float(x.max())), (float(inner.min()), float(inner.max()))
-    fast = Int8Mlp(mlp, first, second)
+    fast = Int8Mlp(mlp.fc1, mlp.fc2, first, second)
     scale, zero = grid(second)
     hidden = nn.functional.gelu(simulated(mlp.fc1, x, first))
     wanted = (hidden / scale + zero).round().clamp(0, 255)
@@ -73,10 +73,13 @@ def test_an_int8_mlp_is_its_simulation_to_one_code() -> None:
 def test_only_plain_gelu_is_fused_and_layers_without_a_range_stay_float() -> None:
     torch.manual_seed(0)
     odd = Mlp(8, 8, act_layer=nn.ReLU).requires_grad_(False)
-    module = nn.ModuleDict({"odd": odd, "idle": nn.Linear(8, 8), "plain": Mlp(8, 8)})
+    row = nn.Sequential(nn.Linear(8, 8), nn.GELU(), nn.Linear(8, 8), nn.Dropout())
+    module = nn.ModuleDict({"odd": odd, "idle": nn.Linear(8, 8), "plain": Mlp(8, 8), "row": row})
     ranges = {f"{n}.{layer}": (-1.0, 1.0) for n in ("odd", "plain") for layer in ("fc1", "fc2")}
+    ranges |= {"row.0": (-1.0, 1.0), "row.2": (-1.0, 1.0)}
     to_int8(module.requires_grad_(False), ranges)
-    assert isinstance(module["plain"], Int8Mlp) and type(module["idle"]) is nn.Linear
+    assert isinstance(module["plain"], Int8Mlp) and isinstance(module["row"], Int8Mlp)
+    assert type(module["idle"]) is nn.Linear
     assert isinstance(module["odd"].fc1, Int8Linear) and module["odd"].fc1.gelu_span is None
 
 
