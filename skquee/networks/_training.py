@@ -278,7 +278,7 @@ def cache_features(
                 state = batch.to(device)
                 for number, (block, pool) in enumerate(zip(blocks, pools, strict=True)):
                     state = run_in_parts(block, state)
-                    features = pool(state)
+                    features = pool(state.float())
                     if number == len(kept):
                         shape = (total, features.shape[1])
                         kept.append(torch.empty(shape, device=device))

@@ -14,7 +14,7 @@ from timm.layers import Mlp
 from torch import nn
 
 from skquee import CostAwareRouter, MultiPathClassifierBank
-from skquee.networks import MultiExitNetwork, _compiling
+from skquee.networks import MultiExitNetwork, UniformPTQ, _compiling
 from skquee.networks.engines import (
     ENGINES,
     Int8Linear,
@@ -291,3 +291,24 @@ def test_engines_built_alone_run_in_their_type(network: MultiExitNetwork, digits
         block = build_engine(engine, network._blocks, {})[0]
         with torch.inference_mode():
             assert block(state).dtype == dtype
+
+
+def test_features_of_a_bfloat16_path_are_floats_its_heads_read(
+    network: MultiExitNetwork, digits: Any
+) -> None:
+    half = copy.copy(network).compile(("bf16",))
+    features = half.features(digits[0][:30], ("bf16",) * 3)
+    assert all(x.dtype == torch.float32 for x in features)
+    answers = half.exit_heads[2](features[2]).softmax(dim=1).numpy()
+    whole = MultiPathClassifierBank(half).transform(digits[0][:30]).path("bf16-bf16-bf16")
+    np.testing.assert_allclose(answers, whole, atol=1e-5)
+
+
+def test_quantize_after_compile_goes_back_to_bit_widths(
+    network: MultiExitNetwork, digits: Any
+) -> None:
+    other = copy.copy(network).compile(("fp32",))
+    other.measure_costs((1,))
+    other.quantize((4, 8), calibration=digits[0][:32], method=UniformPTQ())
+    assert other.levels_ == (4, 8) and not hasattr(other, "latency_")
+    assert other.select_levels(*digits, max_drop=1.0).levels_
