@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from skquee.cli._bank import read_images
 from skquee.cli._demo import make_network, split_digits
 from skquee.networks import MultiExitNetwork, PTQ4ViT
 from skquee.report import Setting, reproduce
+from skquee.report._store import Store
 
 # Of the CIFAR networks; 64 x 64 pixels show the whole image.
 CIFAR_CONFIG = {
@@ -51,8 +50,7 @@ def run_reproduce(options: argparse.Namespace) -> None:
     """
     folder = options.out / options.dataset
     cache = folder / "cache"
-    cache.mkdir(parents=True, exist_ok=True)
-    _keep_options(cache / "options.json", options)
+    Store(cache).bind("options", _what_counts(options))
     # One thread for digits: more are slower on matrices this small, and sum in varying order.
     with threadpool_limits(1 if options.dataset == "digits" else None):
         if options.dataset == "digits":
@@ -104,16 +102,31 @@ def read_cifar(folder: Path, name: str) -> tuple[Split, list[str] | None]:
     Returns
     -------
     splits : dict of str to (images, labels)
-        ``"train"``, ``"val"`` (5,000 training images, drawn by ``numpy.random.default_rng(0)``)
-        and ``"test"``.
+        ``"train"``, ``"val"`` and ``"test"``. ``"val"`` is 5,000 training images, of archives
+        drawn by ``numpy.random.default_rng(0)``, of torchvision's files by
+        :mod:`skquee.datasets`; the network must not have been trained on them.
     class_names : list of str or None
         Where the files tell.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder holds neither.
+    ValueError
+        If an archive is missing, there are several, or one lacks images or labels.
     """
     files = {part: sorted(folder.glob(f"*{part}*.npz")) for part in ("train", "test")}
     if not any(files.values()):
         load = datasets.load_cifar10 if name == "cifar10" else datasets.load_cifar100
-        found = load(folder)
-        return {part: _as_arrays(data) for part, data in zip(QUICK_ROWS, found, strict=True)}, None
+        try:
+            found = load(folder)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f"--data {folder} holds neither one *train*.npz and one *test*.npz nor "
+                f"torchvision's own files of {name}."
+            ) from error
+        splits = {part: _as_arrays(data) for part, data in zip(QUICK_ROWS, found, strict=True)}
+        return splits, list(found.test.dataset.classes)
     for part, matches in files.items():
         if len(matches) != 1:
             raise ValueError(
@@ -181,23 +194,11 @@ def _network(options: argparse.Namespace, splits: Split, cache: Path) -> MultiEx
     return network
 
 
-def _keep_options(file: Path, options: argparse.Namespace) -> None:
-    """Note what the folder was made with; refuse to go on with anything else."""
+def _what_counts(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the options that results depend on."""
     left_out = {"out", "check", "run", "parser"}
-    now = {
+    return {
         key: str(value.resolve()) if isinstance(value, Path) else value
         for key, value in vars(options).items()
         if key not in left_out
     }
-    if file.exists():
-        earlier = json.loads(file.read_text(encoding="utf8"))
-        changed = [f"{k} {earlier.get(k)} -> {v}" for k, v in now.items() if earlier.get(k) != v]
-        if changed:
-            raise ValueError(
-                f"{file.parents[1]} was made with other options ({'; '.join(changed)}). Give "
-                "another --out, or the same options to go on."
-            )
-        return
-    fresh = file.with_name(file.name + ".new")
-    fresh.write_text(json.dumps(now, indent=1), encoding="utf8")
-    os.replace(fresh, file)

@@ -123,6 +123,10 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
     if len(options.levels) < 2:
         parser.error("--levels must be two or more: the experiment combines them")
     if name == "digits":
+        if options.data is not None or options.weights is not None:
+            parser.error(
+                "digits take no --data and no --weights; to run on those, name cifar10 or cifar100"
+            )
         options.keep_levels = True
         options.network = "digits"
         options.exits = options.exits or [1, 3, 6]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -230,7 +231,11 @@ class CompiledRunner(BlockRunner):
 
     def _measure(self, n_rows: int) -> tuple[NDArray[np.float64], ...]:
         states = self._states(n_rows)
-        runs: dict[str, Any] = {str(level): blocks for level, blocks in self._levels.items()}
+        # As routing runs them: in groups, where a compiled network runs groups.
+        runs: dict[str, Any] = {
+            str(level): [partial(self.run_block, block=b, level=level) for b in range(len(blocks))]
+            for level, blocks in self._levels.items()
+        }
         blocks = time_blocks(runs, states[:-1])
 
         def head(number: int) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,6 +107,38 @@ class Store:
             with self._fresh(file) as fresh:
                 fresh.write(found.to_csv().encode("utf8"))
         return pd.read_csv(file, index_col=0)
+
+    def bind(self, name: str, record: Mapping[str, Any]) -> None:
+        """Note what the results are of; refuse a folder with results of anything else.
+
+        Parameters
+        ----------
+        name : str
+            Of the note.
+        record : mapping of str to what JSON holds
+            What the results depend on.
+
+        Raises
+        ------
+        ValueError
+            If an earlier run has kept results of another record.
+        """
+        file = self.folder / f"{name}.json"
+        now = json.loads(json.dumps(record))
+        # Notes alone bind nobody: that run failed before it kept a result.
+        if file.exists() and any(kept.suffix != ".json" for kept in self.folder.iterdir()):
+            earlier = json.loads(file.read_text(encoding="utf8"))
+            changed = [
+                f"{k} {earlier.get(k)} -> {v}" for k, v in now.items() if earlier.get(k) != v
+            ]
+            if changed:
+                raise ValueError(
+                    f"{self.folder.parent} was made with other {name} ({'; '.join(changed)}). Give "
+                    f"another folder, or the same {name} to go on."
+                )
+            return
+        with self._fresh(file) as fresh:
+            fresh.write(json.dumps(now, indent=1).encode("utf8"))
 
     def timed(self, name: str, make: Callable[[], Any]) -> Any:
         """Compute something and note how long it took.

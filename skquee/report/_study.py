@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import warnings
 from collections.abc import Mapping, Sequence
 from functools import cache, partial
@@ -66,7 +68,8 @@ class Study:
     Raises
     ------
     ValueError
-        If a part is missing, or the network has one level only.
+        If a part is missing, the network has one level only, or `folder` holds results of
+        another setting, of other paths or of other labels.
     """
 
     def __init__(
@@ -98,6 +101,10 @@ class Study:
         if len(self.class_names) != len(known):
             raise ValueError(f"class_names must be {len(known)}, got {len(self.class_names)}.")
         self.store = Store(self.folder / "cache")
+        rows = {f"{part} rows": _digest(y.tolist()) for part, y in self.labels.items()}
+        self.store.bind(
+            "settings", {**self.setting.to_dict(), "paths": _digest(self.tree.to_dict()), **rows}
+        )
         self.bank = MultiPathClassifierBank(network).fit(splits["test"][0])
         self.images = {part: splits[part][0] for part in PARTS}
         self._memo: dict[Any, Any] = {}
@@ -387,6 +394,10 @@ class Study:
 def _path_code(X: NDArray[np.floating], size: int) -> NDArray[np.floating]:
     """Return what a gate's input tells of the path alone (equation 14)."""
     return X[:, -size:]
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
 
 
 @cache

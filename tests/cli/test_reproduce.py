@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from torch.utils.data import Subset
 
+from skquee import datasets
 from skquee.cli import main
 from skquee.cli._reproduce import read_cifar
 
@@ -43,7 +45,25 @@ def test_a_second_run_reads_and_prints_the_same(
 def test_other_options_are_refused_and_named(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["reproduce", "--quick", "--out", str(out), "--epochs", "11"]) == 1
     error = capsys.readouterr().err
-    assert "epochs 10 -> 11" in error and "another --out" in error
+    assert "other options (epochs 10 -> 11). Give another folder" in error
+
+
+def test_a_run_that_failed_before_it_kept_anything_binds_nobody(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A wrong --data, then the right one: the second gets as far as the bad weights."""
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "weights.pth").write_bytes(b"no checkpoint")
+    for part, n in (("train", 20), ("test", 5)):
+        images = np.zeros((n, 8, 8, 3), dtype=np.uint8)
+        np.savez(tmp_path / f"{part}.npz", X=images, y=np.arange(n) % 10)
+    command = ["reproduce", "cifar10", "--weights", str(tmp_path / "weights.pth")]
+    command += ["--out", str(tmp_path / "r"), "--data"]
+    assert main([*command, str(tmp_path / "empty")]) == 1
+    assert "holds neither" in capsys.readouterr().err
+    assert main([*command, str(tmp_path)]) == 1
+    error = capsys.readouterr().err
+    assert "weights.pth" in error and "other options" not in error
 
 
 @pytest.mark.parametrize(
@@ -59,6 +79,7 @@ def test_other_options_are_refused_and_named(out: Path, capsys: pytest.CaptureFi
         (["digits", "--levels", "8", "8"], "--levels must be distinct"),
         (["digits", "--levels", "8"], "two or more"),
         (["digits", "--exits", "1", "2"], "end at 6"),
+        (["--quick", "--data", "."], "name cifar10 or cifar100"),
         (["mnist"], "invalid choice"),
     ],
 )
@@ -105,11 +126,29 @@ def test_archives_of_both_kinds_give_the_same_images(tmp_path: Path, encoded: bo
 
 
 def test_a_folder_without_images_says_what_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="download"):
+    with pytest.raises(FileNotFoundError, match=r"neither one \*train\*.npz .* nor torchvision"):
         read_cifar(tmp_path, "cifar100")
     np.savez(tmp_path / "a_train.npz", X=np.zeros((2, 4, 4, 3), np.uint8), y=[0, 1])
     with pytest.raises(ValueError, match=r"must hold one \*test\*.npz"):
         read_cifar(tmp_path, "cifar10")
+
+
+def test_torchvisions_own_files_come_with_their_split_and_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Files:
+        classes = ("plane", "car")
+
+        def __getitem__(self, row: int) -> Any:
+            return Image.new("RGB", (4, 4), (row, 0, 0)), row % 2
+
+    parts = [Subset(Files(), rows) for rows in ([3, 1], [0], [4, 2])]  # type: ignore[arg-type]
+    monkeypatch.setattr(datasets, "load_cifar10", lambda folder: datasets.Splits(*parts))
+    splits, names = read_cifar(tmp_path, "cifar10")
+    assert names == ["plane", "car"]
+    reds = {part: X[:, 0, 0, 0].tolist() for part, (X, _) in splits.items()}
+    assert reds == {"train": [3, 1], "val": [0], "test": [4, 2]}
+    assert splits["train"][1].tolist() == [1, 1]
 
 
 def test_the_shared_cifar_is_read(shared_data: Any) -> None:

@@ -182,6 +182,18 @@ def test_a_store_keeps_curves_bit_for_bit_and_no_half_files(tmp_path: Path) -> N
     assert list(json.loads((store.folder / "seconds.json").read_text())) == ["c"]
 
 
+def test_a_folder_of_another_experiment_is_refused(study: Study, network: Any, splits: Any) -> None:
+    other = Setting(**{**TINY.to_dict(), "n_clusters": 7})
+    with pytest.raises(ValueError, match=r"other settings \(n_clusters 6 -> 7\)"):
+        Study(network, splits, study.folder, title="again", setting=other)
+    fewer = {**splits, "test": tuple(part[:50] for part in splits["test"])}
+    with pytest.raises(ValueError, match=r"other settings \(test rows"):
+        Study(network, fewer, study.folder, title="again", setting=TINY)
+    exits = network.with_paths(PathTree.from_levels(3, (8,)))
+    with pytest.raises(ValueError, match=r"other settings \(paths"):
+        Study(exits, splits, study.folder, title="again", setting=TINY)
+
+
 class Fake:
     """A study of given curves, to try the verdicts on."""
 
