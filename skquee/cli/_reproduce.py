@@ -119,7 +119,7 @@ def read_cifar(folder: Path, name: str) -> tuple[Split, list[str] | None]:
     if not any(files.values()):
         load = datasets.load_cifar10 if name == "cifar10" else datasets.load_cifar100
         try:
-            found = load(folder)
+            found: Any = load(folder)
         except FileNotFoundError as error:
             raise FileNotFoundError(
                 f"--data {folder} holds neither one *train*.npz and one *test*.npz nor "
