@@ -7,16 +7,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from skquee.display import ClusterDisplay, CostCurveDisplay, PathUsageDisplay
-from skquee.display._style import COLORS, MARKERS, QUIET, beside, colors_of, tidy
+from skquee.display import CostCurveDisplay, PathUsageDisplay
+from skquee.display._style import MARKERS, QUIET, beside, colors_of, tidy
 from skquee.evaluation import CostCurve, compare, subset_interval
-from skquee.report._study import METHODS, Study
+from skquee.report._clusters_figures import (
+    figure_5a,
+    figure_5b_9,
+    figure_6_7,
+    figure_8,
+    new_figure,
+)
+from skquee.report._methods import METHODS
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-__all__ = ["CAPTIONS", "FIGURES", "accuracy_table", "common_range"]
+    from skquee.report._study import Study
+
+__all__ = ["CAPTIONS", "FIGURES", "TITLES", "accuracy_table", "common_range"]
 
 
 def common_range(curves: dict[str, CostCurve]) -> tuple[float, float]:
@@ -48,7 +57,7 @@ def accuracy_table(curves: dict[str, CostCurve], n_costs: int = 8) -> pd.DataFra
     Returns
     -------
     DataFrame
-        A row a curve; NaN below its cheapest point.
+        A row a curve; NaN below its cheapest point. Costs that no curve reaches are left out.
     """
     import pandas as pd
 
@@ -57,13 +66,8 @@ def accuracy_table(curves: dict[str, CostCurve], n_costs: int = 8) -> pd.DataFra
     costs = np.round(np.linspace(low, high, n_costs), 3)
     costs[0] = np.ceil(low * 1000) / 1000
     rows = {name: curve.accuracy_at(costs) for name, curve in curves.items()}
-    return pd.DataFrame.from_dict(rows, orient="index", columns=[f"{c:g}" for c in costs])
-
-
-def _figure(width: float = 8.0, height: float = 4.6) -> Figure:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained")
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=[f"{c:g}" for c in costs])
+    return table.dropna(axis="columns", how="all")
 
 
 def _cost_label(ax: Any, study: Study) -> None:
@@ -71,7 +75,7 @@ def _cost_label(ax: Any, study: Study) -> None:
 
 
 def _draw_curves(study: Study, curves: dict[str, CostCurve], **options: Any) -> Figure:
-    figure = _figure()
+    figure = new_figure()
     display = CostCurveDisplay.from_predictions(
         list(curves.values()), names=list(curves), ax=figure.subplots(), **options
     )
@@ -100,7 +104,7 @@ def figure_1(study: Study) -> tuple[Figure, pd.DataFrame]:
     lambda_, paths = study.usage((low + high) / 2)
     names = dict(zip(study.network.classes_.tolist(), study.class_names, strict=True))
     labels = np.array([names[label] for label in study.labels["test"].tolist()])
-    figure = _figure(8.0, 5.0)
+    figure = new_figure(8.0, 5.0)
     ax = figure.subplots()
     PathUsageDisplay.from_predictions(labels, paths, tree=study.tree, ax=ax)
     mean = float(study.tree.path_costs[paths].mean())
@@ -173,6 +177,7 @@ def figure_3c(study: Study) -> tuple[Figure, pd.DataFrame]:
     curves = {
         f"Exits at {top} bits, one for all": exits,
         f"Exits at {top} bits, thresholds": study.curve("Thresholding"),
+        f"Exits at {top} bits, JEI-DNN": study.curve("JEI-DNN"),
         "Widths, one for all (PTQ4ViT)": study.curve("PTQ4ViT"),
         "Widths, chosen (DQNet)": study.curve("DQNet"),
     }
@@ -201,36 +206,6 @@ def figure_4(study: Study) -> tuple[Figure, pd.DataFrame]:
     return _draw_curves(study, curves), table
 
 
-def figure_5b_9(study: Study) -> tuple[Figure, pd.DataFrame]:
-    """Return the calibration error of the error targets by number of clusters.
-
-    Parameters
-    ----------
-    study : Study
-        The study.
-
-    Returns
-    -------
-    Figure
-    DataFrame
-        ECE measured and of the fitted quadratic.
-    """
-    found = study.calibration_by_clusters()
-    counts, errors = found.index.to_numpy(float), found["ece"].to_numpy()
-    fit = np.polynomial.Polynomial.fit(counts, errors, 2)
-    figure = _figure(7.0, 4.2)
-    ax = figure.subplots()
-    ax.plot(counts, errors, "o", color=COLORS[0], label="Measured on test images")
-    grid = np.linspace(counts.min(), counts.max(), 200)
-    ax.plot(grid, fit(grid), color=COLORS[1], label="Fitted quadratic")
-    ax.set_xlabel("Clusters a path (K)")
-    ax.set_ylabel("Expected calibration error")
-    ax.set_ylim(0, None)
-    tidy(ax)
-    beside(ax)
-    return figure, found.assign(quadratic=fit(counts))
-
-
 def figure_5c(study: Study) -> tuple[Figure, pd.DataFrame]:
     """Return the router's curve by number of clusters.
 
@@ -246,7 +221,7 @@ def figure_5c(study: Study) -> tuple[Figure, pd.DataFrame]:
         Area and the accuracy at some costs, by K.
     """
     found = study.curves_by_clusters()
-    figure = _figure()
+    figure = new_figure()
     ax = figure.subplots()
     shades = colors_of(len(found))
     for color, marker, (k, curve) in zip(shades, MARKERS, found.items(), strict=False):
@@ -259,99 +234,6 @@ def figure_5c(study: Study) -> tuple[Figure, pd.DataFrame]:
     table = accuracy_table({f"K = {k}": curve for k, curve in found.items()})
     table.insert(0, "area", [curve.area() for curve in found.values()])
     return figure, table
-
-
-def _clusters(study: Study, counts: tuple[int, ...], path: int) -> tuple[Figure, pd.DataFrame]:
-    import pandas as pd
-
-    width = float(np.clip(sum(0.28 * max(k, 14) + 2.4 for k in counts), 8.0, 16.0))
-    figure = _figure(width, 6.0)
-    ratios = [max(k, 14) + 6 for k in counts]
-    parts = figure.subfigures(1, len(counts), width_ratios=ratios, squeeze=False)
-    table, rows = study.table("test"), {}
-    for part, k in zip(parts.ravel(), counts, strict=True):
-        display = ClusterDisplay.from_estimator(
-            study.targets(k),
-            table,
-            study.labels["test"],
-            path=path,
-            ax=part.subplots(2, 1, sharex=True),
-        )
-        display.ax_[0].set_title(f"Path {study.tree.names[path]}, K = {k}", loc="left")
-        display.ax_[1].set_xlabel("Cluster, by share of wrong answers")
-        rows[f"K = {k}"] = {
-            "entropy between clusters": _share_between(display.clusters, display.entropy),
-            "P(true class) between clusters": _share_between(
-                display.clusters, display.true_probability
-            ),
-        }
-    return figure, pd.DataFrame.from_dict(rows, orient="index")
-
-
-def _share_between(clusters: Any, values: Any) -> float:
-    """Return the share of the variance of values that lies between clusters."""
-    _, codes = np.unique(clusters, return_inverse=True)
-    means = np.bincount(codes, weights=values) / np.bincount(codes)
-    return float(np.var(means[codes]) / max(np.var(values), 1e-12))
-
-
-def _stepped_down(study: Study) -> int:
-    """Return the full path that steps down to the next lower level after the first block."""
-    tree, (top, *_) = study.tree, study.full_levels
-    lower = max(level for level in study.network.levels_ if level < top)
-    return tree.index("-".join(map(str, [top, *[lower] * (tree.n_exits - 1)])))
-
-
-def figure_5a(study: Study) -> tuple[Figure, pd.DataFrame]:
-    """Return entropy and probability of the true class in the clusters of the whole network.
-
-    Parameters
-    ----------
-    study : Study
-        The study.
-
-    Returns
-    -------
-    Figure
-    DataFrame
-        Share of the variance that lies between clusters.
-    """
-    return _clusters(study, (study.setting.shown_clusters[1],), study.tree.fullest)
-
-
-def figure_6_7(study: Study) -> tuple[Figure, pd.DataFrame]:
-    """Return the same for few and for many clusters, on a path that steps down.
-
-    Parameters
-    ----------
-    study : Study
-        The study.
-
-    Returns
-    -------
-    Figure
-    DataFrame
-        Share of the variance that lies between clusters.
-    """
-    return _clusters(study, study.setting.shown_clusters, _stepped_down(study))
-
-
-def figure_8(study: Study) -> tuple[Figure, pd.DataFrame]:
-    """Return the same for very many clusters, on a path of two blocks.
-
-    Parameters
-    ----------
-    study : Study
-        The study.
-
-    Returns
-    -------
-    Figure
-    DataFrame
-        Share of the variance that lies between clusters.
-    """
-    path = int(study.tree.prefixes(_stepped_down(study))[1])
-    return _clusters(study, (study.setting.many_clusters,), path)
 
 
 def figure_7_3(study: Study) -> tuple[Figure, pd.DataFrame]:
@@ -391,24 +273,43 @@ FIGURES: dict[str, Callable[[Study], tuple[Figure, pd.DataFrame]]] = {
     "figure_7_3": figure_7_3,
 }
 
+TITLES = {
+    "figure_1": "Figure 1: which paths each class takes",
+    "figure_3": "Figure 3: accuracy against BitOPS, all methods",
+    "figure_3c": "Figure 3C: early exit alone against quantisation alone",
+    "figure_4": "Figure 4: how well gates predict errors, and the curve they give",
+    "figure_5a": "Figure 5A: the clusters of the whole network",
+    "figure_5b_9": "Figures 5B and 9: calibration error by number of clusters",
+    "figure_5c": "Figure 5C: the router's curve by number of clusters",
+    "figure_6_7": "Figures 6 and 7: few clusters against more",
+    "figure_8": "Figure 8: many clusters, on a path of two blocks",
+    "figure_7_3": "Appendix 7.3: predicting only the next best step",
+}
+
+_CURVES = "Dots are operating points on test images, lines their hulls"
+_BOXES = (
+    "Boxes are quartiles over test images, whiskers reach 1.5 times as far, colour is the share "
+    "of wrong answers. In the table: the share of the variance that lies between clusters."
+)
 CAPTIONS = {
-    "figure_1": "Which paths the test images of each class take, at the operating point whose "
-    "mean cost is half way between the cheapest and the dearest path.",
-    "figure_3": "Accuracy against BitOPS. Dots are operating points, lines their hulls, bands 95 % "
-    "intervals over ten subsets of the test images, as in the paper. In the table: area is the "
-    "mean height of the hull over the costs that all methods reach; difference is QuEE's area "
-    "less the method's own, with its paired bootstrap interval; the columns named by a number hold "
-    "the accuracy at that cost.",
-    "figure_3c": "Early exit alone against quantisation alone.",
-    "figure_4": "Routers with the same error targets whose gates predict them well or badly; RMSE "
-    "over every prefix and path of the test images.",
-    "figure_5a": "Clusters of the whole network's answers on test images: entropy, and probability "
-    "of the true class. The table gives the share of the variance that lies between clusters.",
-    "figure_5b_9": "Calibration error of the error targets on test images, by number of clusters, "
-    "with the paper's quadratic.",
-    "figure_5c": "The router's curve by number of clusters.",
-    "figure_6_7": "Few clusters against more, on a path that steps down after the first block.",
-    "figure_8": "Many clusters, on a path of two blocks.",
-    "figure_7_3": "Predicting only the value of the next step, one training for each dot, against "
-    "predicting every path's error. Both were fitted on the validation images.",
+    "figure_1": "Share of each class's test images on each path, at the operating point whose "
+    "mean cost is nearest to half way between the cheapest and the dearest path.",
+    "figure_3": f"{_CURVES}, bands 95 % intervals over ten subsets of the test images, as in the "
+    "paper. In the table: area is the mean height of the hull over the costs that all methods "
+    "reach; difference is QuEE's area less the method's own, with its 95 % paired bootstrap "
+    "interval; the columns named by a number hold the accuracy at that cost.",
+    "figure_3c": f"{_CURVES}; no bands. Exits at the highest width against widths at full depth. "
+    "JEI-DNN trains its heads too.",
+    "figure_4": f"{_CURVES}; no bands. Gates with the same error targets that predict them well "
+    "or badly; RMSE is over every prefix and path of the test images.",
+    "figure_5a": f"Entropy and probability of the true class on the fullest path. {_BOXES}",
+    "figure_5b_9": "Calibration error of the error targets on test images (appendix 7.2), without "
+    "bands, and a quadratic fitted to it as in the paper.",
+    "figure_5c": "Hulls of the router's operating points on test images, K clusters a path; "
+    "no bands.",
+    "figure_6_7": "The same on a path that steps down after the first block; both parts share "
+    f"their scales. {_BOXES}",
+    "figure_8": f"The same on the first two blocks of that path. {_BOXES}",
+    "figure_7_3": f"{_CURVES}; no bands. The next-best-step variant needs one training for each "
+    "dot. Both were fitted on the validation images.",
 }

@@ -11,11 +11,12 @@ from tqdm import tqdm
 
 from skquee._version import __version__
 from skquee.report._claims import RULE, claims
-from skquee.report._figures import CAPTIONS, FIGURES
-from skquee.report._study import Study
+from skquee.report._figures import CAPTIONS, FIGURES, TITLES
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from skquee.report._study import Study
 
 __all__ = ["write_report"]
 
@@ -46,7 +47,8 @@ def write_report(study: Study, folder: Path | str | None = None) -> Path:
     Returns
     -------
     Path
-        ``report.html``; beside it a ``.png`` and a ``.csv`` a figure, and ``claims.csv``.
+        ``report.html``; beside it a ``.png`` and a ``.csv`` a figure, and the claims as
+        ``claims.csv`` and ``claims.md``.
     """
     target = study.folder if folder is None else Path(folder)
     target.mkdir(parents=True, exist_ok=True)
@@ -60,16 +62,14 @@ def write_report(study: Study, folder: Path | str | None = None) -> Path:
             figure.savefig(fresh, dpi=150)
             os.replace(fresh, picture)
             _write(target / f"{name}.csv", table.to_csv(float_format="%.6g"))
-            title = name.replace("_", " ").replace("figure", "Figure")
-            title = {"figure_7_3": "Appendix 7.3", "figure_5b_9": "Figures 5b and 9"}.get(
-                name, {"figure_6_7": "Figures 6 and 7"}.get(name, title)
-            )
             sections.append(
-                f"<h2>{escape(title)}</h2>\n<p>{escape(CAPTIONS[name])}</p>\n"
-                f'<img src="{name}.png" alt="{escape(CAPTIONS[name])}">\n{_table(table)}'
+                f"<h2>{escape(TITLES[name])}</h2>\n<p>{escape(CAPTIONS[name])}</p>\n"
+                f'<a href="{name}.png"><img src="{name}.png" alt="{escape(CAPTIONS[name])}"></a>\n'
+                f"{_table(table)}"
             )
     found = claims(study)
     _write(target / "claims.csv", found.to_csv(index=False))
+    _write(target / "claims.md", _markdown(found))
     page = target / "report.html"
     _write(page, _page(study, found, sections))
     return page
@@ -96,7 +96,8 @@ def _page(study: Study, found: pd.DataFrame, sections: list[str]) -> str:
 <h2>Setting and time</h2>
 {_table(_settings(study))}
 <p>Seconds spent on each result, computed once: {escape(_seconds(study))}.</p>
-<p>skquee {escape(__version__)}. Each figure's numbers are beside it as a .csv file.</p>
+<p>skquee {escape(__version__)}. Each figure's numbers are beside it as a .csv file.
+A click on a figure enlarges it.</p>
 </body>
 </html>
 """
@@ -138,13 +139,22 @@ def _claims(found: pd.DataFrame) -> str:
     rows = "\n".join(
         f"<tr><td>{escape(row.claim)}</td><td>{escape(row.paper)}</td>"
         f"<td>{escape(row.measured)}</td>"
-        f'<td class="{escape(row.holds)}"><b>{escape(row.holds)}</b></td></tr>'
+        f'<td class="{escape(row.holds)}"><b>{escape(row.holds)}</b></td>'
+        f"<td>{escape(row.why)}</td></tr>"
         for row in found.itertuples()
     )
     return (
         '<div class="wide"><table>\n<tr><th>Claim</th><th>Where</th><th>Measured</th>'
-        f"<th>Holds</th></tr>\n{rows}\n</table></div>"
+        f"<th>Holds</th><th>Why</th></tr>\n{rows}\n</table></div>"
     )
+
+
+def _markdown(found: pd.DataFrame) -> str:
+    rows = [list(found.columns), ["---"] * found.shape[1], *found.to_numpy().tolist()]
+    lines = (
+        "| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in rows
+    )
+    return f"{RULE}\n\n" + "\n".join(lines) + "\n"
 
 
 def _table(frame: pd.DataFrame) -> str:
