@@ -62,14 +62,14 @@ class Store:
         """
         file = self.folder / f"{name}.npz"
         if not file.exists():
-            found = self._timed(name, make)
+            found = self.timed(name, make)
             record = {
                 "tree": found.tree.to_dict(),
                 "knob": found.knob,
                 "source": found.source,
                 "label": found.label,
             }
-            with self._fresh(file) as fresh:
+            with _Fresh(file) as fresh:
                 np.savez_compressed(
                     fresh,
                     knobs=found.knobs,
@@ -103,8 +103,8 @@ class Store:
 
         file = self.folder / f"{name}.csv"
         if not file.exists():
-            found = self._timed(name, make)
-            with self._fresh(file) as fresh:
+            found = self.timed(name, make)
+            with _Fresh(file) as fresh:
                 fresh.write(found.to_csv().encode("utf8"))
         return pd.read_csv(file, index_col=0)
 
@@ -137,7 +137,7 @@ class Store:
                     f"another folder, or the same {name} to go on."
                 )
             return
-        with self._fresh(file) as fresh:
+        with _Fresh(file) as fresh:
             fresh.write(json.dumps(now, indent=1).encode("utf8"))
 
     def timed(self, name: str, make: Callable[[], Any]) -> Any:
@@ -155,24 +155,18 @@ class Store:
         object
             What `make` returned.
         """
-        return self._timed(name, make)
+        began = time.perf_counter()
+        found = make()
+        seconds = {**self.seconds, name: round(time.perf_counter() - began, 1)}
+        with _Fresh(self.folder / "seconds.json") as fresh:
+            fresh.write(json.dumps(seconds, indent=1).encode("utf8"))
+        return found
 
     @property
     def seconds(self) -> dict[str, float]:
         """How long each result took to compute."""
         file = self.folder / "seconds.json"
         return json.loads(file.read_text(encoding="utf8")) if file.exists() else {}
-
-    def _timed(self, name: str, make: Callable[[], Any]) -> Any:
-        began = time.perf_counter()
-        found = make()
-        seconds = {**self.seconds, name: round(time.perf_counter() - began, 1)}
-        with self._fresh(self.folder / "seconds.json") as fresh:
-            fresh.write(json.dumps(seconds, indent=1).encode("utf8"))
-        return found
-
-    def _fresh(self, file: Path) -> _Fresh:
-        return _Fresh(file)
 
 
 class _Fresh:
