@@ -286,10 +286,7 @@ class JEIDNN(RoutingMixin, BaseEstimator):
                 raise ValueError("This JEIDNN was fitted on a table of probabilities, not images.")
             return super()._table(X, reset=reset)
         full = lazy.paths
-        if not reset and len(full.names) == self.n_paths_:
-            line = np.arange(self.n_paths_)
-        else:
-            line = self._line(full)
+        line = self._line(full)
         chain = PathTree.from_paths(
             [full.steps(int(path)) for path in line],
             full.path_costs[line],
@@ -319,7 +316,7 @@ class JEIDNN(RoutingMixin, BaseEstimator):
 
     def _decide(self, visit: Visit) -> tuple[NDArray[np.intp], NDArray[np.floating]]:
         tree, unknown = visit.tree, np.full(len(visit.rows), np.nan)
-        line = np.arange(tree.n_paths) if self._network is not None else self._line(tree)
+        line = self._line(tree)
         if visit.depth >= len(line):
             return visit.prefixes, unknown
         step = np.full(len(visit.rows), line[visit.depth])

@@ -24,6 +24,7 @@ from skquee.gates import PathErrorRegressor
 from skquee.paths import PathTree
 from skquee.probabilities import PathProbabilities
 from skquee.report._methods import MAKERS, METHODS, measured
+from skquee.report._page import write_report
 from skquee.report._setting import Setting
 from skquee.report._store import Store
 from skquee.router import CostAwareRouter
@@ -429,7 +430,5 @@ def reproduce(
     study = Study(
         network, splits, folder, title=title, setting=setting, class_names=class_names
     ).run()
-    from skquee.report._page import write_report
-
     write_report(study)
     return study
