@@ -287,9 +287,7 @@ class RoutingMixin(ClassifierMixin):
 
     def _route_chunk(self, table: PathProbabilities, start: int) -> Routes:
         tree, n = table.paths, len(table)
-        parents = np.array(tree.parents)
-        inner = np.bincount(parents[parents >= 0], minlength=tree.n_paths) > 0
-        names = np.array(tree.names, dtype=object)
+        inner, names = tree.is_inner, np.array(tree.names, dtype=object)
         walk = table.walk()
         visited = np.full((n, tree.n_exits), -1, dtype=np.intp)
         answers = np.full((n, tree.n_exits), -1, dtype=np.intp)

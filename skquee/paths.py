@@ -531,6 +531,18 @@ class PathTree:
         index = self.index(path)
         return np.flatnonzero(self.ancestors[:, self.depths[index] - 1] == index)
 
+    @cached_property
+    def is_inner(self) -> NDArray[np.bool_]:
+        """Whether some path extends each path, shape (n_paths,)."""
+        parents = np.array(self.parents)
+        return _frozen(np.bincount(parents[parents >= 0], minlength=self.n_paths) > 0)
+
+    @cached_property
+    def level_codes(self) -> NDArray[np.intp]:
+        """Number of the level of each path's last step, in the order of appearance."""
+        rank = {level: i for i, level in enumerate(dict.fromkeys(self.levels))}
+        return _frozen(np.array([rank[level] for level in self.levels], dtype=np.intp))
+
     def is_leaf(self, path: int | str) -> bool:
         """Whether no path extends this one."""
         return self.children(path).size == 0
@@ -576,7 +588,9 @@ class PathTree:
         -------
         PathTree
         """
-        return replace(self, costs=_normalized(check_costs(costs, self.n_paths), normalize))
+        found = _normalized(check_costs(costs, self.n_paths), normalize)
+        # Itself where nothing changes, with all it has worked out: routing asks at every batch.
+        return self if found == self.costs else replace(self, costs=found)
 
     def with_classes(self, classes: Iterable[Any] | None) -> PathTree:
         """Return this tree with other class labels.
@@ -590,7 +604,8 @@ class PathTree:
         -------
         PathTree
         """
-        return replace(self, classes=None if classes is None else tuple(classes))
+        found = None if classes is None else tuple(_plain(label) for label in classes)
+        return self if found == self.classes else replace(self, classes=found)
 
     def fold(self, start: Any, step: Callable[[Any, int], Any]) -> None:
         """Visit every path, each prefix once, handing on what the prefix made.

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skquee.bank import LazyPathProbabilities
+from skquee.bank import LazyPathProbabilities, run_exit
 from skquee.base import Routes, Visit
 from skquee.probabilities import check_probabilities
 
@@ -160,8 +160,7 @@ class _Stream:
         routed = self.router._table(table, reset=False)
         if self.network is None:
             self.network, self.tree = routed.network, routed.paths
-            parents = np.array(self.tree.parents)
-            self.inner = np.bincount(parents[parents >= 0], minlength=self.tree.n_paths) > 0
+            self.inner = self.tree.is_inner
         n = len(routed)
         state = self.network.start(routed.inputs)
         rows = np.arange(self.n_rows, self.n_rows + n)
@@ -240,8 +239,7 @@ class _Stream:
         memory: dict[str, NDArray[Any]],
     ) -> None:
         depth, level = int(self.tree.depths[path]), self.tree.levels[path]
-        state = self.network.run_block(state, depth - 1, level)
-        now = self.network.head(state, depth - 1, level)
+        state, now = run_exit(self.network, state, depth - 1, level)
         names = np.full(len(rows), self.tree.names[path], dtype=object)
         check_probabilities(now, rows, names)
         history = [*history, now]

@@ -2,6 +2,7 @@
 
 from skquee.bank._bank import MultiPathClassifierBank
 from skquee.bank._estimators import take_rows
+from skquee.bank._network import run_exit
 from skquee.bank._walk import LazyPathProbabilities
 
-__all__ = ["LazyPathProbabilities", "MultiPathClassifierBank", "take_rows"]
+__all__ = ["LazyPathProbabilities", "MultiPathClassifierBank", "run_exit", "take_rows"]

@@ -9,14 +9,15 @@ from numpy.typing import NDArray
 
 from skquee.paths import PathTree
 
-__all__ = ["NetworkEngine", "PathNetwork"]
+__all__ = ["NetworkEngine", "PathNetwork", "run_exit"]
 
 
 class PathNetwork(Protocol):
     """What a network must offer to be a bank of paths.
 
     A *state* is the network's own: the activations of some rows after a block. A network may
-    offer ``rows(X)`` too: X as something with a length that rows can be picked from.
+    offer ``rows(X)`` too: X as something with a length that rows can be picked from; and
+    ``run_exit(state, block, level)``: state and probabilities at once.
 
     Attributes
     ----------
@@ -40,6 +41,33 @@ class PathNetwork(Protocol):
 
     def concat(self, states: list[Any]) -> Any:
         """Join the rows of several states."""
+
+
+def run_exit(network: Any, state: Any, block: int, level: Any) -> tuple[Any, Any]:
+    """Run a block and the exit after it, at once where the network can.
+
+    Parameters
+    ----------
+    network : PathNetwork
+        The network.
+    state : state
+        Of the block before.
+    block : int
+        From 0.
+    level : level
+        To run it at.
+
+    Returns
+    -------
+    state
+        After the block.
+    probabilities : ndarray of shape (n, n_classes)
+    """
+    both = getattr(network, "run_exit", None)
+    if both is not None:
+        return both(state, block, level)  # type: ignore[no-any-return]
+    state = network.run_block(state, block, level)
+    return state, network.head(state, block, level)
 
 
 class NetworkEngine:
@@ -74,8 +102,7 @@ class NetworkEngine:
 
         def step(state: Any, path: int) -> Any:
             block, level = int(tree.depths[path]) - 1, tree.levels[path]
-            after = network.run_block(state, block, level)
-            answers[path] = network.head(after, block, level)
+            after, answers[path] = run_exit(network, state, block, level)
             return after
 
         tree.fold(network.start(X), step)
@@ -142,21 +169,17 @@ class NetworkWalk:
         if self._state is None:
             self._state, self._X = network.start(self._X), None
         block = int(tree.depths[paths[0]]) - 1
-        rank = {level: i for i, level in enumerate(dict.fromkeys(tree.levels))}
-        codes = np.array([rank[level] for level in tree.levels])[paths]
-        groups = {
-            level: members
-            for level, code in rank.items()
-            if (members := np.flatnonzero(codes == code)).size
-        }
+        codes = tree.level_codes[paths]
         places = self._place[rows]
         states, answers, order = [], [], []
-        for level, members in groups.items():
+        for code in np.unique(codes):
+            members = np.flatnonzero(codes == code)
+            level = tree.levels[paths[members[0]]]
             wanted = places[members]
             whole = len(wanted) == self._size() and (np.diff(wanted) == 1).all()
             part = self._state if whole else network.take(self._state, wanted)
-            after = network.run_block(part, block, level)
-            answers.append(network.head(after, block, level))
+            after, answer = run_exit(network, part, block, level)
+            answers.append(answer)
             states.append(after)
             order.append(members)
             key = f"block {block + 1} at {level}"

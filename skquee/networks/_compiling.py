@@ -18,6 +18,7 @@ from skquee.networks._running import BlockRunner
 from skquee.networks.engines import ENGINES, build_engine, check_engines, input_ranges
 from skquee.networks.engines._engines import time_blocks
 from skquee.networks.engines._latency import LatencyTable, check_sizes, this_machine
+from skquee.networks.engines._openvino import OpenVinoBlock, openvino_available, openvino_blocks
 from skquee.paths import PathTree
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ __all__ = ["CompiledRunner"]
 
 N_CALIBRATION = 128
 GATE_WIDTHS = (8, 16)
+RUNTIMES = ("torch", "openvino")
 
 
 class CompiledRunner(BlockRunner):
@@ -36,6 +38,7 @@ class CompiledRunner(BlockRunner):
     _seed: int
     flops_: NDArray[np.int64]
     latency_: LatencyTable
+    runtimes_: dict[str, tuple[str, ...]]
 
     def compile(
         self,
@@ -44,13 +47,14 @@ class CompiledRunner(BlockRunner):
         calibration: Any = None,
         device: str | None = None,
         batch_size: int = 64,
+        runtime: str = "auto",
         **tree_options: Any,
     ) -> Self:
         """Run each block on real kernels: ``"int8"``, ``"bf16"`` or ``"fp32"``.
 
         Each engine is timed here once, and kept only if it runs some block faster than every
         dearer one; this replaces earlier levels. The costs of the paths are measured
-        milliseconds.
+        milliseconds, the exits' included.
 
         Parameters
         ----------
@@ -65,6 +69,9 @@ class CompiledRunner(BlockRunner):
         batch_size : int, default=64
             Rows run together while engines are timed, and at most so many afterwards: more no
             longer fit the processor's cache.
+        runtime : {"auto", "torch", "openvino"}, default="auto"
+            What runs the kernels: torch, or OpenVINO (``pip install skquee[openvino]``). "auto"
+            times both, where OpenVINO is installed, and takes the faster one for each block.
         **tree_options
             As of ``quantize``, but the first block may run on any engine by default
             (``first="free"``): engines differ little in accuracy.
@@ -82,10 +89,13 @@ class CompiledRunner(BlockRunner):
         Raises
         ------
         ValueError
-            If an engine is unknown, or int8 has no ranges to go by.
+            If an engine or runtime is unknown, or int8 has no ranges to go by.
+        ImportError
+            If OpenVINO is asked for and not installed.
         """
         check_is_fitted(self)
         engines = check_engines(levels)
+        runtimes = self._runtimes_for(runtime)
         if device is not None and choose_device(device) != self._device:
             raise ValueError(
                 f"device={device!r}, but the network is on {self._device}: "
@@ -99,11 +109,7 @@ class CompiledRunner(BlockRunner):
                 "int8 needs the ranges of activations, and this network was saved without: give "
                 f"calibration=, some {N_CALIBRATION} images."
             )
-        built = {engine: build_engine(engine, self._blocks, ranges) for engine in engines}
-        times = time_blocks(
-            {engine: list(blocks) for engine, blocks in built.items()},
-            self._states(batch_size)[:-1],
-        )
+        built, times, chosen = self._fastest(engines, runtimes, ranges, batch_size)
         kept = _that_pay(times)
         costs = np.stack([times[engine] for engine in kept], axis=1) / batch_size
         paths = PathTree.from_levels(
@@ -114,6 +120,7 @@ class CompiledRunner(BlockRunner):
             **{"random_state": self._seed, "first": "free", **tree_options},
         )
         self._levels = {engine: built[engine] for engine in kept}
+        self.runtimes_ = {engine: chosen[engine] for engine in kept}
         self._tree_options = tree_options
         self._ranges = ranges
         self._group = batch_size
@@ -127,7 +134,8 @@ class CompiledRunner(BlockRunner):
     ) -> pd.DataFrame:
         """Measure how long every block takes at every level, for some numbers of rows.
 
-        Head and a gate are measured too. Measure on a machine that does nothing else.
+        A block's time holds that of the exit after it; a gate is measured too. Measure on a
+        machine that does nothing else.
 
         Parameters
         ----------
@@ -153,12 +161,11 @@ class CompiledRunner(BlockRunner):
             found = [self._measure(size) for size in sizes]
         finally:
             torch.set_num_threads(before)
-        blocks, heads, gates = (np.stack(parts, axis=-1) for parts in zip(*found, strict=True))
+        blocks, gates = (np.stack(parts, axis=-1) for parts in zip(*found, strict=True))
         self.latency_ = LatencyTable(
             tuple(map(str, self.levels_)),
             sizes,
             blocks,
-            heads,
             gates,
             threads or before,
             this_machine(self._device),
@@ -185,15 +192,12 @@ class CompiledRunner(BlockRunner):
         check_is_fitted(self)
         if not hasattr(self, "latency_"):
             raise ValueError("Nothing was measured: call network.measure_costs() first.")
-        table = self.latency_
+        tree, table = self.paths_, self.latency_
         steps = table.step_costs(batch_size)
         column = {level: number for number, level in enumerate(table.levels)}
-        paths = [self.paths_.steps(path) for path in range(self.paths_.n_paths)]
-        return np.array(
-            [
-                sum(steps[block, column[str(level)]] for block, level in enumerate(path))
-                for path in paths
-            ]
+        levels = [column[str(level)] for level in tree.levels]
+        return steps[np.arange(tree.n_exits), np.array(levels)[tree.ancestors]].sum(
+            axis=1, where=tree.ancestors >= 0
         )
 
     @property
@@ -233,19 +237,112 @@ class CompiledRunner(BlockRunner):
         states = self._states(n_rows)
         # As routing runs them: in groups, where a compiled network runs groups.
         runs: dict[str, Any] = {
-            str(level): [partial(self.run_block, block=b, level=level) for b in range(len(blocks))]
+            str(level): [partial(self.run_exit, block=b, level=level) for b in range(len(blocks))]
             for level, blocks in self._levels.items()
         }
         blocks = time_blocks(runs, states[:-1])
-
-        def head(number: int) -> Any:
-            return lambda state: self.head(state, number, self.levels_[0])
-
-        heads = time_blocks({"head": [head(n) for n in range(len(self._pools))]}, states[1:])
         gate = _gate_like(n_rows, len(self.classes_), self.paths_.n_paths)
         gates = time_blocks({"gate": [lambda _: gate()]}, states[:1])
-        table = np.stack([blocks[str(level)] for level in self.levels_], axis=1)
-        return table, heads["head"], gates["gate"][0]
+        return np.stack([blocks[str(level)] for level in self.levels_], axis=1), gates["gate"][0]
+
+    def _runtimes_for(self, runtime: str) -> tuple[str, ...]:
+        if runtime not in ("auto", *RUNTIMES):
+            raise ValueError(f"runtime must be 'auto' or one of {RUNTIMES}, got {runtime!r}.")
+        if runtime == "openvino" and not openvino_available():
+            raise ImportError("runtime='openvino' needs OpenVINO: pip install skquee[openvino].")
+        if runtime == "openvino" and self._device.type != "cpu":
+            raise ValueError(f"OpenVINO runs on the CPU, but the network is on {self._device}.")
+        if runtime != "auto":
+            return (runtime,)
+        both = openvino_available() and self._device.type == "cpu"
+        return RUNTIMES if both else ("torch",)
+
+    def _build(
+        self, engine: str, runtime: str, ranges: dict[str, tuple[float, float]], n_rows: int = 2
+    ) -> nn.ModuleList:
+        if runtime == "torch":
+            return build_engine(engine, self._blocks, ranges)
+        exits = list(zip(self._pools, self._heads, strict=True))
+        return openvino_blocks(engine, self._blocks, exits, ranges, self._states(n_rows)[:-1])
+
+    def _restored(self, engine: str) -> nn.ModuleList:
+        """Return the blocks of an engine as they were compiled, of a network that was saved."""
+        chosen = getattr(self, "runtimes_", {}).get(engine, ("torch",) * len(self._blocks))
+        if "openvino" in chosen and not (openvino_available() and self._device.type == "cpu"):
+            warnings.warn(
+                f"This network ran {engine} on OpenVINO, which is not at hand here: torch runs it. "
+                "Measured costs no longer hold: call measure_costs again.",
+                UserWarning,
+                stacklevel=4,
+            )
+            chosen = ("torch",) * len(chosen)
+            self.runtimes_ = {**self.runtimes_, engine: chosen}
+        built = {r: self._build(engine, r, self._ranges) for r in dict.fromkeys(chosen)}
+        return nn.ModuleList(built[r][b] for b, r in enumerate(chosen))
+
+    def _fastest(
+        self,
+        engines: Sequence[str],
+        runtimes: Sequence[str],
+        ranges: dict[str, tuple[float, float]],
+        n_rows: int,
+    ) -> tuple[
+        dict[str, nn.ModuleList], dict[str, NDArray[np.float64]], dict[str, tuple[str, ...]]
+    ]:
+        """Return each engine's blocks, their milliseconds and what runs each: the fastest."""
+        states = self._states(n_rows)[:-1]
+        built = {(e, r): self._build(e, r, ranges) for e in engines for r in runtimes}
+        if "openvino" in runtimes and "torch" in runtimes:
+            for engine in engines:
+                _leave_out_what_fails(built[engine, "openvino"], built[engine, "torch"], states)
+        runs: dict[str, Any] = {
+            f"{engine} {runtime}": [partial(self._exit, b, block) for b, block in enumerate(blocks)]
+            for (engine, runtime), blocks in built.items()
+        }
+        times = time_blocks(runs, states)
+        chosen: dict[str, tuple[str, ...]] = {}
+        for engine in engines:
+            table = np.stack([times[f"{engine} {runtime}"] for runtime in runtimes])
+            best = table.argmin(axis=0)
+            chosen[engine] = tuple(
+                runtimes[k] if isinstance(built[engine, runtimes[k]][b], OpenVinoBlock) else "torch"
+                for b, k in enumerate(best)
+            )
+        return (
+            {
+                engine: nn.ModuleList(built[engine, r][b] for b, r in enumerate(chosen[engine]))
+                for engine in engines
+            },
+            {e: np.min([times[f"{e} {r}"] for r in runtimes], axis=0) for e in engines},
+            chosen,
+        )
+
+    def _exit(self, number: int, block: nn.Module, state: Tensor) -> None:
+        """Run a block and the exit after it, for timing."""
+        if isinstance(block, OpenVinoBlock) and block.exit_head is not None:
+            block.run(state)
+        else:
+            self.head(block(state), number, None)
+
+
+def _leave_out_what_fails(
+    compiled: nn.ModuleList, others: nn.ModuleList, states: Sequence[Tensor]
+) -> None:
+    """Put the other block where one does not compile."""
+    failed, reason = [], ""
+    for number, state in enumerate(states):
+        try:
+            compiled[number](state[:1])
+        except Exception as error:
+            failed.append(number + 1)
+            reason = str(error)[:200]
+            compiled[number] = others[number]
+    if failed:
+        warnings.warn(
+            f"OpenVINO does not run the blocks {failed}, torch does: {reason}",
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 def _that_pay(times: dict[str, NDArray[np.float64]]) -> list[str]:

@@ -22,7 +22,7 @@ from skquee.networks._images import ImageFormat
 from skquee.networks._levels import FLOAT
 from skquee.networks._training import HeadKind, make_heads
 from skquee.networks.backbones._checkpoint import load_checkpoint
-from skquee.networks.engines import ENGINES, LatencyTable, build_engine
+from skquee.networks.engines import ENGINES, LatencyTable
 from skquee.networks.quantization import describe, restore
 from skquee.paths import PathTree
 
@@ -80,6 +80,7 @@ def save(network: MultiExitNetwork, folder: str | os.PathLike[str]) -> None:
         "level_accuracy": list(getattr(network, "level_accuracy_", {}).items()),
         "ranges": network._ranges,
         "group": network._group,
+        "runtimes": getattr(network, "runtimes_", {}),
         "latency": network.latency_.to_dict() if hasattr(network, "latency_") else None,
         "quantized": {str(level): describe(blocks) for level, blocks in quantized.items()},
     }
@@ -192,19 +193,22 @@ def load(
         quantized.load_state_dict(own, strict=False)
         levels[int(level)] = quantized.to(where)
     ranges = {name: tuple(span) for name, span in record.get("ranges", {}).items()}
-    for level in record["levels"]:
-        if level in ENGINES:
-            levels[level] = build_engine(level, blocks, ranges)
     network._ranges, network._group = ranges, record.get("group")
     network._backbone, network._blocks, network._pools = module, blocks, pools.to(where)
     network._heads = heads_.requires_grad_(False).eval().to(where)
-    network._levels = {level: levels[level] for level in record["levels"]}
     picture: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value
         for key, value in record["image_format"].items()
     }
     network._format = ImageFormat(**picture)
     network._device, network._seed = where, record["seed"]
+    runtimes = record.get("runtimes", {})
+    if runtimes:
+        network.runtimes_ = {level: tuple(runtimes[level]) for level in runtimes}
+    for level in record["levels"]:
+        if level in ENGINES:
+            levels[level] = network._restored(level)
+    network._levels = {level: levels[level] for level in record["levels"]}
     network._head_widths = record["head_widths"]
     network._final_head_kept = record["final_head_kept"]
     network._tree_options = record["tree_options"]

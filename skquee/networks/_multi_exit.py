@@ -118,6 +118,8 @@ class MultiExitNetwork(CompiledRunner, BaseEstimator):
         Layers or names after which the blocks end.
     levels_ : tuple of int or of str
         Bit widths, lowest first; after ``compile`` engines, cheapest first.
+    runtimes_ : dict of str to tuple of str
+        After ``compile``: what runs each block at each level, torch or OpenVINO.
     latency_ : LatencyTable
         From ``measure_costs``.
     flops_ : ndarray of shape (n_exits,)
@@ -265,7 +267,7 @@ class MultiExitNetwork(CompiledRunner, BaseEstimator):
         """
         for name, value in fit_network(self, X, y, validation_data).items():
             setattr(self, name, value)
-        self._forget("level_accuracy_", "path_accuracy_", "latency_")
+        self._forget("level_accuracy_", "path_accuracy_", "latency_", "runtimes_")
         self._levels, self._group = {FLOAT: self._blocks}, None
         self._tree_options: dict[str, Any] = {}
         self.levels_, self.paths_ = (FLOAT,), self._paths([FLOAT])
@@ -339,7 +341,7 @@ class MultiExitNetwork(CompiledRunner, BaseEstimator):
         quantized[FLOAT] = self._blocks
         self._levels = {bits: quantized[bits] for bits in widths}
         self._tree_options = tree_options
-        self._forget("level_accuracy_", "path_accuracy_", "latency_")
+        self._forget("level_accuracy_", "path_accuracy_", "latency_", "runtimes_")
         self._ranges, self._group = ranges, None
         self.levels_, self.paths_ = tuple(widths), paths
         return self

@@ -132,13 +132,44 @@ class BlockRunner:
             If a GPU's memory does not hold one image. (Where it does not hold all, parts
             of them are run one after the other.)
         """
-        check_is_fitted(self)
-        if level not in self._levels:
-            raise ValueError(f"There is no level {level}; quantize made {self.levels_}.")
-        run = self._levels[level][block]
+        run = self._at(block, level)
         if self._group is None or len(state) <= self._group:
             return _run(run, state)
         return torch.cat([_run(run, part) for part in state.split(self._group)])
+
+    def run_exit(self, state: Tensor, block: int, level: Any) -> tuple[Tensor, NDArray[np.float32]]:
+        """Run one block at a level, and the exit after it.
+
+        Parameters
+        ----------
+        state : Tensor
+            Of ``start``, or of the block before.
+        block : int
+            Its number, from 0.
+        level : int or str
+            One of ``levels_``.
+
+        Returns
+        -------
+        state : Tensor of shape (n, ...)
+            As of :meth:`run_block`.
+        probabilities : ndarray of shape (n, n_classes), float32
+            As of :meth:`head`.
+        """
+        run = self._at(block, level)
+        # Some engines compile the exit with the block; other heads may have come since.
+        if getattr(run, "exit_head", None) is not self._heads[block]:
+            state = self.run_block(state, block, level)
+            return state, self.head(state, block, level)
+        parts = [run.run(part) for part in state.split(self._group or len(state))]
+        made = parts[0] if len(parts) == 1 else [torch.cat(p) for p in zip(*parts, strict=True)]
+        return made[0], made[1].softmax(dim=1).numpy()
+
+    def _at(self, block: int, level: Any) -> Any:
+        check_is_fitted(self)
+        if level not in self._levels:
+            raise ValueError(f"There is no level {level}; quantize made {self.levels_}.")
+        return self._levels[level][block]
 
     def head(self, state: Tensor, block: int, level: Any) -> NDArray[np.float32]:
         """Return the probabilities of the exit after a block.

@@ -1,4 +1,4 @@
-"""Measured milliseconds of blocks, heads and gates, by level and number of rows."""
+"""Measured milliseconds of blocks with their exits, and of gates, by level and number of rows."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import platform
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,9 +34,7 @@ class LatencyTable:
     batch_sizes : tuple of int
         Rising.
     blocks : ndarray of shape (n_blocks, n_levels, n_sizes)
-        Milliseconds of one run of a block.
-    heads : ndarray of shape (n_blocks, n_sizes)
-        Milliseconds of the head after it.
+        Milliseconds of one run of a block and the exit after it.
     gates : ndarray of shape (n_sizes,)
         Milliseconds of a gate.
     threads : int
@@ -48,8 +47,7 @@ class LatencyTable:
     >>> import numpy as np
     >>> from skquee.networks.engines import LatencyTable
     >>> table = LatencyTable(
-    ...     ("int8", "fp32"), (1, 10), np.array([[[1.0, 5.5], [2.0, 20.0]]]), np.zeros((1, 2)),
-    ...     np.zeros(2), 1, "a machine",
+    ...     ("int8", "fp32"), (1, 10), np.array([[[1.0, 5.5], [2.0, 20.0]]]), np.zeros(2), 1, "mine"
     ... )
     >>> table.milliseconds(block=0, level="fp32", n_rows=[1, 4, 20])
     array([ 2.,  8., 40.])
@@ -60,13 +58,12 @@ class LatencyTable:
     levels: tuple[str, ...]
     batch_sizes: tuple[int, ...]
     blocks: NDArray[np.float64]
-    heads: NDArray[np.float64]
     gates: NDArray[np.float64]
     threads: int
     machine: str
 
     def milliseconds(self, block: int, level: str, n_rows: ArrayLike) -> NDArray[np.float64]:
-        """Return how long a block and what follows it take: head and gate, but at the end.
+        """Return how long a block, its exit and a gate, but at the end, take.
 
         Parameters
         ----------
@@ -83,21 +80,32 @@ class LatencyTable:
         """
         if level not in self.levels:
             raise ValueError(f"level must be one of {self.levels}, got {level!r}.")
-        times = self.blocks[block, self.levels.index(level)] + self.heads[block]
-        if block < len(self.blocks) - 1:
-            times = times + self.gates
+        times = self._steps[block, self.levels.index(level)]
         return self._interpolate(times, np.asarray(n_rows, dtype=np.float64))
+
+    @cached_property
+    def _steps(self) -> NDArray[np.float64]:
+        """Milliseconds of a block, its exit and a gate but at the end, as `blocks`."""
+        steps = self.blocks.copy()
+        steps[:-1] += self.gates
+        return steps
 
     def _interpolate(
         self, times: NDArray[np.float64], n_rows: NDArray[np.float64]
     ) -> NDArray[np.float64]:
+        """Return times (..., n_sizes) at numbers of rows, shape (..., *n_rows.shape)."""
         sizes = np.array(self.batch_sizes, dtype=np.float64)
-        found = np.interp(n_rows, sizes, times)
         if len(sizes) > 1:
-            slope = max(0.0, (times[-1] - times[-2]) / (sizes[-1] - sizes[-2]))
+            slope = np.maximum(times[..., -1] - times[..., -2], 0.0) / (sizes[-1] - sizes[-2])
         else:
-            slope = times[-1] / sizes[-1]
-        found = found + slope * np.maximum(n_rows - sizes[-1], 0)
+            slope = times[..., -1] / sizes[-1]
+        inside = np.clip(n_rows, sizes[0], sizes[-1])
+        after = np.clip(np.searchsorted(sizes, inside), min(1, len(sizes) - 1), None)
+        before = np.maximum(after - 1, 0)
+        width = np.maximum(sizes[after] - sizes[before], 1.0)
+        share = (inside - sizes[before]) / width
+        found = times[..., before] * (1 - share) + times[..., after] * share
+        found = found + np.multiply.outer(slope, np.maximum(n_rows - sizes[-1], 0))
         return np.where(n_rows > 0, found, 0.0)
 
     def step_costs(self, batch_size: int) -> NDArray[np.float64]:
@@ -114,12 +122,7 @@ class LatencyTable:
         """
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
-        return np.array(
-            [
-                [float(self.milliseconds(block, level, batch_size)) for level in self.levels]
-                for block in range(len(self.blocks))
-            ]
-        ) / float(batch_size)
+        return self._interpolate(self._steps, np.array(float(batch_size))) / float(batch_size)
 
     def predict(self, counts: Mapping[str, int]) -> float:
         """Return the milliseconds that a routed batch takes, from what it ran.
@@ -142,14 +145,13 @@ class LatencyTable:
         return total
 
     def to_frame(self) -> pd.DataFrame:
-        """Return the milliseconds as a table: rows are blocks, heads and the gate."""
+        """Return the milliseconds as a table: rows are blocks and the gate."""
         import pandas as pd
 
         rows: dict[tuple[str, str], NDArray[np.float64]] = {}
         for block in range(len(self.blocks)):
             for number, level in enumerate(self.levels):
                 rows[f"block {block + 1}", level] = self.blocks[block, number]
-            rows[f"head {block + 1}", ""] = self.heads[block]
         rows["gate", ""] = self.gates
         frame = pd.DataFrame.from_dict(rows, orient="index", columns=list(self.batch_sizes))
         frame.index = pd.MultiIndex.from_tuples(frame.index, names=["part", "level"])
@@ -163,7 +165,6 @@ class LatencyTable:
             "levels": list(self.levels),
             "batch_sizes": list(self.batch_sizes),
             "blocks": self.blocks.tolist(),
-            "heads": self.heads.tolist(),
             "gates": self.gates.tolist(),
             "threads": self.threads,
             "machine": self.machine,
@@ -192,7 +193,7 @@ class LatencyTable:
         )
 
 
-_ARRAYS = ("blocks", "heads", "gates")
+_ARRAYS = ("blocks", "gates")
 
 
 def this_machine(device: torch.device) -> str:

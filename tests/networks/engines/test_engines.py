@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import warnings
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,9 @@ from skquee.networks.engines import (
     input_ranges,
 )
 from skquee.networks.engines._int8 import Int8Mlp, grid, int8_available, to_int8
+from skquee.networks.engines._openvino import FakeInt8Linear, OpenVinoBlock, openvino_available
 
+needs_openvino = pytest.mark.skipif(not openvino_available(), reason="OpenVINO is not installed")
 needs_int8 = pytest.mark.skipif(not int8_available(), reason="torch without oneDNN int8 products")
 
 
@@ -110,16 +113,18 @@ def test_ranges_hold_every_input_and_zero(network: MultiExitNetwork, digits: Any
 # ---------------------------------------------------------------------- compile
 
 
-@pytest.fixture
-def compiled(network: MultiExitNetwork, monkeypatch: pytest.MonkeyPatch) -> MultiExitNetwork:
+@pytest.fixture(params=["torch", pytest.param("openvino", marks=needs_openvino)])
+def compiled(
+    network: MultiExitNetwork, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> MultiExitNetwork:
     """All three engines, whatever pays on the machine of the test."""
     speed = {"int8": 1.0, "bf16": 2.0, "fp32": 4.0}
 
     def times(runs: Any, states: Any, **options: Any) -> Any:
-        return {name: np.full(len(states), speed.get(name, 0.5)) for name in runs}
+        return {name: np.full(len(states), speed.get(name.split()[0], 0.5)) for name in runs}
 
     monkeypatch.setattr(_compiling, "time_blocks", times)
-    return copy.copy(network).compile(batch_size=4)
+    return copy.copy(network).compile(batch_size=4, runtime=request.param)
 
 
 @needs_int8
@@ -141,7 +146,9 @@ def test_compiled_levels_answer_nearly_as_float_and_share_its_weights(
     assert np.abs(table[:, mixed] - table[:, exact]).max() < 0.15
     own = {p.data_ptr() for p in network._blocks.parameters()}
     int8 = list(compiled._levels["int8"].parameters())
-    assert int8 and all(p.data_ptr() in own for p in int8)
+    # What OpenVINO compiles keeps weights of its own.
+    assert bool(int8) == ("torch" in compiled.runtimes_["int8"])
+    assert all(p.data_ptr() in own for p in int8)
 
 
 @needs_int8
@@ -163,7 +170,7 @@ def test_an_engine_that_does_not_pay_is_left_out_with_a_message(
     monkeypatch.setattr(
         _compiling,
         "time_blocks",
-        lambda runs, states: {name: np.full(len(states), speed[name]) for name in runs},
+        lambda runs, states: {name: np.full(len(states), speed[name.split()[0]]) for name in runs},
     )
     other = copy.copy(network)
     with pytest.warns(UserWarning, match=r"bf16 takes 27 ms .* \(fp32 12 ms\): bf16 is left out"):
@@ -262,21 +269,100 @@ def test_bad_input_says_what_to_do(network: MultiExitNetwork, digits: Any) -> No
         half.select_levels(*digits)
 
 
+# ---------------------------------------------------------------------- OpenVINO
+
+
+def test_the_layer_openvino_reads_is_the_simulation() -> None:
+    torch.manual_seed(0)
+    linear, x = nn.Linear(12, 9).requires_grad_(False), torch.randn(40, 12)
+    span = (float(x.min()), float(x.max()) * 0.8)
+    found = FakeInt8Linear(linear, span)(x).double()
+    wanted = simulated(linear, x, span)
+    # Halves may round to the other side: one code of one input.
+    assert (found - wanted).abs().max() <= grid(span)[0] * float(linear.weight.abs().max()) + 1e-5
+    assert ((found - wanted).abs() > 1e-4).double().mean() < 0.05
+
+
+@needs_openvino
+@needs_int8
+def test_openvino_runs_the_engine_that_torch_runs(network: MultiExitNetwork, digits: Any) -> None:
+    X = digits[0][:40]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        ours, theirs = (
+            copy.copy(network).compile(("int8",), runtime=runtime, batch_size=16)
+            for runtime in ("torch", "openvino")
+        )
+    assert theirs.runtimes_ == {"int8": ("openvino",) * 3}
+    assert ours.runtimes_ == {"int8": ("torch",) * 3}
+    table, other = (np.asarray(MultiPathClassifierBank(net).transform(X)) for net in (ours, theirs))
+    np.testing.assert_allclose(other, table, atol=0.03)
+    state, answer = theirs.run_exit(theirs.start(X), 0, "int8")
+    np.testing.assert_array_equal(answer, other[:, theirs.paths_.index("int8")])
+    np.testing.assert_allclose(theirs.head(state, 0, "int8"), answer, atol=1e-5)
+
+
+@needs_openvino
+def test_other_heads_are_not_those_compiled_with_the_block(
+    network: MultiExitNetwork, digits: Any
+) -> None:
+    state = network.start(digits[0][:6])
+    net = copy.copy(network).compile(("fp32",), runtime="openvino", batch_size=4)
+    heads = nn.ModuleList(copy.deepcopy(net.exit_heads))
+    with torch.no_grad():
+        heads[0].bias += torch.arange(10.0)
+    other = net.with_paths(net.paths_, heads=heads)
+    after, found = other.run_exit(state, 0, "fp32")
+    np.testing.assert_array_equal(found, other.head(after, 0, "fp32"))
+    assert np.abs(found - net.run_exit(state, 0, "fp32")[1]).max() > 0.1
+
+
+@needs_openvino
+def test_a_block_that_openvino_cannot_run_stays_with_torch(
+    network: MultiExitNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: OpenVinoBlock, state: torch.Tensor) -> Any:
+        raise RuntimeError("no such operation")
+
+    monkeypatch.setattr(OpenVinoBlock, "run", fail)
+    net = copy.copy(network)
+    with pytest.warns(UserWarning, match=r"run the blocks \[1, 2, 3\], torch does: no such"):
+        net.compile(("fp32",), batch_size=2)
+    assert net.runtimes_ == {"fp32": ("torch",) * 3}
+
+
+def test_a_machine_without_openvino_loads_what_was_saved_with_it(
+    compiled: MultiExitNetwork, make_backbone: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    compiled.save(tmp_path / "network")
+    monkeypatch.setattr(_compiling, "openvino_available", lambda: False)
+    found = nullcontext()
+    if "openvino" in compiled.runtimes_["fp32"]:
+        found = pytest.warns(UserWarning, match="call measure_costs again")
+    with found:
+        loaded = MultiExitNetwork.load(tmp_path / "network", backbone=make_backbone())
+    assert set(loaded.runtimes_["fp32"]) == {"torch"}
+    with pytest.raises(ImportError, match=r"pip install skquee\[openvino\]"):
+        loaded.compile(("fp32",), runtime="openvino")
+    with pytest.raises(ValueError, match="runtime must be"):
+        loaded.compile(("fp32",), runtime="tensorrt")
+
+
 # ---------------------------------------------------------------------- times
 
 
 def table() -> LatencyTable:
     blocks = np.array([[[1.0, 5.0], [2.0, 12.0]], [[3.0, 3.0], [4.0, 8.0]]])
-    heads, gates = np.array([[0.1, 0.5], [0.2, 0.2]]), np.array([0.01, 0.02])
-    return LatencyTable(("int8", "fp32"), (1, 5), blocks, heads, gates, 1, "here")
+    gates = np.array([0.01, 0.02])
+    return LatencyTable(("int8", "fp32"), (1, 5), blocks, gates, 1, "here")
 
 
 def test_times_are_straight_lines_between_and_beyond_the_measured_sizes() -> None:
     found = table().milliseconds(0, "int8", [0, 1, 3, 5, 9])
-    np.testing.assert_allclose(found, [0, 1.11, 3.315, 5.52, 5.52 + 4 * (5.52 - 1.11) / 4])
-    assert table().milliseconds(1, "fp32", 5) == pytest.approx(8.2), "no gate after the last"
+    np.testing.assert_allclose(found, [0, 1.01, 3.015, 5.02, 5.02 + 4 * (5.02 - 1.01) / 4])
+    assert table().milliseconds(1, "fp32", 5) == pytest.approx(8.0), "no gate after the last"
     assert table().predict({"block 1 at fp32": 5, "block 2 at int8": 1}) == pytest.approx(
-        12.52 + 3.2
+        12.02 + 3.0
     )
     with pytest.raises(ValueError, match="level must be one of"):
         table().milliseconds(0, "bf16", 1)

@@ -1,0 +1,286 @@
+"""Blocks compiled by OpenVINO, where it is installed: fused kernels, exit and all."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import threading
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from skquee.networks.engines._int8 import CODES, TOP, grid
+
+__all__ = ["FakeInt8Linear", "OpenVinoBlock", "fake_int8", "openvino_available", "openvino_blocks"]
+
+PRECISION = {"int8": "f32", "bf16": "bf16", "fp32": "f32"}
+
+
+def openvino_available() -> bool:
+    """Tell whether OpenVINO is installed (``pip install skquee[openvino]``).
+
+    Returns
+    -------
+    bool
+    """
+    return importlib.util.find_spec("openvino") is not None
+
+
+class FakeInt8Linear(nn.Module):
+    """A linear layer with the rounding of :class:`Int8Linear`, computed in float.
+
+    OpenVINO recognises it and runs int8 products; torch runs it as a simulation.
+
+    Parameters
+    ----------
+    linear : Linear
+        In float; shared.
+    span : (float, float)
+        Range of its input.
+    """
+
+    weight_scale: Tensor
+    zeros: Tensor
+
+    def __init__(self, linear: nn.Linear, span: tuple[float, float]) -> None:
+        super().__init__()
+        self.linear = linear
+        self.scale, self.zero = grid(span)
+        weight = linear.weight.detach()
+        self.register_buffer("weight_scale", weight.abs().amax(dim=1).clamp(min=1e-12) / TOP)
+        self.register_buffer("zeros", torch.zeros(len(weight), dtype=torch.int32))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the layer's answer.
+
+        Parameters
+        ----------
+        x : Tensor of shape (..., n_in)
+            Floats.
+
+        Returns
+        -------
+        Tensor of shape (..., n_out), float32
+        """
+        x = torch.fake_quantize_per_tensor_affine(x, self.scale, self.zero, 0, CODES)
+        weight = torch.fake_quantize_per_channel_affine(
+            self.linear.weight, self.weight_scale, self.zeros, 0, -TOP, TOP
+        )
+        return F.linear(x, weight, self.linear.bias)
+
+
+def fake_int8(
+    module: nn.Module, ranges: Mapping[str, tuple[float, float]], prefix: str = ""
+) -> nn.Module:
+    """Replace the linear layers of a module, in place, by simulations of int8.
+
+    Parameters
+    ----------
+    module : Module
+        Its children are replaced.
+    ranges : mapping of str to (float, float)
+        Of :func:`input_ranges`; a layer without one (it never ran) stays in float.
+    prefix : str, default=""
+        Name of `module` in `ranges`, with a dot.
+
+    Returns
+    -------
+    Module
+        The same.
+    """
+    for name, child in list(module.named_children()):
+        path = f"{prefix}{name}"
+        if isinstance(child, nn.Linear) and path in ranges:
+            setattr(module, name, FakeInt8Linear(child, ranges[path]))
+        else:
+            fake_int8(child, ranges, f"{path}.")
+    return module
+
+
+class _WithExit(nn.Module):
+    """A block that answers, too: state and logits."""
+
+    def __init__(self, block: nn.Module, pool: nn.Module, head: nn.Module) -> None:
+        super().__init__()
+        self.block, self.pool, self.head = block, pool, head
+
+    def forward(self, state: Tensor) -> tuple[Tensor, Tensor]:
+        state = self.block(state)
+        return state, self.head(self.pool(state))
+
+
+def openvino_blocks(
+    engine: str,
+    blocks: nn.ModuleList,
+    exits: Sequence[tuple[nn.Module, nn.Module]],
+    ranges: Mapping[str, tuple[float, float]],
+    states: Sequence[Tensor],
+) -> nn.ModuleList:
+    """Return blocks on an engine, to be compiled by OpenVINO when they first run.
+
+    Parameters
+    ----------
+    engine : {"int8", "bf16", "fp32"}
+        Kernels.
+    blocks : ModuleList
+        In float; not changed.
+    exits : sequence of (Module, Module)
+        Pool and head after each block.
+    ranges : mapping of str to (float, float)
+        Of :func:`input_ranges`.
+    states : sequence of Tensor
+        Input of each block.
+
+    Returns
+    -------
+    ModuleList
+    """
+    made = []
+    for number, (block, (pool, head), state) in enumerate(zip(blocks, exits, states, strict=True)):
+        prefix = f"{number}."
+        own = {k.removeprefix(prefix): v for k, v in ranges.items() if k.startswith(prefix)}
+        made.append(OpenVinoBlock(engine, block, pool, head, own, state))
+    return nn.ModuleList(made)
+
+
+class OpenVinoBlock(nn.Module):
+    """A block on one engine, compiled by OpenVINO with the exit after it.
+
+    It is compiled when it first runs, and again where the number of torch's threads has
+    changed; a number of rows that it has not met yet takes some ten milliseconds more once.
+
+    Parameters
+    ----------
+    engine : {"int8", "bf16", "fp32"}
+        Kernels. int8: linear layers with the scales of :class:`Int8Linear`.
+    block, pool, head : Module
+        In float; not changed. `head` maps what `pool` makes to logits.
+    ranges : mapping of str to (float, float)
+        Of the inputs of the linear layers, by their name in `block`.
+    sample : Tensor of shape (n, ...)
+        Some input.
+    """
+
+    def __init__(
+        self,
+        engine: str,
+        block: nn.Module,
+        pool: nn.Module,
+        head: nn.Module,
+        ranges: Mapping[str, tuple[float, float]],
+        sample: Tensor,
+    ) -> None:
+        super().__init__()
+        self.engine = engine
+        # In a list: the float modules are not this one's own.
+        self._source = [block, pool, head]
+        self._ranges = dict(ranges)
+        self._sample = sample[:2].detach().float().clone()
+        self._reset()
+
+    def _reset(self) -> None:
+        self._widths: list[tuple[int, ...]] = []
+        self._requests: dict[int, Any] = {}
+        self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What is compiled can be neither copied nor pickled.
+        left_out = ("_widths", "_requests", "_lock")
+        return {key: value for key, value in self.__dict__.items() if key not in left_out}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._reset()
+
+    @property
+    def exit_head(self) -> nn.Module | None:
+        """The head that is compiled with the block; None for bf16, too coarse for logits."""
+        return None if self.engine == "bf16" else self._source[2]
+
+    def forward(self, state: Tensor) -> Tensor:
+        """Run the block.
+
+        Parameters
+        ----------
+        state : Tensor of shape (n, ...)
+            On the CPU.
+
+        Returns
+        -------
+        Tensor of shape (n, ...), float32
+        """
+        return self.run(state)[0]
+
+    def run(self, state: Tensor) -> list[Tensor]:
+        """Run the block, and the exit after it where there is an ``exit_head``.
+
+        Parameters
+        ----------
+        state : Tensor of shape (n, ...)
+            On the CPU.
+
+        Returns
+        -------
+        list of Tensor, float32
+            State (n, ...), and logits (n, n_classes) where there is an ``exit_head``.
+        """
+        import openvino
+
+        with self._lock:
+            request = self._request()
+            given = state.detach().float().contiguous()
+            made = [torch.empty((len(given), *width)) for width in self._widths]
+            # Both sides use the same memory: nothing is copied.
+            request.set_input_tensor(openvino.Tensor(given.numpy(), shared_memory=True))
+            for number, tensor in enumerate(made):
+                request.set_output_tensor(
+                    number, openvino.Tensor(tensor.numpy(), shared_memory=True)
+                )
+            request.infer()
+        return made
+
+    def _request(self) -> Any:
+        threads = torch.get_num_threads()
+        if threads not in self._requests:
+            import openvino
+
+            compiled = openvino.Core().compile_model(
+                self._convert(),
+                "CPU",
+                {
+                    "INFERENCE_NUM_THREADS": threads,
+                    "INFERENCE_PRECISION_HINT": PRECISION[self.engine],
+                    "NUM_STREAMS": 1,
+                    # Else two threads of a core with two count as one.
+                    "ENABLE_HYPER_THREADING": True,
+                },
+            )
+            self._requests = {threads: compiled.create_infer_request()}
+        return self._requests[threads]
+
+    def _convert(self) -> Any:
+        import openvino
+
+        block, pool, head = copy.deepcopy(self._source)
+        if self.engine == "int8":
+            block = fake_int8(block, self._ranges)
+        module = block if self.exit_head is None else _WithExit(block, pool, head)
+        with torch.no_grad(), warnings.catch_warnings():
+            # Tracing, by which it reads modules, warns of shapes that it takes as fixed.
+            warnings.simplefilter("ignore")
+            out = module(self._sample)
+            made = [out] if isinstance(out, Tensor) else out
+            self._widths = [tuple(tensor.shape[1:]) for tensor in made]
+            return openvino.convert_model(
+                module,
+                example_input=self._sample,
+                input=openvino.PartialShape([-1, *self._sample.shape[1:]]),
+            )
+
+    def extra_repr(self) -> str:
+        """Return what the block runs on."""
+        return f"{self.engine} by OpenVINO"
