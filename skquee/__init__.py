@@ -13,24 +13,32 @@ from skquee._version import __version__
 if TYPE_CHECKING:
     from skquee._show_versions import show_versions
     from skquee.bank import MultiPathClassifierBank
-    from skquee.gates import PathErrorRegressor
+    from skquee.gates import PathErrorClassifier, PathErrorRegressor
     from skquee.paths import PathTree
     from skquee.probabilities import PathProbabilities
-    from skquee.router import CostAwareRouter, RoutedClassifier, TunedCostAwareRouterCV
+    from skquee.router import (
+        CostAwareRouter,
+        RiskControlledRouter,
+        RoutedClassifier,
+        TunedCostAwareRouterCV,
+    )
     from skquee.targets import ClusteredErrorTargets
 
 _HOMES = {
     "ClusteredErrorTargets": "skquee.targets",
     "CostAwareRouter": "skquee.router",
     "MultiPathClassifierBank": "skquee.bank",
+    "PathErrorClassifier": "skquee.gates",
     "PathErrorRegressor": "skquee.gates",
     "PathProbabilities": "skquee.probabilities",
     "PathTree": "skquee.paths",
+    "RiskControlledRouter": "skquee.router",
     "RoutedClassifier": "skquee.router",
     "TunedCostAwareRouterCV": "skquee.router",
     "show_versions": "skquee._show_versions",
 }
 _SUBMODULES = (
+    "answers",
     "bank",
     "baselines",
     "datasets",
@@ -53,9 +61,11 @@ __all__ = [
     "ClusteredErrorTargets",
     "CostAwareRouter",
     "MultiPathClassifierBank",
+    "PathErrorClassifier",
     "PathErrorRegressor",
     "PathProbabilities",
     "PathTree",
+    "RiskControlledRouter",
     "RoutedClassifier",
     "TunedCostAwareRouterCV",
     "__version__",

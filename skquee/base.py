@@ -129,6 +129,8 @@ class Visit:
     memory : dict of str to ndarray
         What a gate keeps for later ones of the same walk: arrays with an entry for each sample,
         which go on with the samples.
+    context : ndarray of shape (m, n_context) or None
+        What the table knows of the samples beforehand.
     """
 
     depth: int
@@ -141,6 +143,7 @@ class Visit:
     history: Callable[[], list[NDArray[np.floating]]]
     activations: Callable[[], Any] | None
     memory: dict[str, NDArray[Any]]
+    context: NDArray[np.float64] | None = None
 
 
 class RoutingMixin(ClassifierMixin):
@@ -255,6 +258,19 @@ class RoutingMixin(ClassifierMixin):
     def _check_knobs(self) -> None:
         """Raise where a parameter read at predict is not usable."""
 
+    def _answer(
+        self,
+        paths: NDArray[np.intp],
+        now: NDArray[np.floating],
+        history: Callable[[], list[NDArray[np.floating]]],
+    ) -> NDArray[np.floating]:
+        """Return what samples answer that end at these paths: by default the last exit."""
+        return now
+
+    def _correct(self, table: PathProbabilities, codes: NDArray[np.intp]) -> NDArray[np.bool_]:
+        """Return whether each path's answer is right, shape (n_samples, n_paths)."""
+        return correctness(table, codes)
+
     # ------------------------------------------------------------------ predict side
 
     def route(self, X: Any) -> Routes:
@@ -315,6 +331,7 @@ class RoutingMixin(ClassifierMixin):
                     history=partial(_history, tuple(passed), rows),
                     activations=_activations(walk, rows) if depth else None,
                     memory=memory,
+                    context=None if table.context is None else table.context[rows],
                 )
                 goal, errors[rows, depth] = self._decide(visit)
             going = goal != at
@@ -330,11 +347,12 @@ class RoutingMixin(ClassifierMixin):
             passed.append((rows, now))
             visited[rows, depth] = at
             answers[rows, depth] = now.argmax(axis=1)
+            answer = self._answer(at, now, partial(_history, tuple(passed), rows))
             # Written at every exit reached: the last one stays.
             if final is None:
-                final = now.copy()
+                final = answer.copy()
             else:
-                final[rows] = now
+                final[rows] = answer
             stays = inner[at]
             if not stays.all():
                 rows, at, now = rows[stays], at[stays], now[stays]
@@ -512,7 +530,7 @@ class RoutingMixin(ClassifierMixin):
             )
         table = stored(self._table(X, reset=False))
         knobs = self._knobs(lambdas, table.paths)
-        right = correctness(table, check_labels(y, self.classes_, len(table)))
+        right = self._correct(table, check_labels(y, self.classes_, len(table)))
         taken = self._sweep(table, knobs)
         return CostCurve(
             knobs,

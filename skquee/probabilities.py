@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -80,6 +81,9 @@ class PathProbabilities:
     (2, 2, 4)
     """
 
+    #: What is known of the rows before anything runs, shape (n_samples, n_context), or None.
+    context: NDArray[np.float64] | None = None
+
     def __init__(
         self, values: Any, paths: PathTree, *, _rows: NDArray[np.intp] | None = None
     ) -> None:
@@ -117,13 +121,18 @@ class PathProbabilities:
             key = key[0]
         if isinstance(key, (tuple, int, np.integer)):
             return np.asarray(self)[key]
+        chosen = np.asarray(key) if isinstance(key, list) else key
         if isinstance(key, slice) and self._rows is None and isinstance(self._base, np.ndarray):
-            return self._take(self._base[key], None)
+            return PathProbabilities(self._base[key], self.paths)._knowing(self.context, chosen)
         rows = np.arange(self.shape[0]) if self._rows is None else self._rows
-        return self._take(self._base, rows[np.asarray(key) if isinstance(key, list) else key])
+        taken = PathProbabilities(self._base, self.paths, _rows=rows[chosen])
+        return taken._knowing(self.context, chosen)
 
-    def _take(self, base: Any, rows: NDArray[np.intp] | None) -> PathProbabilities:
-        return PathProbabilities(base, self.paths, _rows=rows)
+    def _knowing(self, context: NDArray[np.float64] | None, rows: Any = slice(None)) -> Self:
+        """Take over some rows of a context."""
+        if context is not None:
+            self.context = context[rows]
+        return self
 
     def __array__(
         self, dtype: np.dtype[Any] | None = None, copy: bool | None = None
@@ -135,7 +144,7 @@ class PathProbabilities:
 
     def __reduce__(self) -> Any:
         values = self._base if self._rows is None else np.asarray(self)
-        return (PathProbabilities, (values, self.paths))
+        return (_rebuilt, (values, self.paths, self.context))
 
     def __repr__(self) -> str:
         n_samples, n_paths, n_classes = self.shape
@@ -156,7 +165,29 @@ class PathProbabilities:
         -------
         PathProbabilities
         """
-        return PathProbabilities(self._base, paths, _rows=self._rows)
+        return PathProbabilities(self._base, paths, _rows=self._rows)._knowing(self.context)
+
+    def with_context(self, context: ArrayLike | None) -> Self:
+        """Return the same rows with features that are known before anything runs.
+
+        A prompt's length, an image's size, an embedding: a router with ``features="rich"`` reads
+        them at every gate, and chooses the first step by them where there is a choice.
+
+        Parameters
+        ----------
+        context : array-like of shape (n_samples, n_context) or (n_samples,), or None
+            Numbers; None forgets them.
+
+        Returns
+        -------
+        PathProbabilities
+
+        Raises
+        ------
+        ValueError
+            If they are not a finite number of features for each row.
+        """
+        return _with_context(copy.copy(self), context)
 
     # ------------------------------------------------------------------ reading
 
@@ -298,6 +329,7 @@ class PathProbabilities:
         """
         target = Path(file)
         values = np.asarray(self)
+        known: dict[str, Any] = {} if self.context is None else {"context": self.context}
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".partial")
         try:
             with os.fdopen(handle, "wb") as stream:
@@ -305,6 +337,7 @@ class PathProbabilities:
                     stream,
                     values=values.astype(dtype or values.dtype, copy=False),
                     paths=np.array(json.dumps(self.paths.to_dict())),
+                    **known,
                 )
             os.replace(name, target)
         except BaseException:
@@ -345,7 +378,10 @@ class PathProbabilities:
                     )
                 tree = paths or PathTree(**json.loads(str(archive["paths"])))
                 values = None if mmap else archive["values"]
-            return cls(_map_member(source, "values.npy") if values is None else values, tree)
+                context = archive["context"] if "context" in archive.files else None
+            if values is None:
+                values = _map_member(source, "values.npy")
+            return cls(values, tree)._knowing(context)
         values = np.load(source, mmap_mode="r" if mmap else None, allow_pickle=False)
         sidecar = source.with_name(source.name + ".json")
         if paths is None:
@@ -434,6 +470,28 @@ def as_path_probabilities(
     if not isinstance(X, PathProbabilities):
         return PathProbabilities(values, tree)
     return X.with_paths(tree)
+
+
+def _with_context(table: Any, context: ArrayLike | None) -> Any:
+    """Give a table its context."""
+    if context is None:
+        table.__dict__.pop("context", None)
+        return table
+    values = np.asarray(context, dtype=np.float64)
+    values = values[:, None] if values.ndim == 1 else values
+    if values.ndim != 2 or len(values) != len(table) or not values.shape[1]:
+        raise ValueError(
+            f"context must have shape (n_samples, n_context) with n_samples = {len(table)}, got "
+            f"{np.shape(context)}."
+        )
+    if not np.isfinite(values).all():
+        raise ValueError("context must be finite: fill what is missing first.")
+    table.context = values
+    return table
+
+
+def _rebuilt(values: Any, paths: PathTree, context: Any) -> PathProbabilities:
+    return PathProbabilities(values, paths)._knowing(context)
 
 
 def check_table_shape(shape: tuple[int, ...], paths: PathTree) -> None:

@@ -247,7 +247,8 @@ class _Stream:
         goal = at
         if self.inner[path]:
             goal, memory = self._decide(depth, at, rows, history, state, memory)
-        self._note(rows, depth, path, now, goal == path)
+        answer = self.router._answer(at, now, lambda: history)
+        self._note(rows, depth, path, answer, goal == path)
         stays = np.flatnonzero(goal != path)
         if stays.size:
             rest = state if len(stays) == len(rows) else self.network.take(state, stays)

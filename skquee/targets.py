@@ -43,6 +43,9 @@ class ClusteredErrorTargets(TransformerMixin, BaseEstimator):
     max_samples : int or None, default=10_000
         Samples that place the centroids (drawn uniformly); every sample counts in the
         clusters' shares of errors.
+    shrinkage : float, default=0.0
+        Rows that the path's mean error counts as in the share of each cluster:
+        ``(m * pe + shrinkage * mean) / (m + shrinkage)``. 0 is the paper's.
     paths : PathTree, default=None
         The tree, where `probs` is a bare array.
     classes : sequence, default=None
@@ -85,6 +88,7 @@ class ClusteredErrorTargets(TransformerMixin, BaseEstimator):
         n_init: int = 10,
         clusterer: Any = None,
         max_samples: int | None = 10_000,
+        shrinkage: float = 0.0,
         paths: PathTree | None = None,
         classes: Any = None,
         random_state: Any = None,
@@ -94,6 +98,7 @@ class ClusteredErrorTargets(TransformerMixin, BaseEstimator):
         self.n_init = n_init
         self.clusterer = clusterer
         self.max_samples = max_samples
+        self.shrinkage = shrinkage
         self.paths = paths
         self.classes = classes
         self.random_state = random_state
@@ -243,6 +248,8 @@ class ClusteredErrorTargets(TransformerMixin, BaseEstimator):
             raise ValueError(
                 f"max_samples={self.max_samples} cannot place n_clusters={self.n_clusters}."
             )
+        if not self.shrinkage >= 0:
+            raise ValueError(f"shrinkage must not be negative, got {self.shrinkage}.")
         if n_samples < 2:
             raise ValueError(
                 f"Clustering needs at least 2 samples, got n_samples = {n_samples} "
@@ -346,7 +353,9 @@ def _cluster_column(
     mass = wrong if weights is None else wrong * weights
     errors = np.bincount(assigned, weights=mass, minlength=k)
     mean = float(np.average(wrong, weights=weights))
-    return clusterer, np.divide(errors, sizes, out=np.full(k, mean), where=sizes > 0), sizes
+    drawn = errors + targets.shrinkage * mean
+    weight = sizes + targets.shrinkage
+    return clusterer, np.divide(drawn, weight, out=np.full(k, mean), where=weight > 0), sizes
 
 
 def _assign(clusterer: Any, table: PathProbabilities, path: int) -> NDArray[np.intp]:

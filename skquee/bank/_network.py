@@ -65,7 +65,7 @@ def run_exit(network: Any, state: Any, block: int, level: Any) -> tuple[Any, Any
     """
     both = getattr(network, "run_exit", None)
     if both is not None:
-        return both(state, block, level)  # type: ignore[no-any-return]
+        return both(state, block, level)
     state = network.run_block(state, block, level)
     return state, network.head(state, block, level)
 

@@ -74,10 +74,10 @@ class LazyPathProbabilities(PathProbabilities):
         if isinstance(key, tuple):
             return np.asarray(self)[key]
         rows = np.arange(len(self)) if self._rows is None else self._rows
-        chosen = rows[np.asarray(key) if isinstance(key, list) else key]
+        chosen = np.asarray(key) if isinstance(key, list) else key
         return LazyPathProbabilities(
-            self._engine, self._X, self.paths, self._batch_size, _rows=chosen
-        )
+            self._engine, self._X, self.paths, self._batch_size, _rows=rows[chosen]
+        )._knowing(self.context, chosen)
 
     def with_paths(self, paths: PathTree) -> LazyPathProbabilities:
         """Return the same rows under another tree (other costs or classes).
@@ -95,7 +95,7 @@ class LazyPathProbabilities(PathProbabilities):
             paths = paths.with_classes(self.paths.classes)
         return LazyPathProbabilities(
             self._engine, self._X, paths, self._batch_size, _rows=self._rows
-        )
+        )._knowing(self.context)
 
     @property
     def network(self) -> Any:
@@ -121,7 +121,9 @@ class LazyPathProbabilities(PathProbabilities):
         """
         tree = network.paths_
         engine = NetworkEngine(network, tree)
-        return LazyPathProbabilities(engine, self._X, tree, self._batch_size, _rows=self._rows)
+        return LazyPathProbabilities(
+            engine, self._X, tree, self._batch_size, _rows=self._rows
+        )._knowing(self.context)
 
     def _input(self) -> Any:
         return self._X if self._rows is None else take_rows(self._X, self._rows)
@@ -175,9 +177,10 @@ class LazyPathProbabilities(PathProbabilities):
         -------
         PathProbabilities
         """
-        return materialize(
+        made = materialize(
             self, batch_size or self._batch_size, out=out, dtype=np.dtype(dtype or self.dtype)
         )
+        return made._knowing(self.context)
 
     def run_all(self) -> NDArray[np.floating]:
         """Run every path on these rows at once, without chunks.
@@ -199,7 +202,14 @@ class LazyPathProbabilities(PathProbabilities):
         return self._engine.walk(self._input(), len(self))
 
     def __reduce__(self) -> Any:
-        return (LazyPathProbabilities, (self._engine, self._input(), self.paths, self._batch_size))
+        parts = (self._engine, self._input(), self.paths, self._batch_size, self.context)
+        return (_rebuilt, parts)
+
+
+def _rebuilt(
+    engine: Any, X: Any, paths: PathTree, batch_size: int, context: Any
+) -> LazyPathProbabilities:
+    return LazyPathProbabilities(engine, X, paths, batch_size)._knowing(context)
 
 
 def _length(X: Any) -> int:

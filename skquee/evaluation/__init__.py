@@ -1,5 +1,7 @@
 """Evaluation: curves, metrics, intervals and scorers. Arrays in, arrays out."""
 
+from skquee.evaluation._betting import wsr_p_value, wsr_upper_bound
+from skquee.evaluation._certify import Certificate, certify
 from skquee.evaluation._compare import compare
 from skquee.evaluation._curve import CostCurve, hull_points
 from skquee.evaluation._intervals import (
@@ -9,6 +11,13 @@ from skquee.evaluation._intervals import (
     subset_interval,
 )
 from skquee.evaluation._metrics import brier_score, calibration_bins, calibration_error, rmse
+from skquee.evaluation._risk import (
+    binomial_p_value,
+    conformal_risk_threshold,
+    hoeffding_bentkus_p_value,
+    learn_then_test,
+    paired_p_value,
+)
 from skquee.evaluation._scorers import (
     area_scorer,
     budget_scorer,
@@ -19,21 +28,30 @@ from skquee.evaluation._scorers import (
 )
 
 __all__ = [
+    "Certificate",
     "CostCurve",
     "PairedComparison",
     "area_scorer",
+    "binomial_p_value",
     "bootstrap_interval",
     "brier_score",
     "budget_scorer",
     "calibration_bins",
     "calibration_error",
+    "certify",
     "compare",
+    "conformal_risk_threshold",
     "cost_curve",
+    "hoeffding_bentkus_p_value",
     "hull_points",
+    "learn_then_test",
     "paired_bootstrap",
+    "paired_p_value",
     "price_scorer",
     "rmse",
     "route",
     "subset_interval",
     "unpack",
+    "wsr_p_value",
+    "wsr_upper_bound",
 ]

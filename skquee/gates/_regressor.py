@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from skquee.gates._features import GateLayout, gate_features, gate_layouts
 from skquee.gates._mlp import GateData, GateNetwork, train_gate
+from skquee.gates._rich import GateInputs
 from skquee.paths import PathTree
 from skquee.probabilities import PathProbabilities, as_path_probabilities, check_probabilities
 from skquee.tables import spawn_seeds
@@ -34,6 +35,8 @@ class PathErrorRegressor(BaseEstimator):
     estimator : scikit-learn regressor, default=None
         Used for every gate on the joined input ``(u, p)``. Default: the paper's network of
         two layers, trained by Adam with early stopping.
+    features : {"paper", "rich"}, default="paper"
+        Equation 13, or :func:`rich_features` of all exits so far.
     embedding_size : int, default=8
         Width of the network's first layer ("Emb. size" of the paper).
     hidden_size : int, default=16
@@ -102,6 +105,7 @@ class PathErrorRegressor(BaseEstimator):
         self,
         estimator: Any = None,
         *,
+        features: str = "paper",
         embedding_size: int = 8,
         hidden_size: int = 16,
         learning_rate: float = 0.01,
@@ -118,6 +122,7 @@ class PathErrorRegressor(BaseEstimator):
         n_jobs: int | None = None,
     ) -> None:
         self.estimator = estimator
+        self.features = features
         self.embedding_size = embedding_size
         self.hidden_size = hidden_size
         self.learning_rate = learning_rate
@@ -176,6 +181,7 @@ class PathErrorRegressor(BaseEstimator):
                     f"sample_weight must have shape ({len(table)},), got {weights.shape}."
                 )
         self.base_errors_ = np.average(goals, axis=0, weights=weights)
+        self._inputs = GateInputs(self.features, table.with_context(None), goals)
         layouts = gate_layouts(table.paths)
         laid = [goals[:, np.maximum(layout.candidates, 0)] for layout in layouts]
         return self.fit_layouts(table, layouts, laid, weights)
@@ -269,7 +275,8 @@ class PathErrorRegressor(BaseEstimator):
         for rows, chunk in table.chunks():
             previous = None if parent < 0 else chunk.path(parent)
             at = np.full(len(chunk), index)
-            for _, candidates, errors in self.judge(at, chunk.path(index), previous):
+            history = [chunk.path(path) for path in tree.prefixes(index)]
+            for _, candidates, errors in self.judge(at, history[-1], previous, history):
                 out[rows, candidates] = errors
         return out
 
@@ -278,6 +285,7 @@ class PathErrorRegressor(BaseEstimator):
         prefixes: NDArray[np.intp],
         now: NDArray[np.floating],
         previous: NDArray[np.floating] | None,
+        history: Sequence[NDArray[np.floating]] = (),
     ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]]:
         """Predict for samples that stand before one gate, on several prefixes.
 
@@ -289,6 +297,8 @@ class PathErrorRegressor(BaseEstimator):
             Probabilities at the exit reached.
         previous : ndarray of shape (m, n_classes) or None
             Probabilities at the exit before.
+        history : sequence of ndarray of shape (m, n_classes)
+            Probabilities at every exit so far; needed for rich features only.
 
         Yields
         ------
@@ -302,14 +312,21 @@ class PathErrorRegressor(BaseEstimator):
         gate = int(self.paths_.depths[prefixes[0]]) - 1
         layout, module = self._layouts[gate], self.gates_[gate]
         encoding = self.paths_.encoding.astype(np.float32)
-        features = gate_features(now, previous)
         network = isinstance(module, GateNetwork)
-        part = module.sample_part(features) if network else features
+        rich = self.features == "rich"
+        if not rich:
+            features = gate_features(now, previous)
+            part = module.sample_part(features) if network else features
         for prefix in np.unique(prefixes):
             line = layout.candidates[np.flatnonzero(layout.prefixes == prefix)[0]]
             candidates = line[line >= 0]
             positions = np.flatnonzero(prefixes == prefix)
-            mine = part if len(positions) == len(part) else part[positions]
+            if rich:
+                passed = [p[positions] for p in history]
+                mine = self._inputs.of(int(prefix), passed, None).astype(np.float32)
+                mine = module.sample_part(mine) if network else mine
+            else:
+                mine = part if len(positions) == len(part) else part[positions]
             codes = encoding[candidates]
             if network:
                 errors = module.predict(mine, codes)
@@ -345,9 +362,10 @@ def _fit_gate(
     """Train one gate; return it with its report, squared error and count on held rows."""
     rng = np.random.default_rng(seed)
     with threadpool_limits(limits=1):  # the same bits whatever n_jobs
-        data = _gate_data(table, layout, goals, weights, train, regressor.max_pairs, rng)
+        rich = regressor._inputs if regressor.features == "rich" else None
+        data = _gate_data(table, layout, goals, weights, train, regressor.max_pairs, rng, rich)
         limit = max(2, regressor.max_pairs // 5)
-        validation = _gate_data(table, layout, goals, weights, held, limit, rng)
+        validation = _gate_data(table, layout, goals, weights, held, limit, rng, rich)
         report: dict[str, Any] = {}
         if regressor.estimator is None:
             module, report = _train_network(regressor, data, validation, layout, seed, sigmoid)
@@ -419,6 +437,7 @@ def _gate_data(
     rows: NDArray[np.intp],
     max_pairs: int,
     rng: np.random.Generator,
+    rich: GateInputs | None = None,
 ) -> GateData:
     """Gather the pairs of `rows` and prefixes, at most `max_pairs`, drawn uniformly."""
     tree = table.paths
@@ -429,7 +448,11 @@ def _gate_data(
         pairs = np.sort(rng.choice(total, size=max_pairs, replace=False))
     lines, positions = np.divmod(pairs, len(rows))
     chosen = rows[positions]
-    features = np.empty((len(pairs), 2 * table.shape[2] + 4), dtype=np.float32)
+    width = 2 * table.shape[2] + 4
+    if rich is not None:
+        # One width for all prefixes of a gate: it depends on the depth alone.
+        width = rich.rows(table[:1].with_context(None), int(layout.prefixes[0])).shape[1]
+    features = np.empty((len(pairs), width), dtype=np.float32)
     for line, prefix in enumerate(layout.prefixes):
         mine = np.flatnonzero(lines == line)
         parent = tree.parents[prefix]
@@ -439,7 +462,10 @@ def _gate_data(
                 previous = None if parent < 0 else chunk.path(parent)
                 now = chunk.path(int(prefix))
                 check_probabilities(now, chosen[part], [tree.names[prefix]] * len(now))
-                features[part] = gate_features(now, previous)
+                if rich is None:
+                    features[part] = gate_features(now, previous)
+                else:
+                    features[part] = rich.rows(chunk.with_context(None), int(prefix))
     targets = goals[chosen, lines]
     targets[layout.candidates[lines] < 0] = np.nan
     return GateData(

@@ -197,6 +197,12 @@ class BlockRunner:
         check_is_fitted(self)
         return self._heads
 
+    @property
+    def exit_pools(self) -> nn.ModuleList:
+        """What makes the features of each exit's head from the state after its block."""
+        check_is_fitted(self)
+        return self._pools
+
     def features(self, X: Any, levels: Sequence[Any], *, batch_size: int = 128) -> list[Tensor]:
         """Run images along one path and return what the head of each exit reads.
 

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from sklearn.base import clone
 from torch import Tensor
 from tqdm import tqdm
 
 from skquee.bank import MultiPathClassifierBank
+from skquee.report._speed_engines import external_engines
 from skquee.router import CostAwareRouter
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ def measure_speed(
     compiled: bool = True,
     repeats: int = 5,
     images_a_round: int = 512,
+    router: Any = None,
     random_state: int | None = 0,
 ) -> pd.DataFrame:
     """Measure a compiled network, routed and fixed.
@@ -49,22 +52,26 @@ def measure_speed(
     network : MultiExitNetwork
         Compiled; its float blocks are the reference.
     validation : (images, labels)
-        Fit the router and choose its operating points.
+        Fit the router and choose its operating points, for every batch size by the costs measured
+        at that size.
     test : (images, labels)
         Measure accuracy and speed.
     batch_sizes : sequence of int, default=(1, 16, 64, 256)
         Rows given together.
     threads : sequence of int, default=(1,)
-        Threads of torch.
+        Threads of torch and of every engine.
     max_losses : sequence of float, default=(0, 0.005, 0.01, 0.02)
         Operating points: the cheapest that loses at most so much accuracy against float, on
         validation images.
     compiled : bool, default=True
-        Time ``torch.compile`` with frozen weights too, where a compiler is at hand.
+        Time ``torch.compile`` with frozen weights, ONNX Runtime and OpenVINO on the whole network
+        too, where they are at hand.
     repeats : int, default=5
         Rounds; the median counts.
     images_a_round : int, default=512
         Images of a round at most; of single rows a sixteenth.
+    router : router, default=None
+        What routes, not fitted. Default: ``CostAwareRouter()``.
     random_state : int, default=0
         Seed of the router.
 
@@ -73,8 +80,10 @@ def measure_speed(
     DataFrame
         A row for each alternative, batch size and number of threads: ``accuracy`` on all test
         images, ``images_per_second``, its quartiles ``low`` and ``high``, and ``ratio`` to the
-        float network. For routed rows ``overhead`` is the time over that of its blocks run alone
-        at the same group sizes.
+        float network. For routed rows: ``overhead``, the time over that of its blocks run alone
+        on the same groups; ``deciding``, the share of the time outside of blocks and exits; and
+        ``predicted``, the time that ``latency_`` predicts over the clock's. ``attrs["missing"]``
+        says why an engine is not among the alternatives.
     """
     import pandas as pd
 
@@ -82,43 +91,47 @@ def measure_speed(
     y = np.asarray(test[1])
     if len(y) < max(batch_sizes):
         raise ValueError(f"test holds {len(y)} images, fewer than a batch of {max(batch_sizes)}.")
-    network.measure_costs(batch_sizes, threads=threads[0])
-    bank = MultiPathClassifierBank(network, costs="latency", batch_size=max(batch_sizes))
-    table = bank.materialize(validation_rows)
-    router = CostAwareRouter(random_state=random_state).fit(table, validation[1])
+    bank = MultiPathClassifierBank(network, batch_size=max(batch_sizes))
+    table, held = bank.materialize(validation_rows), bank.materialize(test_rows)
+    fitted = CostAwareRouter() if router is None else clone(router)
+    if "random_state" in fitted.get_params(deep=False):
+        fitted.set_params(random_state=random_state)
+    fitted.fit(table, validation[1])
     right = _answers(network, _float(network), validation_rows) == np.asarray(validation[1])
-    points = _operating_points(router, table, validation[1], float(right.mean()), max_losses)
-
-    fixed: dict[str, Classify] = {"float32, eager": _float(network)}
-    for level in network.levels_:
-        fixed[f"{level}, every block"] = _uniform(network, level)
-    if compiled:
-        fixed.update(_frozen(network, test_rows[:1].tensor()))
-    accuracy = {
-        name: float((_answers(network, run, test_rows) == y).mean()) for name, run in fixed.items()
-    }
     images = test_rows[: max(images_a_round, max(batch_sizes))].tensor()
-    routed: dict[str, Any] = {}
-    for name, knob in points.items():
-        routes = router.set_params(lambda_=knob).route(bank.transform(test_rows))
-        accuracy[name] = float((routes.labels == y).mean())
-        routed[name] = knob
-    rows = []
+    accuracy: dict[str, float] = {}
+    rows: list[dict[str, Any]] = []
+    missing: dict[str, str] = {}
     before = torch.get_num_threads()
     try:
         for n_threads in threads:
             torch.set_num_threads(n_threads)
-            if n_threads != threads[0]:
-                network.measure_costs(batch_sizes, threads=n_threads)
+            network.measure_costs(batch_sizes, threads=n_threads)
+            fixed: dict[str, Classify] = {"float32, eager": _float(network)}
+            for level in network.levels_:
+                fixed[f"{level}, every block"] = _uniform(network, level)
+            if compiled:
+                fixed.update(_frozen(network, test_rows[:1].tensor()))
+                others, missing = external_engines(network, validation[0], threads=n_threads)
+                fixed.update(others)
+            for name, run in fixed.items():
+                if name not in accuracy:
+                    accuracy[name] = float((_answers(network, run, test_rows) == y).mean())
             for size in tqdm(batch_sizes, desc=f"{n_threads} threads", disable=None):
                 limit = images_a_round // 16 if size == 1 else images_a_round
                 batches = images[: max(size, limit)].split(size)
                 batches = [batch for batch in batches if len(batch) == size]
-                runs: dict[str, Callable[[Tensor], Any]] = dict(fixed)
-                for name, knob in routed.items():
-                    runs[name] = _route_at(router, bank, knob)
-                seconds, counts = _rounds(runs, batches, repeats)
-                for name, spent in seconds.items():
+                costs = network.path_costs("latency", batch_size=size)
+                fitted.set_params(costs=costs / costs.max())
+                points = _operating_points(
+                    fitted, table, validation[1], float(right.mean()), max_losses
+                )
+                routed = {name: _route_at(fitted, bank, knob) for name, knob in points.items()}
+                for name, knob in points.items():
+                    labels = fitted.set_params(**{fitted._knob: knob}).route(held).labels
+                    accuracy[name] = float((labels == y).mean())
+                runs: dict[str, Callable[[Tensor], Any]] = {**fixed, **routed}
+                for name, spent in _rounds(runs, batches, repeats).items():
                     speed = size * len(batches) / spent
                     row = {
                         "alternative": name,
@@ -128,11 +141,9 @@ def measure_speed(
                         "images_per_second": float(np.median(speed)),
                         "low": float(np.quantile(speed, 0.25)),
                         "high": float(np.quantile(speed, 0.75)),
-                        "overhead": np.nan,
                     }
                     if name in routed:
-                        alone = sum(network.latency_.predict(c) for c in counts[name]) / 1000
-                        row["overhead"] = float(np.median(spent) / alone)
+                        row |= _parts(network, routed[name], batches, float(np.median(spent)))
                     rows.append(row)
     finally:
         torch.set_num_threads(before)
@@ -143,11 +154,52 @@ def measure_speed(
         found["images_per_second"].to_numpy()
         / reference["images_per_second"].reindex(keys).to_numpy()
     )
+    found.attrs["missing"] = missing
     return found
 
 
+def _parts(
+    network: Any,
+    run: Callable[[Tensor], Any],
+    batches: Sequence[Tensor],
+    seconds: float,
+) -> dict[str, float]:
+    """Return what part of the time of routed batches are blocks, alone and as predicted."""
+    calls: list[tuple[Tensor, int, Any]] = []
+    inside, predicted = 0.0, 0.0
+    method = network.run_exit
+
+    def noted(state: Tensor, block: int, level: Any) -> Any:
+        nonlocal inside
+        began = time.perf_counter()
+        answer = method(state, block, level)
+        inside += time.perf_counter() - began
+        calls.append((state, block, level))
+        return answer
+
+    network.run_exit = noted
+    try:
+        began = time.perf_counter()
+        for batch in batches:
+            predicted += network.latency_.predict(run(batch).counts) / 1000
+        whole = time.perf_counter() - began
+    finally:
+        del network.run_exit
+    alone = []
+    for _ in range(3):
+        began = time.perf_counter()
+        for call in calls:
+            method(*call)
+        alone.append(time.perf_counter() - began)
+    return {
+        "overhead": seconds / float(np.median(alone)),
+        "deciding": 1 - inside / whole,
+        "predicted": predicted / seconds,
+    }
+
+
 def _operating_points(
-    router: CostAwareRouter,
+    router: Any,
     table: Any,
     y: ArrayLike,
     float_accuracy: float,
@@ -214,10 +266,11 @@ def _cast(run: Callable[[Tensor], Tensor], dtype: torch.dtype, state: Tensor) ->
     return run(state.to(dtype))
 
 
-def _route_at(router: CostAwareRouter, bank: Any, knob: float) -> Callable[[Tensor], Any]:
+def _route_at(router: Any, bank: Any, knob: float) -> Callable[[Tensor], Any]:
+    mine = copy.copy(router).set_params(**{router._knob: knob})
+
     def run(batch: Tensor) -> Any:
-        router.set_params(lambda_=knob)
-        return router.route(bank.transform(batch))
+        return mine.route(bank.transform(batch))
 
     return run
 
@@ -229,17 +282,16 @@ def _answers(network: Any, run: Classify, rows: Any) -> NDArray[Any]:
 
 def _rounds(
     runs: dict[str, Callable[[Tensor], Any]], batches: Sequence[Tensor], repeats: int
-) -> tuple[dict[str, NDArray[np.float64]], dict[str, list[dict[str, int]]]]:
-    """Return seconds of every round, and what routed ones ran in the last."""
+) -> dict[str, NDArray[np.float64]]:
+    """Return seconds of every round."""
     seconds: dict[str, list[float]] = {name: [] for name in runs}
-    counts: dict[str, list[dict[str, int]]] = {}
-    for run in runs.values():  # warm up
-        run(batches[0])
+    for run in runs.values():  # the first one warms up
+        for batch in batches:
+            run(batch)
     for _ in range(repeats):
         for name, run in runs.items():
             began = time.perf_counter()
-            answers = [run(batch) for batch in batches]
+            for batch in batches:
+                run(batch)
             seconds[name].append(time.perf_counter() - began)
-            if hasattr(answers[0], "counts"):
-                counts[name] = [routes.counts for routes in answers]
-    return {name: np.array(spent) for name, spent in seconds.items()}, counts
+    return {name: np.array(spent) for name, spent in seconds.items()}

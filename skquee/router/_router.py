@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from numbers import Real
 from typing import Any, ClassVar
 
@@ -13,16 +14,22 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
+from skquee.answers import ANSWERS, answered, cross_fitted_answers
 from skquee.base import RoutingMixin, Visit
 from skquee.evaluation import CostCurve
-from skquee.gates import PathErrorRegressor
+from skquee.gates import PathErrorClassifier, PathErrorRegressor
 from skquee.paths import PathTree
-from skquee.policy import POLICIES
+from skquee.policy import POLICIES, next_steps, open_loop, sweep
 from skquee.probabilities import PathProbabilities, as_path_probabilities
 from skquee.tables import check_weights, correctness, hold_out, spawn_seeds, stored
 from skquee.targets import ClusteredErrorTargets, cross_fitted_targets
 
 __all__ = ["CostAwareRouter"]
+
+TARGETS = ("shrunken", "bernoulli", "mixed")
+FIRST = ("planned", "free", "highest")
+# Held-out rows that are enough to choose a policy by; rows at most that choose the first step.
+ENOUGH, START_ROWS = 300, 3000
 
 
 class CostAwareRouter(RoutingMixin, BaseEstimator):
@@ -37,19 +44,35 @@ class CostAwareRouter(RoutingMixin, BaseEstimator):
     lambda_ : float, default=1.0
         Price of one unit of cost, in units of error probability. Not learned: change it with
         ``set_params`` at any time. It is per unit of ``paths_.costs``.
-    targets : ClusteredErrorTargets, default=None
-        Makes the error targets. Default: K-means with 20 clusters a path.
-    regressor : PathErrorRegressor, default=None
-        The gates' error model. Default: the paper's network.
+    targets : ClusteredErrorTargets or str, default=None
+        Makes the error targets. Default: K-means with 20 clusters a path (the paper). "shrunken":
+        the same, each cluster drawn towards its path's mean by ten rows. "bernoulli": the errors
+        themselves, 0 or 1. "mixed": the mean of the two.
+    regressor : PathErrorRegressor, PathErrorClassifier, str or estimator, default=None
+        The gates' error model. Default: the paper's network. "logistic", "boosting" or a
+        scikit-learn estimator: :class:`skquee.gates.PathErrorClassifier`.
     paths : PathTree, default=None
         The tree, where the table is a bare array. Its costs go before the table's.
     costs : array-like of shape (n_paths,), default=None
         Cost of each whole path in any unit, in place of the tree's.
     classes : sequence, default=None
         Labels of the class axis, where the tree does not carry them.
-    policy : {"open-loop"} or callable, default="open-loop"
-        ``policy(predicted_errors, costs, lambda_)`` returns the position of the path aimed
-        at; see :func:`skquee.policy.open_loop`.
+    features : {"paper", "rich"}, default="paper"
+        What gates see, where `regressor` is a default or a name: equation 13, or
+        :func:`skquee.gates.rich_features` of all exits so far.
+    answer : {"last", "recall", "ensemble"} or rule, default="last"
+        Who answers where a sample exits: that exit (the paper), the visited one of least
+        predicted error (:class:`skquee.answers.RecallAnswer`), or all visited ones together
+        (:class:`skquee.answers.EnsembleAnswer`). Errors are then those of that answer.
+    policy : str, policy or callable, default="open-loop"
+        "open-loop" (the paper), "option-value", "pessimistic", "closed-loop", or one of
+        :mod:`skquee.policy`; the last three are fitted with the gates. A callable
+        ``policy(predicted_errors, costs, lambda_)`` returns the position of the path aimed at;
+        see :func:`skquee.policy.open_loop`.
+    first : {"planned", "free", "highest"}, default="planned"
+        First step, where the tree has several and nothing is known of a sample: that of the path
+        that is best on average; the one from which this router loses least, on the rows of fit,
+        at the `lambda_` that holds; or always the dearest (the paper's restriction R2).
     cross_fit : int, default=2
         Parts for cross-fitting: the targets that train the gates come from clusters of
         other rows. 1 clusters and trains on the same rows.
@@ -69,8 +92,12 @@ class CostAwareRouter(RoutingMixin, BaseEstimator):
         The tree, with the costs that hold now.
     targets_ : ClusteredErrorTargets
         Clusters of the training rows.
-    regressor_ : PathErrorRegressor
+    regressor_ : PathErrorRegressor or PathErrorClassifier
         The gates.
+    answer_ : rule or None
+        Fitted; None where the last exit answers.
+    policy_ : policy or None
+        Fitted; None where there is nothing to fit.
     n_paths_, n_classes_, n_features_in_ : int
         Size of the table (``n_features_in_`` counts its columns).
 
@@ -113,7 +140,10 @@ class CostAwareRouter(RoutingMixin, BaseEstimator):
         paths: PathTree | None = None,
         costs: ArrayLike | None = None,
         classes: Sequence[Any] | None = None,
-        policy: str | Callable[..., Any] = "open-loop",
+        features: str = "paper",
+        answer: Any = "last",
+        policy: Any = "open-loop",
+        first: str = "planned",
         cross_fit: int = 2,
         validation_fraction: float = 0.1,
         random_state: Any = None,
@@ -125,7 +155,10 @@ class CostAwareRouter(RoutingMixin, BaseEstimator):
         self.paths = paths
         self.costs = costs
         self.classes = classes
+        self.features = features
+        self.answer = answer
         self.policy = policy
+        self.first = first
         self.cross_fit = cross_fit
         self.validation_fraction = validation_fraction
         self.random_state = random_state
@@ -167,10 +200,16 @@ class CostAwareRouter(RoutingMixin, BaseEstimator):
             )
         if self.cross_fit < 1:
             raise ValueError(f"cross_fit must be at least 1, got {self.cross_fit}.")
+        rule = self._rule()
         table, codes = self._start_fit(X, y)
         weights = check_weights(sample_weight, len(table))
         extra = None
         if unlabeled is not None:
+            if self.targets in ("bernoulli", "mixed"):
+                raise ValueError(
+                    f"targets={self.targets!r} are errors, which rows without labels have not: use "
+                    "clusters for unlabeled rows."
+                )
             extra = as_path_probabilities(unlabeled, self._fitted_paths)
             if extra.shape[2] != self.n_classes_:
                 raise ValueError(
@@ -180,27 +219,23 @@ class CostAwareRouter(RoutingMixin, BaseEstimator):
         right = correctness(table, codes)
         split_seed, target_seed, gate_seed = spawn_seeds(self.random_state, 3)
         train, held = hold_out(codes, self.validation_fraction, int(split_seed), weights)
-        labels = self.classes_[codes]
         ours = table[train]
         kept = None if weights is None else weights[train]
         params_t, params_r = self._fit_params(kept)
-        self.targets_ = self._part("targets", int(target_seed))
-        self.targets_.fit(ours, labels[train], **params_t)
+        self.answer_, answers = None, ours
+        if rule is not None:
+            self.answer_, answers = cross_fitted_answers(
+                rule, ours, codes[train], seed=int(split_seed)
+            )
+            right = np.empty((len(table), table.paths.n_paths), dtype=bool)
+            right[train] = correctness(answers, codes[train])
+            right[held] = self._correct(table[held], codes[held])
         if extra is not None:
             extra, params_r = stored(extra), {}
-            goals = self.targets_.transform(extra)
-        else:
-            extra = ours
-            goals = cross_fitted_targets(
-                self.targets_,
-                ours,
-                labels[train],
-                parts=self.cross_fit,
-                seed=int(split_seed),
-                **params_t,
-            )
+        seeds = int(target_seed), int(split_seed)
+        goals = self._goals(answers, codes[train], ~right[train], extra, params_t, seeds)
         self.regressor_ = self._part("regressor", int(gate_seed))
-        self.regressor_.fit(extra, goals, **params_r)
+        self.regressor_.fit(ours if extra is None else extra, goals, **params_r)
         self._held_out = None
         if len(held):
             rest = table[held]
@@ -209,12 +244,65 @@ class CostAwareRouter(RoutingMixin, BaseEstimator):
                 right[held],
                 None if weights is None else weights[held],
             )
+        self._fit_policy(ours, ~right[train])
         return self
+
+    def _goals(
+        self,
+        answers: PathProbabilities,
+        codes: NDArray[np.intp],
+        wrong: NDArray[np.bool_],
+        extra: PathProbabilities | None,
+        params: dict[str, Any],
+        seeds: tuple[int, int],
+    ) -> NDArray[np.float64]:
+        """Return the targets of the rows that train the gates."""
+        if self.targets == "bernoulli":
+            self.targets_ = None
+            return wrong.astype(np.float64)
+        labels = self.classes_[codes]
+        self.targets_ = self._part("targets", seeds[0])
+        self.targets_.fit(answers, labels, **params)
+        if extra is not None:
+            return self.targets_.transform(answered(self.answer_, extra))
+        goals = cross_fitted_targets(
+            self.targets_, answers, labels, parts=self.cross_fit, seed=seeds[1], **params
+        )
+        return (goals + wrong) / 2 if self.targets == "mixed" else goals
+
+    def _fit_policy(self, table: PathProbabilities, wrong: NDArray[np.bool_]) -> None:
+        """Fit the policy and the first step, on held-out rows where there are enough."""
+        tree, policy = table.paths, self._make_policy()
+        self.policy_, self._start_rows = policy, None
+        self._starts: dict[Any, int] = {}
+        free = self.first == "free" and len(tree.roots) > 1
+        if not free and not hasattr(policy, "fit"):
+            return
+        rows: tuple[dict[int, NDArray[np.float32]], NDArray[np.bool_]]
+        if self._held_out is not None and len(self._held_out[1]) >= ENOUGH:
+            rows = self._held_out[0], ~self._held_out[1]
+        else:
+            some = slice(None, None, max(1, len(table) // START_ROWS))
+            rows = self._survey(table[some]), wrong[some]
+        if hasattr(policy, "fit"):
+            self.policy_ = policy.fit(*rows, tree)
+        if free:
+            self._start_rows = rows
 
     def _part(self, name: str, seed: int) -> Any:
         """Return a fresh copy of a part, seeded and given workers where it leaves them open."""
         given = getattr(self, name)
-        part = self._parts[name]() if given is None else clone(given)
+        if name == "targets":
+            if given in ("shrunken", "mixed"):
+                part = ClusteredErrorTargets(shrinkage=10)
+            else:
+                part = ClusteredErrorTargets() if given is None else clone(given)
+        elif given is None:
+            part = PathErrorRegressor(features=self.features)
+        elif isinstance(given, str) or not hasattr(given, "judge"):
+            part = PathErrorClassifier(given, features=self.features)
+        else:
+            part = clone(given)
         own = part.get_params(deep=False)
         for key, value in (("random_state", seed), ("n_jobs", self.n_jobs)):
             if own.get(key, 0) is None:
@@ -231,13 +319,16 @@ class CostAwareRouter(RoutingMixin, BaseEstimator):
             routed = process_routing(self, "fit", sample_weight=weights)
             given = {"sample_weight": weights}
             return (
-                given if self.targets is None else dict(routed["targets"]["fit"]),
-                given if self.regressor is None else dict(routed["regressor"]["fit"]),
+                dict(routed["targets"]["fit"]) if hasattr(self.targets, "fit") else given,
+                dict(routed["regressor"]["fit"]) if hasattr(self.regressor, "fit") else given,
             )
         given = {"sample_weight": weights}
         takes = [
-            part is None or has_fit_parameter(part, "sample_weight")
-            for part in (self.targets, self.regressor)
+            part is None
+            or isinstance(part, str)
+            or not hasattr(part, method)
+            or has_fit_parameter(part, "sample_weight")
+            for part, method in ((self.targets, "fit"), (self.regressor, "judge"))
         ]
         return given if takes[0] else {}, given if takes[1] else {}
 
@@ -252,7 +343,7 @@ class CostAwareRouter(RoutingMixin, BaseEstimator):
         mapping = MethodMapping().add(caller="fit", callee="fit")
         for name in ("targets", "regressor"):
             part = getattr(self, name)
-            if part is not None:
+            if hasattr(part, "fit"):
                 router.add(method_mapping=mapping, **{name: part})
         return router
 
@@ -262,34 +353,148 @@ class CostAwareRouter(RoutingMixin, BaseEstimator):
         number = isinstance(self.lambda_, Real)
         if not (number and np.isfinite(self.lambda_) and self.lambda_ >= 0):
             raise ValueError(f"lambda_ must be a finite number >= 0, got {self.lambda_!r}.")
-        if not callable(self.policy) and self.policy not in POLICIES:
+        known = (POLICIES, self.policy, "policy"), (FIRST, self.first, "first")
+        for names, value, name in known:
+            if isinstance(value, str) and value not in names:
+                raise ValueError(f"{name} must be one of {sorted(names)}, got {value!r}.")
+        if not (isinstance(self.policy, str) or callable(self.policy) or _is_policy(self.policy)):
             raise ValueError(
-                f"policy must be one of {sorted(POLICIES)} or a callable, got {self.policy!r}."
+                f"policy must be one of {sorted(POLICIES)}, a policy or a callable, got "
+                f"{self.policy!r}."
             )
+        if isinstance(self.targets, str) and self.targets not in TARGETS:
+            raise ValueError(f"targets must be one of {TARGETS}, got {self.targets!r}.")
+
+    def _rule(self) -> Any:
+        """Return the answer rule, not fitted; None: the last exit."""
+        if self.answer == "last":
+            return None
+        if isinstance(self.answer, str):
+            if self.answer not in ANSWERS:
+                raise ValueError(
+                    f"answer must be one of {['last', *ANSWERS]} or a rule, got {self.answer!r}."
+                )
+            return ANSWERS[self.answer]()
+        return clone(self.answer)
+
+    def _make_policy(self) -> Any:
+        if isinstance(self.policy, str):
+            make = POLICIES[self.policy]
+            return None if make is None else make()
+        return clone(self.policy) if _is_policy(self.policy) else None
 
     def _aim(
-        self, errors: NDArray[np.floating], costs: NDArray[np.float64], lambda_: float
+        self,
+        errors: NDArray[np.floating],
+        costs: NDArray[np.float64],
+        lambda_: float,
+        prefix: int | None,
     ) -> NDArray[np.intp]:
-        policy = self.policy if callable(self.policy) else POLICIES[self.policy]
-        return np.asarray(policy(errors, costs, lambda_))
+        if self.policy == "open-loop":
+            return open_loop(errors, costs, lambda_)
+        if not isinstance(self.policy, str) and not _is_policy(self.policy):
+            return np.asarray(self.policy(errors, costs, lambda_))
+        if type(self.policy_) is not type(self._make_policy()):
+            raise ValueError(
+                f"policy={self.policy!r} was set after fit, and has to be fitted: call fit again."
+            )
+        aimed: NDArray[np.intp] = self.policy_.aim(errors, costs, lambda_, prefix=prefix)
+        return aimed
+
+    def _answer(
+        self,
+        paths: NDArray[np.intp],
+        now: NDArray[np.floating],
+        history: Callable[[], list[NDArray[np.floating]]],
+    ) -> NDArray[np.floating]:
+        if self.answer_ is None:
+            return now
+        passed = history()
+        out = np.empty((len(now), now.shape[1]))
+        for path in np.unique(paths).tolist():
+            rows = np.flatnonzero(paths == path)
+            out[rows] = self.answer_.combine(path, [p[rows] for p in passed])
+        return out
+
+    def _correct(self, table: PathProbabilities, codes: NDArray[np.intp]) -> NDArray[np.bool_]:
+        return correctness(answered(self.answer_, table), codes)
+
+    def _judge(
+        self,
+        prefixes: NDArray[np.intp],
+        now: NDArray[np.floating],
+        previous: NDArray[np.floating] | None,
+        history: Callable[[], Sequence[NDArray[np.floating]]],
+        context: NDArray[np.float64] | None,
+    ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]]:
+        """Yield rows on one prefix, the paths that start with it, and their predicted errors."""
+        gates = self.regressor_
+        if isinstance(gates, PathErrorRegressor):
+            passed = history() if gates.features == "rich" else ()
+            return gates.judge(prefixes, now, previous, passed)
+        return gates.judge(prefixes, history(), context)
 
     def _decide(self, visit: Visit) -> tuple[NDArray[np.intp], NDArray[np.floating]]:
-        tree = visit.tree
+        tree, n = visit.tree, len(visit.rows)
         if visit.now is None:
-            # Nothing is known yet: every sample aims at the path that is best on average.
-            errors = self.regressor_.base_errors_[None]
-            aimed = int(self._aim(errors, tree.path_costs, self.lambda_)[0])
-            step = tree.ancestors[aimed, 0]
-            return np.full(len(visit.rows), step), np.full(len(visit.rows), errors[0, aimed])
+            if getattr(self.regressor_, "judges_before_running", False):
+                ((_, _, errors),) = self.regressor_.judge(visit.prefixes, [], visit.context)
+                aimed = self._aim(errors, tree.path_costs, self.lambda_, None)
+                return tree.ancestors[aimed, 0], errors[np.arange(n), aimed]
+            step, error = self._start(self.lambda_, tree)
+            return np.full(n, step), np.full(n, error)
         steps = np.empty_like(visit.prefixes)
-        seen = np.empty(len(steps))
-        for rows, candidates, errors in self.regressor_.judge(
-            visit.prefixes, visit.now, visit.previous
+        seen = np.empty(n)
+        for rows, candidates, errors in self._judge(
+            visit.prefixes, visit.now, visit.previous, visit.history, visit.context
         ):
-            best = self._aim(errors, tree.path_costs[candidates], self.lambda_)
-            steps[rows] = _next_step(tree, candidates, visit.depth)[best]
+            prefix = int(visit.prefixes[rows[0]])
+            best = self._aim(errors, tree.path_costs[candidates], self.lambda_, prefix)
+            steps[rows] = next_steps(tree, candidates, visit.depth)[best]
             seen[rows] = errors[np.arange(len(best)), best]
         return steps, seen
+
+    def _start(self, lambda_: float, tree: PathTree) -> tuple[int, float]:
+        """Return the first step where samples are all alike, and the error aimed at."""
+        errors = self.regressor_.base_errors_
+        aimed = int(self._aim(errors[None], tree.path_costs, lambda_, None)[0])
+        if self.first == "highest":
+            root = int(tree.roots[np.argmax(tree.path_costs[tree.roots])])
+        elif self.first == "free" and len(tree.roots) > 1:
+            if self._start_rows is None:
+                raise ValueError("first='free' was set after fit: call fit again.")
+            key = (lambda_, tree.costs)
+            if key not in self._starts:
+                self._starts = {**self._starts, key: self._best_root(lambda_, tree)}
+            root = self._starts[key]
+        else:
+            root = int(tree.ancestors[aimed, 0])
+        if tree.ancestors[aimed, 0] != root:
+            ours = np.flatnonzero(tree.ancestors[:, 0] == root)
+            aimed = int(ours[np.argmin(errors[ours] + lambda_ * tree.path_costs[ours])])
+        return root, float(errors[aimed])
+
+    def _best_root(self, lambda_: float, tree: PathTree) -> int:
+        """Return the first step from which this router loses least on rows of fit."""
+        assert self._start_rows is not None
+        survey, wrong = self._start_rows
+        rows = np.arange(len(wrong))
+        losses = []
+        for root in tree.roots.tolist():
+            begin = partial(_everywhere, root, len(rows))
+            (taken,) = sweep(self._aim_at, survey, lambda_, tree, len(rows), begin)
+            losses.append(np.mean(wrong[rows, taken] + lambda_ * tree.path_costs[taken]))
+        return int(tree.roots[int(np.argmin(losses))])
+
+    def _aim_at(
+        self,
+        errors: NDArray[np.floating],
+        costs: NDArray[np.float64],
+        lambda_: float,
+        *,
+        prefix: int,
+    ) -> NDArray[np.intp]:
+        return self._aim(errors, costs, lambda_, prefix)
 
     # ------------------------------------------------------------------ curves
 
@@ -350,16 +555,25 @@ class CostAwareRouter(RoutingMixin, BaseEstimator):
         return knobs
 
     def _survey(self, table: PathProbabilities) -> dict[int, NDArray[np.float32]]:
-        """Return what every gate would predict on every prefix: all that routes depend on."""
+        """Return what every gate would predict on every prefix: all that routes depend on.
+
+        The entry -1 is the gate before anything has run, where it knows samples apart.
+        """
         tree = table.paths
         survey: dict[int, list[NDArray[np.float32]]] = {}
-        inner = [p for p in range(tree.n_paths) if not tree.is_leaf(p)]
+        inner = np.flatnonzero(tree.is_inner).tolist()
         for _, chunk in table.chunks():
+            if getattr(self.regressor_, "judges_before_running", False):
+                judged = self.regressor_.judge(np.full(len(chunk), -1), [], chunk.context)
+                survey.setdefault(-1, []).extend(errors for _, _, errors in judged)
             for prefix in inner:
-                parent = tree.parents[prefix]
-                previous = None if parent < 0 else chunk.path(parent)
-                judged = self.regressor_.judge(
-                    np.full(len(chunk), prefix), chunk.path(prefix), previous
+                passed = [chunk.path(path) for path in tree.prefixes(prefix)]
+                judged = self._judge(
+                    np.full(len(chunk), prefix),
+                    passed[-1],
+                    passed[-2] if len(passed) > 1 else None,
+                    partial(list, passed),
+                    chunk.context,
                 )
                 survey.setdefault(prefix, []).extend(errors for _, _, errors in judged)
         return {prefix: np.concatenate(parts) for prefix, parts in survey.items()}
@@ -374,35 +588,19 @@ class CostAwareRouter(RoutingMixin, BaseEstimator):
         tree: PathTree,
         n_samples: int,
     ) -> NDArray[np.intp]:
-        taken = np.empty((len(knobs), n_samples), dtype=np.intp)
-        for line, knob in zip(taken, knobs.tolist(), strict=True):
-            first = tree.roots[0]
-            if len(tree.roots) > 1:
-                aimed = self._aim(self.regressor_.base_errors_[None], tree.path_costs, knob)[0]
-                first = tree.ancestors[aimed, 0]
-            standing = {int(first): np.arange(n_samples)}
-            while standing:
-                prefix, rows = standing.popitem()
-                if prefix not in survey:
-                    line[rows] = prefix
-                    continue
-                candidates = tree.descendants(prefix)
-                judged = survey[prefix]
-                judged = judged if len(rows) == n_samples else judged[rows]
-                best = self._aim(judged, tree.path_costs[candidates], knob)
-                steps = _next_step(tree, candidates, int(tree.depths[prefix]))[best]
-                for step in np.unique(steps).tolist():
-                    members = rows[steps == step]
-                    if step == prefix:
-                        line[members] = prefix
-                    else:
-                        standing[step] = members
-        return taken
+        def first(knob: float) -> NDArray[np.intp]:
+            if len(tree.roots) == 1:
+                return np.full(n_samples, tree.roots[0])
+            if -1 in survey:
+                return tree.ancestors[self._aim(survey[-1], tree.path_costs, knob, None), 0]
+            return np.full(n_samples, self._start(knob, tree)[0])
+
+        return sweep(self._aim_at, survey, knobs, tree, n_samples, first)
 
 
-def _next_step(tree: PathTree, candidates: NDArray[np.intp], depth: int) -> NDArray[np.intp]:
-    """Return the path one step on toward each candidate; the prefix itself means exit."""
-    if depth >= tree.n_exits:
-        return candidates
-    steps = tree.ancestors[candidates, depth]
-    return np.where(steps >= 0, steps, candidates)
+def _everywhere(path: int, n_samples: int, lambda_: float) -> NDArray[np.intp]:
+    return np.full(n_samples, path)
+
+
+def _is_policy(policy: Any) -> bool:
+    return hasattr(policy, "aim") and not isinstance(policy, type)

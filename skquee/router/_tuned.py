@@ -160,21 +160,21 @@ class TunedCostAwareRouterCV(RoutingMixin, BaseEstimator):
         right = correctness(table, codes)
         if self.cv == "prefit":
             folds = [np.arange(len(table))]
-            taken = [router.cost_curve(knobs, table, labels).paths]
+            swept = [_taken(router.cost_curve(knobs, table, labels))]
         else:
             splits = list(check_cv(self.cv, labels, classifier=True).split(codes, labels))
             folds = [test for _, test in splits]
-            taken = Parallel(n_jobs=self.n_jobs)(
+            swept = Parallel(n_jobs=self.n_jobs)(
                 delayed(_sweep_fold)(router, table, labels, weights, knobs, train, test)
                 for train, test in splits
             )
         rows = np.concatenate(folds)
-        paths = np.concatenate(taken, axis=1)
+        paths, answers = (np.concatenate(parts, axis=1) for parts in zip(*swept, strict=True))
         kept = None if weights is None else weights[rows]
         self.cv_curve_ = CostCurve(
             knobs,
             paths,
-            np.take_along_axis(right[rows].T, paths, axis=0),
+            answers,
             self._fitted_paths,
             sample_weight=kept,
             source="rows, each judged by a router that has not seen it",
@@ -319,13 +319,17 @@ def _sweep_fold(
     knobs: NDArray[np.float64],
     train: NDArray[np.intp],
     test: NDArray[np.intp],
-) -> NDArray[np.int32]:
+) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
     fitted = clone(router)
     if "validation_fraction" in fitted.get_params(deep=False):
         fitted.set_params(validation_fraction=0.0)  # the fold's test rows take its place
     kept = None if weights is None else weights[train]
     fitted.fit(table[train], labels[train], **_weighted(kept))
-    return fitted.cost_curve(knobs, table[test], labels[test]).paths
+    return _taken(fitted.cost_curve(knobs, table[test], labels[test]))
+
+
+def _taken(curve: CostCurve) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    return curve.paths, curve.correct
 
 
 def _weighted(weights: NDArray[np.float64] | None) -> dict[str, Any]:

@@ -425,7 +425,7 @@ def test_a_pickle_and_a_clone_behave(fitted: CostAwareRouter) -> None:
         ({"lambda_": -1.0}, "lambda_ must be a finite number >= 0, got -1.0"),
         ({"lambda_": np.nan}, "lambda_ must be"),
         ({"lambda_": np.inf}, "lambda_ must be"),
-        ({"policy": "closed-loop"}, "policy must be one of"),
+        ({"policy": "greedy"}, "policy must be one of"),
         ({"validation_fraction": 1.0}, r"validation_fraction must lie in \[0, 1\)"),
         ({"cross_fit": 0}, "cross_fit must be at least 1"),
         ({"costs": [1.0]}, "costs must be 6 numbers"),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import importlib.util
+import sys
 import threading
 import warnings
 from collections.abc import Mapping, Sequence
@@ -15,7 +17,14 @@ from torch.nn import functional as F
 
 from skquee.networks.engines._int8 import CODES, TOP, grid
 
-__all__ = ["FakeInt8Linear", "OpenVinoBlock", "fake_int8", "openvino_available", "openvino_blocks"]
+__all__ = [
+    "FakeInt8Linear",
+    "OpenVinoBlock",
+    "fake_int8",
+    "import_openvino",
+    "openvino_available",
+    "openvino_blocks",
+]
 
 PRECISION = {"int8": "f32", "bf16": "bf16", "fp32": "f32"}
 
@@ -28,6 +37,23 @@ def openvino_available() -> bool:
     bool
     """
     return importlib.util.find_spec("openvino") is not None
+
+
+def import_openvino() -> Any:
+    """Import OpenVINO without its reports of usage, which it sends unasked.
+
+    Returns
+    -------
+    module
+    """
+    if "openvino" not in sys.modules and "openvino_telemetry" not in sys.modules:
+        # None makes an import fail: OpenVINO does without it.
+        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+        try:
+            return importlib.import_module("openvino")
+        finally:
+            del sys.modules["openvino_telemetry"]
+    return importlib.import_module("openvino")
 
 
 class FakeInt8Linear(nn.Module):
@@ -228,8 +254,7 @@ class OpenVinoBlock(nn.Module):
         list of Tensor, float32
             State (n, ...), and logits (n, n_classes) where there is an ``exit_head``.
         """
-        import openvino
-
+        openvino = import_openvino()
         with self._lock:
             request = self._request()
             given = state.detach().float().contiguous()
@@ -246,8 +271,7 @@ class OpenVinoBlock(nn.Module):
     def _request(self) -> Any:
         threads = torch.get_num_threads()
         if threads not in self._requests:
-            import openvino
-
+            openvino = import_openvino()
             compiled = openvino.Core().compile_model(
                 self._convert(),
                 "CPU",
@@ -263,8 +287,7 @@ class OpenVinoBlock(nn.Module):
         return self._requests[threads]
 
     def _convert(self) -> Any:
-        import openvino
-
+        openvino = import_openvino()
         block, pool, head = copy.deepcopy(self._source)
         if self.engine == "int8":
             block = fake_int8(block, self._ranges)

@@ -1,0 +1,262 @@
+"""Which of the visited exits answers, or how they answer together."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import minimize
+from sklearn.base import BaseEstimator, clone
+from sklearn.model_selection import KFold
+
+from skquee.gates import PathErrorClassifier
+from skquee.paths import PathTree
+from skquee.probabilities import PathProbabilities
+from skquee.tables import path_answers
+
+__all__ = ["ANSWERS", "EnsembleAnswer", "RecallAnswer", "cross_fitted_answers"]
+
+TINY = 1e-7
+
+
+class RecallAnswer(BaseEstimator):
+    """Answer with the visited exit of least predicted error.
+
+    At the end of a path the error of each exit on it is predicted from what all of them say::
+
+        answer(x) = f_s(x),  s = argmin_{s <= t} pe_s(x)
+
+    Parameters
+    ----------
+    estimator : str or estimator, default="logistic"
+        As of :class:`skquee.gates.PathErrorClassifier`.
+
+    Attributes
+    ----------
+    errors_ : PathErrorClassifier
+        Judges the exits of each path.
+
+    References
+    ----------
+    .. [1] Dekoninck et al., "A Unified Approach to Routing and Cascading for LLMs", ICML 2025.
+    """
+
+    def __init__(self, estimator: Any = "logistic") -> None:
+        self.estimator = estimator
+
+    def fit(self, table: PathProbabilities, codes: NDArray[np.intp]) -> RecallAnswer:
+        """Learn how often each exit of a path is wrong.
+
+        Parameters
+        ----------
+        table : PathProbabilities
+            Probabilities of every path.
+        codes : ndarray of shape (n_samples,)
+            Class index of each row.
+
+        Returns
+        -------
+        self
+        """
+        tree = table.paths
+        wrong = (path_answers(table) != codes[:, None]).astype(np.float64)
+        judged = {p: tree.prefixes(p) for p in range(tree.n_paths) if tree.depths[p] > 1}
+        bare = copy.copy(table).with_context(None)
+        self.errors_ = PathErrorClassifier(self.estimator).fit_judged(bare, wrong, judged)
+        return self
+
+    def combine(self, path: int, history: Sequence[NDArray[np.floating]]) -> NDArray[np.floating]:
+        """Return the answer of a path.
+
+        Parameters
+        ----------
+        path : int
+            Its index.
+        history : sequence of ndarray of shape (m, n_classes)
+            Probabilities at each of its exits.
+
+        Returns
+        -------
+        ndarray of shape (m, n_classes)
+        """
+        if len(history) == 1:
+            return history[0]
+        at = np.full(len(history[0]), path)
+        ((_, _, errors),) = self.errors_.judge(at, history)
+        # Ties go to the last exit.
+        best = errors.shape[1] - 1 - errors[:, ::-1].argmin(axis=1)
+        return np.stack(history)[best, np.arange(len(best))]
+
+
+class EnsembleAnswer(BaseEstimator):
+    """Answer with a weighted geometric mean of the visited exits, fitted for each path.
+
+    ``log p(x) = sum_{s <= t} w_s log p_s(x) + const``, the weights of each path by least
+    log-loss, drawn towards the last exit alone.
+
+    Parameters
+    ----------
+    penalty : float, default=1e-3
+        Weight of the squared distance to the last exit alone.
+    max_samples : int, default=5000
+        Rows that fit the weights.
+
+    Attributes
+    ----------
+    weights_ : list of ndarray
+        For each path, one weight an exit.
+
+    References
+    ----------
+    .. [1] Wolczyk et al., "Zero Time Waste", NeurIPS 2021.
+    """
+
+    def __init__(self, penalty: float = 1e-3, max_samples: int = 5000) -> None:
+        self.penalty = penalty
+        self.max_samples = max_samples
+
+    def fit(self, table: PathProbabilities, codes: NDArray[np.intp]) -> EnsembleAnswer:
+        """Fit the weights of every path.
+
+        Parameters
+        ----------
+        table : PathProbabilities
+            Probabilities of every path.
+        codes : ndarray of shape (n_samples,)
+            Class index of each row.
+
+        Returns
+        -------
+        self
+        """
+        tree = table.paths
+        stride = max(1, -(-len(table) // self.max_samples))
+        some, labels = table[::stride], codes[::stride]
+        logs = [np.log(np.maximum(some.path(p), TINY)) for p in range(tree.n_paths)]
+        self.weights_ = [
+            _fit_weights(np.stack([logs[s] for s in tree.prefixes(p)]), labels, self.penalty)
+            for p in range(tree.n_paths)
+        ]
+        return self
+
+    def combine(self, path: int, history: Sequence[NDArray[np.floating]]) -> NDArray[np.floating]:
+        """Return the answer of a path.
+
+        Parameters
+        ----------
+        path : int
+            Its index.
+        history : sequence of ndarray of shape (m, n_classes)
+            Probabilities at each of its exits.
+
+        Returns
+        -------
+        ndarray of shape (m, n_classes)
+        """
+        logs = np.log(np.maximum(np.stack(history), TINY))
+        return _softmax(np.tensordot(self.weights_[path], logs, axes=1))
+
+
+ANSWERS = {"recall": RecallAnswer, "ensemble": EnsembleAnswer}
+
+
+def answered(rule: Any, table: PathProbabilities) -> PathProbabilities:
+    """Return the table of what every path answers under a rule.
+
+    Parameters
+    ----------
+    rule : RecallAnswer, EnsembleAnswer or None
+        Fitted; None answers with the last exit.
+    table : PathProbabilities
+        Stored.
+
+    Returns
+    -------
+    PathProbabilities of shape (n_samples, n_paths, n_classes)
+    """
+    if rule is None:
+        return table
+    tree = table.paths
+    parts = []
+    for _, chunk in table.chunks():
+        passed = [chunk.path(p) for p in range(tree.n_paths)]
+        answers = [
+            rule.combine(p, [passed[s] for s in tree.prefixes(p)]) for p in range(tree.n_paths)
+        ]
+        parts.append(np.stack(answers, axis=1))
+    return PathProbabilities(np.concatenate(parts), _own_columns(tree)).with_context(table.context)
+
+
+def cross_fitted_answers(
+    rule: Any,
+    table: PathProbabilities,
+    codes: NDArray[np.intp],
+    *,
+    parts: int = 3,
+    seed: int = 0,
+) -> tuple[Any, PathProbabilities]:
+    """Fit a rule on all rows, and answer each row by one that has not seen it.
+
+    Parameters
+    ----------
+    rule : RecallAnswer or EnsembleAnswer
+        Not fitted.
+    table : PathProbabilities
+        Stored.
+    codes : ndarray of shape (n_samples,)
+        Class index of each row.
+    parts : int, default=3
+        Parts; with too few rows the rule fitted on all of them answers.
+    seed : int, default=0
+        Of the parts.
+
+    Returns
+    -------
+    rule
+        Fitted.
+    PathProbabilities
+        What every path answers.
+    """
+    fitted = clone(rule).fit(table, codes)
+    if len(table) < 4 * parts:
+        return fitted, answered(fitted, table)
+    made = np.empty((len(table), table.paths.n_paths, table.shape[2]))
+    for rest, part in KFold(parts, shuffle=True, random_state=seed).split(codes):
+        made[part] = answered(clone(rule).fit(table[rest], codes[rest]), table[part])
+    whole = PathProbabilities(made, _own_columns(table.paths))
+    return fitted, whole.with_context(table.context)
+
+
+def _own_columns(tree: PathTree) -> PathTree:
+    """Return a tree whose paths read a column each: answers differ where classifiers do not."""
+    return PathTree(
+        **{**tree.to_dict(), "columns": tuple(range(tree.n_paths)), "classes": tree.classes}
+    )
+
+
+def _softmax(scores: NDArray[np.floating]) -> NDArray[np.floating]:
+    grown = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    return grown / grown.sum(axis=-1, keepdims=True)
+
+
+def _fit_weights(
+    logs: NDArray[np.floating], labels: NDArray[np.intp], penalty: float
+) -> NDArray[np.float64]:
+    """Return weights (n_exits,) of log-probabilities (n_exits, n, n_classes)."""
+    start = np.zeros(len(logs))
+    start[-1] = 1.0
+    right = logs[:, np.arange(len(labels)), labels]
+
+    def loss(weights: ArrayLike) -> tuple[float, NDArray[np.float64]]:
+        w = np.asarray(weights)
+        p = _softmax(np.tensordot(w, logs, axes=1))
+        chosen = np.log(np.maximum(p[np.arange(len(labels)), labels], 1e-30))
+        gradient = np.einsum("snc,nc->s", logs, p) / len(labels) - right.mean(axis=1)
+        away = w - start
+        return -chosen.mean() + penalty * away @ away, gradient + 2 * penalty * away
+
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(0, None)] * len(logs))
+    return np.asarray(found.x)

@@ -1,0 +1,292 @@
+"""Operating points that keep a risk, found on calibration rows. Arrays in, arrays out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils.validation import column_or_1d
+
+from skquee.evaluation._betting import wsr_p_value, wsr_upper_bound
+from skquee.evaluation._risk import (
+    binomial_p_value,
+    conformal_risk_threshold,
+    learn_then_test,
+    paired_p_value,
+)
+
+__all__ = ["Certificate", "certify", "read_groups", "risk_bound", "routing_losses", "rows_needed"]
+
+METHODS = ("ltt", "wsr", "crc")
+MOST_ROWS = 2**20
+
+
+def routing_losses(
+    aim: str,
+    answers: NDArray[np.int32],
+    taken: NDArray[np.intp],
+    codes: NDArray[np.intp] | None,
+    fullest: int,
+) -> NDArray[np.int8]:
+    """Return the loss of every row at every operating point.
+
+    Parameters
+    ----------
+    aim : {"max_error_increase", "max_error", "max_disagreement"}
+        The loss: error less the error of the fullest path (-1, 0 or 1), error, or whether the
+        answer is another than the fullest path's (0 or 1).
+    answers : ndarray of shape (n_samples, n_paths)
+        Class index every path answers.
+    taken : ndarray of shape (n_points, n_samples)
+        Path of every row.
+    codes : ndarray of shape (n_samples,) or None
+        True class indices. "max_disagreement" reads none.
+    fullest : int
+        The path of the whole model.
+
+    Returns
+    -------
+    ndarray of shape (n_points, n_samples)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skquee.evaluation._certify import routing_losses
+    >>> answers, taken, y = np.array([[0, 1], [1, 0]]), np.array([[0, 0], [1, 1]]), np.array([0, 0])
+    >>> routing_losses("max_error_increase", answers, taken, y, 1)
+    array([[-1,  1],
+           [ 0,  0]], dtype=int8)
+    """
+    answered = np.take_along_axis(answers.T, taken, axis=0)
+    if aim == "max_disagreement":
+        return (answered != answers[:, fullest]).astype(np.int8)
+    wrong = (answered != codes).astype(np.int8)
+    if aim == "max_error":
+        return wrong
+    return wrong - (answers[:, fullest] != codes).astype(np.int8)
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """Which operating points keep a risk.
+
+    Attributes
+    ----------
+    n_certified : int
+        Length of the certified part of the sequence; 0 for none.
+    risks : ndarray of shape (n_groups, n_points)
+        Mean losses.
+    p_values : ndarray of shape (n_points,)
+        Of "some group's risk is above the limit". NaN under "crc".
+    """
+
+    n_certified: int
+    risks: NDArray[np.float64]
+    p_values: NDArray[np.float64]
+
+
+def certify(
+    losses: NDArray[Any],
+    max_risk: float,
+    *,
+    method: str = "ltt",
+    confidence: float = 0.95,
+    groups: NDArray[np.intp] | None = None,
+    signed: bool = False,
+) -> Certificate:
+    """Certify operating points, from the safest on, up to the first that fails.
+
+    A group's risk is above the limit at a point if its own hypothesis is true, so the largest
+    p-value of the groups tests "some group's risk is above it": no correction for their number
+    is needed.
+
+    Parameters
+    ----------
+    losses : ndarray of shape (n_points, n_samples)
+        From safe to risky, an order fixed without these rows. "wsr" wants the rows shuffled.
+    max_risk : float
+        The limit.
+    method : {"ltt", "wsr", "crc"}, default="ltt"
+        See :class:`RiskControlledRouter`.
+    confidence : float, default=0.95
+        One less the chance of a wrong certificate.
+    groups : ndarray of int of shape (n_samples,), default=None
+        Group of every row, from 0 without gaps. Default: one group.
+    signed : bool, default=False
+        Whether losses are -1, 0 or 1 instead of 0 or 1.
+
+    Returns
+    -------
+    Certificate
+
+    Raises
+    ------
+    ValueError
+        If the method is unknown, or has no test for such losses.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skquee.evaluation import certify
+    >>> losses = np.random.default_rng(0).random((3, 500)) < [[0.01], [0.03], [0.2]]
+    >>> certify(losses, 0.1).n_certified
+    2
+    """
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {METHODS}, got {method!r}.")
+    if method == "ltt" and not np.isin(losses, [-1, 0, 1] if signed else [0, 1]).all():
+        raise ValueError(
+            f"With signed={signed}, 'ltt' tests losses that are {'-1, ' if signed else ''}0 or 1. "
+            "Use 'wsr' for those in between, signed=True for negative ones."
+        )
+    codes = np.zeros(losses.shape[1], dtype=np.intp) if groups is None else groups
+    parts = [losses[:, codes == group] for group in range(codes.max() + 1)]
+    risks = np.array([part.mean(axis=1) for part in parts])
+    if method == "crc":
+        last = min(
+            conformal_risk_threshold(_risen(part).mean(axis=1), part.shape[1], max_risk)
+            for part in parts
+        )
+        return Certificate(last + 1, risks, np.full(len(losses), np.nan))
+    p_values = np.max([_p_values(p, max_risk, method, confidence, signed) for p in parts], axis=0)
+    return Certificate(learn_then_test(p_values, 1 - confidence) + 1, risks, p_values)
+
+
+def _risen(losses: NDArray[Any]) -> NDArray[Any]:
+    # Of every row, not of the mean: only then is the guarantee one for few rows as well.
+    return np.maximum.accumulate(losses, axis=0)
+
+
+def _p_values(
+    losses: NDArray[Any], max_risk: float, method: str, confidence: float, signed: bool
+) -> NDArray[np.float64]:
+    if method == "wsr":
+        return wsr_p_value(losses, max_risk, confidence, low=-1.0 if signed else 0.0)
+    n = losses.shape[1]
+    if signed:
+        worse, better = (losses > 0).sum(axis=1), (losses < 0).sum(axis=1)
+        beta = (1 - confidence) / 50
+        return paired_p_value(worse, better, n, max_risk, nuisance_error=beta)
+    return binomial_p_value(losses.mean(axis=1), n, max_risk)
+
+
+def risk_bound(
+    losses: NDArray[Any], *, method: str = "ltt", confidence: float = 0.95, signed: bool = False
+) -> float:
+    """Return the least limit that one operating point is certified for.
+
+    Parameters
+    ----------
+    losses : ndarray of shape (n_samples,)
+        Its losses.
+    method, confidence, signed
+        As of :func:`certify`.
+
+    Returns
+    -------
+    float
+    """
+    n = len(losses)
+    if method == "crc":
+        return float((losses.sum() + 1) / (n + 1))
+    if method == "wsr":
+        return float(wsr_upper_bound(losses, confidence, low=-1.0 if signed else 0.0))
+    low, high = 0.0, 1.0
+    while high - low > 1e-6:
+        middle = (low + high) / 2
+        kept = _p_values(losses[None], middle, method, confidence, signed)[0] <= 1 - confidence
+        low, high = (low, middle) if kept else (middle, high)
+    return high
+
+
+def rows_needed(
+    max_risk: float, *, method: str = "ltt", confidence: float = 0.95, signed: bool = False
+) -> int:
+    """Return the fewest rows that certify a point without one loss.
+
+    Parameters
+    ----------
+    max_risk : float
+        The limit.
+    method, confidence, signed
+        As of :func:`certify`.
+
+    Returns
+    -------
+    int
+        At most 2 ** 20, where the search ends.
+
+    Examples
+    --------
+    >>> from skquee.evaluation._certify import rows_needed
+    >>> rows_needed(0.05, method="ltt", confidence=0.95)
+    59
+    """
+
+    def enough(n: int) -> bool:
+        nothing = np.zeros((1, n))
+        found = certify(nothing, max_risk, method=method, confidence=confidence, signed=signed)
+        return found.n_certified == 1
+
+    high = 1
+    while high < MOST_ROWS and not enough(high):
+        high *= 2
+    low = high // 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
+
+
+def read_groups(
+    groups: ArrayLike | str | None,
+    codes: NDArray[np.intp] | None,
+    classes: NDArray[Any],
+    n_samples: int,
+) -> tuple[NDArray[Any] | None, NDArray[np.intp]]:
+    """Return the names of groups and the group of every row.
+
+    Parameters
+    ----------
+    groups : array-like of shape (n_samples,), "class" or None
+        Names, or "class" for the true class.
+    codes : ndarray of shape (n_samples,) or None
+        True class indices; needed for "class".
+    classes : ndarray of shape (n_classes,)
+        Their labels.
+    n_samples : int
+        Rows.
+
+    Returns
+    -------
+    names : ndarray of shape (n_groups,) or None
+        None where no groups are given.
+    members : ndarray of int of shape (n_samples,)
+        From 0 without gaps.
+
+    Raises
+    ------
+    ValueError
+        If groups are of another length or another text, or a class has no rows.
+    """
+    if groups is None:
+        return None, np.zeros(n_samples, dtype=np.intp)
+    if isinstance(groups, str):
+        if groups != "class":
+            raise ValueError(
+                f"groups must be 'class' or hold one group a row ({n_samples}), got {groups!r}."
+            )
+        assert codes is not None
+        missing = np.setdiff1d(np.arange(len(classes)), codes)
+        if missing.size:
+            raise ValueError(
+                f"groups='class' needs calibration rows of every class, but {missing.size} of "
+                f"{len(classes)} have none, {classes[missing[0]]!s} for one. Give more rows."
+            )
+        return classes, codes
+    given = column_or_1d(groups)
+    if len(given) != n_samples:
+        raise ValueError(f"groups must hold one group a row ({n_samples}), got {len(given)}.")
+    return np.unique(given, return_inverse=True)

@@ -1,0 +1,247 @@
+"""Richer gate inputs: what every exit so far says of a sample, whatever the classes are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skquee.gates._features import entropy, gate_features
+from skquee.probabilities import PathProbabilities
+
+__all__ = ["FEATURES", "ClassErrorRates", "GateInputs", "rich_features"]
+
+FEATURES = ("paper", "rich")
+
+TINY = 1e-6
+N_TOP = 3
+# Rows that the mean error of a path counts as, in the error rate of a class.
+PRIOR_ROWS = 10.0
+
+
+def rich_features(
+    history: Sequence[NDArray[np.floating]],
+    rates: Sequence[NDArray[np.floating]],
+    context: NDArray[np.floating] | None = None,
+) -> NDArray[np.float64]:
+    """Return what a gate sees of samples, in numbers that do not depend on the classes' order.
+
+    Of this exit: the largest probabilities, log-odds of the largest, margin, entropy, effective
+    number of classes, and how often its predicted class is wrong. Of each exit before: log-odds
+    of its largest probability, its entropy, whether it agrees, what each gives the other's
+    answer, and the divergence between them. Then how many exits in a row agree.
+
+    Parameters
+    ----------
+    history : sequence of ndarray of shape (m, n_classes)
+        Probabilities at every exit so far, in order.
+    rates : sequence of ndarray of shape (m,)
+        Error rate of the class that each exit predicts, from :class:`ClassErrorRates`.
+    context : ndarray of shape (m, n_context), default=None
+        What is known of samples before anything runs.
+
+    Returns
+    -------
+    ndarray of shape (m, n_features)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skquee.gates import rich_features
+    >>> first, second = np.array([[0.6, 0.4]]), np.array([[0.1, 0.9]])
+    >>> rates = [np.array([0.3]), np.array([0.2])]
+    >>> rich_features([first], rates[:1]).shape, rich_features([first, second], rates).shape
+    ((1, 7), (1, 14))
+    """
+    parts: list[NDArray[np.floating]] = [] if context is None else [np.asarray(context)]
+    if not history:
+        return np.column_stack(parts).astype(np.float64)
+    now = np.asarray(history[-1], dtype=np.float64)
+    rows = np.arange(len(now))
+    answer = now.argmax(axis=1)
+    n_top = min(N_TOP, now.shape[1])
+    top = -np.sort(-np.partition(now, -n_top, axis=1)[:, -n_top:], axis=1)
+    logs = np.log(np.maximum(now, TINY))
+    spread = entropy(now)
+    parts += [
+        top,
+        _log_odds(top[:, 0]),
+        top[:, 0] - top[:, 1],
+        spread,
+        1 / np.maximum((now**2).sum(axis=1), TINY),
+        rates[-1],
+    ]
+    run = np.ones(len(now))
+    unbroken = np.ones(len(now), dtype=bool)
+    for before in reversed(range(len(history) - 1)):
+        earlier = np.asarray(history[before], dtype=np.float64)
+        said = earlier.argmax(axis=1)
+        agrees = said == answer
+        unbroken &= agrees
+        run += unbroken
+        gone = np.log(np.maximum(earlier, TINY))
+        parts += [
+            _log_odds(earlier.max(axis=1)),
+            entropy(earlier),
+            agrees,
+            _log_odds(now[rows, said]),
+            _log_odds(earlier[rows, answer]),
+            (now * (logs - gone)).sum(axis=1),
+        ]
+    if len(history) > 1:
+        parts.append(run)
+    return np.column_stack(parts).astype(np.float64)
+
+
+def _log_odds(p: NDArray[np.floating]) -> NDArray[np.float64]:
+    bounded = np.clip(p, TINY, 1 - TINY)
+    return np.log(bounded / (1 - bounded))
+
+
+class ClassErrorRates:
+    """How often each path is wrong when it predicts a class, shrunken towards its mean.
+
+    ``(wrong_c + a * mean) / (n_c + a)`` with ``a = 10``; for the rows they were counted on,
+    without the row itself.
+
+    Parameters
+    ----------
+    table : PathProbabilities
+        Rows.
+    wrong : ndarray of shape (n_samples, n_paths)
+        Errors of each path's answer, or targets of them.
+    """
+
+    def __init__(self, table: PathProbabilities, wrong: NDArray[np.floating]) -> None:
+        tree, n_classes = table.paths, table.shape[2]
+        self.counts = np.zeros((tree.n_paths, n_classes))
+        self.sums = np.zeros((tree.n_paths, n_classes))
+        for path in range(tree.n_paths):
+            said = table.path(path).argmax(axis=1)
+            self.counts[path] = np.bincount(said, minlength=n_classes)
+            self.sums[path] = np.bincount(said, weights=wrong[:, path], minlength=n_classes)
+        self.means = wrong.mean(axis=0)
+
+    def of(
+        self,
+        path: int,
+        answers: NDArray[np.intp],
+        own: NDArray[np.floating] | None = None,
+    ) -> NDArray[np.float64]:
+        """Return the error rate of the class that each row is given.
+
+        Parameters
+        ----------
+        path : int
+            Path that answers.
+        answers : ndarray of shape (m,)
+            Class it predicts for each row.
+        own : ndarray of shape (m,), default=None
+            Errors of these rows, where they were counted: each is left out of its own rate.
+
+        Returns
+        -------
+        ndarray of shape (m,)
+        """
+        counts, sums = self.counts[path, answers], self.sums[path, answers]
+        if own is not None:
+            counts, sums = counts - 1, sums - own
+        return (sums + PRIOR_ROWS * self.means[path]) / (counts + PRIOR_ROWS)
+
+
+class GateInputs:
+    """What gates see of samples, of one kind, for every prefix.
+
+    Parameters
+    ----------
+    kind : {"paper", "rich"}
+        :func:`gate_features` of the last two exits (equation 13), or :func:`rich_features`.
+    table : PathProbabilities
+        Rows that gates are trained on.
+    targets : ndarray of shape (n_samples, n_paths)
+        Their errors, or probabilities of error.
+    """
+
+    def __init__(self, kind: str, table: PathProbabilities, targets: NDArray[np.floating]) -> None:
+        if kind not in FEATURES:
+            raise ValueError(f"features must be one of {FEATURES}, got {kind!r}.")
+        self.kind = kind
+        self.tree = table.paths
+        self.n_context = 0 if table.context is None else table.context.shape[1]
+        self.rates = ClassErrorRates(table, targets) if kind == "rich" else None
+
+    def of(
+        self,
+        prefix: int,
+        history: Sequence[NDArray[np.floating]],
+        context: NDArray[np.floating] | None,
+        own: NDArray[np.floating] | None = None,
+    ) -> NDArray[np.float64]:
+        """Return the features of samples on one prefix.
+
+        Parameters
+        ----------
+        prefix : int
+            By index; -1 before anything has run.
+        history : sequence of ndarray of shape (m, n_classes)
+            Probabilities at its exits, in order.
+        context : ndarray of shape (m, n_context) or None
+            What is known of samples beforehand.
+        own : ndarray of shape (m, n_paths), default=None
+            Targets of these rows, where they are the training rows.
+
+        Returns
+        -------
+        ndarray of shape (m, n_features)
+        """
+        found = 0 if context is None else context.shape[1]
+        if found != self.n_context:
+            raise ValueError(
+                f"X has {found} context features, but the gates were trained with "
+                f"{self.n_context}: give table.with_context(...) as in fit."
+            )
+        if self.rates is None:
+            parts = [] if context is None else [context]
+            if history:
+                parts.append(gate_features(history[-1], history[-2] if len(history) > 1 else None))
+            return np.column_stack(parts).astype(np.float64)
+        line = [] if prefix < 0 else self.tree.prefixes(prefix).tolist()
+        rates = [
+            self.rates.of(path, p.argmax(axis=1), None if own is None else own[:, path])
+            for path, p in zip(line, history, strict=True)
+        ]
+        return rich_features(history, rates, context)
+
+    def rows(
+        self,
+        table: PathProbabilities,
+        prefix: int,
+        own: NDArray[np.floating] | None = None,
+    ) -> NDArray[np.float64]:
+        """Return the features of a table's rows on one prefix.
+
+        Parameters
+        ----------
+        table : PathProbabilities
+            Rows.
+        prefix : int
+            By index; -1 before anything has run.
+        own : ndarray of shape (n_samples, n_paths), default=None
+            Targets, where these are the training rows.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features)
+        """
+        line = [] if prefix < 0 else self.tree.prefixes(prefix).tolist()
+        parts = [
+            self.of(
+                prefix,
+                [chunk.path(path) for path in line],
+                chunk.context,
+                None if own is None else own[rows],
+            )
+            for rows, chunk in table.chunks()
+        ]
+        return np.concatenate(parts)
