@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from skquee.paths import PathTree
     from skquee.probabilities import PathProbabilities
     from skquee.router import (
+        BudgetRouter,
         CostAwareRouter,
         RiskControlledRouter,
         RoutedClassifier,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from skquee.targets import ClusteredErrorTargets
 
 _HOMES = {
+    "BudgetRouter": "skquee.router",
     "ClusteredErrorTargets": "skquee.targets",
     "CostAwareRouter": "skquee.router",
     "MultiPathClassifierBank": "skquee.bank",
@@ -45,6 +47,7 @@ _SUBMODULES = (
     "display",
     "evaluation",
     "gates",
+    "monitoring",
     "networks",
     "paths",
     "persistence",
@@ -58,6 +61,7 @@ _SUBMODULES = (
 )
 
 __all__ = [
+    "BudgetRouter",
     "ClusteredErrorTargets",
     "CostAwareRouter",
     "MultiPathClassifierBank",

@@ -35,6 +35,8 @@ _TRUSTED = (
     "skquee.policy.ClosedLoop",
     "skquee.policy.OptionValue",
     "skquee.policy.Pessimistic",
+    "skquee.router._budget.BudgetRouter",
+    "skquee.router._mixing.OperatingPoints",
     "skquee.router._risk.RiskControlledRouter",
     "skquee.router._router.CostAwareRouter",
     "skquee.router._tuned.TunedCostAwareRouterCV",

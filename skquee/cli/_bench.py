@@ -78,9 +78,9 @@ def _print(found: pd.DataFrame) -> None:
             )
             print(f"{shown}\n")
         routed = part.dropna(subset="overhead")
-        for what, title in PARTS.items():
+        for what, about in PARTS.items():
             table = routed.pivot(index="alternative", columns="batch", values=what)
-            print(f"{title}\n{table.to_string(float_format='{:.2f}'.format)}\n")
+            print(f"{about}\n{table.to_string(float_format='{:.2f}'.format)}\n")
     for name, reason in found.attrs.get("missing", {}).items():
         print(f"{name} was not measured: {reason}")
 

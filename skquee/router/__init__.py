@@ -1,13 +1,17 @@
 """Routers: estimators that learn to choose."""
 
+from skquee.router._budget import BudgetRouter
+from skquee.router._costs import combine_costs
 from skquee.router._risk import RiskControlledRouter
 from skquee.router._routed import RoutedClassifier
 from skquee.router._router import CostAwareRouter
 from skquee.router._tuned import TunedCostAwareRouterCV
 
 __all__ = [
+    "BudgetRouter",
     "CostAwareRouter",
     "RiskControlledRouter",
     "RoutedClassifier",
     "TunedCostAwareRouterCV",
+    "combine_costs",
 ]

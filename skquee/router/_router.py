@@ -21,6 +21,7 @@ from skquee.gates import PathErrorClassifier, PathErrorRegressor
 from skquee.paths import PathTree
 from skquee.policy import POLICIES, next_steps, open_loop, sweep
 from skquee.probabilities import PathProbabilities, as_path_probabilities
+from skquee.router._at_budget import BudgetMixin
 from skquee.tables import check_weights, correctness, hold_out, spawn_seeds, stored
 from skquee.targets import ClusteredErrorTargets, cross_fitted_targets
 
@@ -32,7 +33,7 @@ FIRST = ("planned", "free", "highest")
 ENOUGH, START_ROWS = 300, 3000
 
 
-class CostAwareRouter(RoutingMixin, BaseEstimator):
+class CostAwareRouter(BudgetMixin, RoutingMixin, BaseEstimator):
     """Route every sample to the path of least ``lambda_ * cost + predicted error``.
 
     The QuEE method. After each block a gate predicts the probability of error of every path
@@ -394,7 +395,8 @@ class CostAwareRouter(RoutingMixin, BaseEstimator):
             return open_loop(errors, costs, lambda_)
         if not isinstance(self.policy, str) and not _is_policy(self.policy):
             return np.asarray(self.policy(errors, costs, lambda_))
-        if type(self.policy_) is not type(self._make_policy()):
+        wanted = POLICIES[self.policy] if isinstance(self.policy, str) else type(self.policy)
+        if type(self.policy_) is not wanted:
             raise ValueError(
                 f"policy={self.policy!r} was set after fit, and has to be fitted: call fit again."
             )

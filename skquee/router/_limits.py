@@ -1,0 +1,344 @@
+"""What a router can be held to: caps on its walk, and which routers allow them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.frozen import FrozenEstimator
+
+from skquee.base import RoutingMixin, Visit
+from skquee.paths import PathTree
+from skquee.probabilities import PathProbabilities
+
+# Knobs to paths, and whether each answer was right where labels are known.
+Sweep = Callable[[NDArray[np.float64]], tuple[NDArray[np.intp], NDArray[np.bool_] | None]]
+
+__all__ = [
+    "CappedPolicy",
+    "Sweep",
+    "allowed_paths",
+    "check_aims",
+    "check_walks",
+    "clip_paths",
+    "clip_steps",
+    "held_out_sweep",
+    "innermost",
+    "table_sweep",
+    "takes_knobs",
+]
+
+
+def allowed_paths(tree: PathTree, cap: float) -> NDArray[np.bool_]:
+    """Tell which paths a sample can take without any of its steps going beyond a cap.
+
+    Parameters
+    ----------
+    tree : PathTree
+        The tree.
+    cap : float
+        Most a sample may cost.
+
+    Returns
+    -------
+    ndarray of shape (n_paths,)
+    """
+    dear = np.where(tree.ancestors >= 0, tree.path_costs[tree.ancestors], 0.0)
+    return np.asarray(dear.max(axis=1) <= cap)
+
+
+def clip_paths(
+    paths: NDArray[np.intp], tree: PathTree, cap: float | None, owner: Any
+) -> NDArray[np.intp]:
+    """Return where samples leave if they stop before the first step beyond a cap.
+
+    Parameters
+    ----------
+    paths : ndarray of any shape
+        Paths taken without the cap.
+    tree : PathTree
+        The tree.
+    cap : float or None
+        Most a sample may cost.
+    owner : router
+        Named in the message.
+
+    Returns
+    -------
+    ndarray
+        Paths, of the same shape.
+
+    Raises
+    ------
+    ValueError
+        If a first step is beyond the cap already.
+    """
+    if cap is None:
+        return paths
+    allowed = allowed_paths(tree, cap)
+    depth = (allowed[tree.ancestors] & (tree.ancestors >= 0)).sum(axis=1)
+    ends = np.where(depth > 0, tree.ancestors[np.arange(tree.n_paths), depth - 1], -1)
+    clipped = ends[paths]
+    if (clipped < 0).any():
+        raise _cannot_start(tree, cap, owner, np.asarray(paths)[clipped < 0])
+    return clipped
+
+
+def clip_steps(visit: Visit, steps: NDArray[np.intp], cap: float, owner: Any) -> NDArray[np.intp]:
+    """Return steps with those beyond a cap replaced by an exit; see :func:`clip_paths`.
+
+    Parameters
+    ----------
+    visit : Visit
+        The gate's samples.
+    steps : ndarray of shape (m,)
+        Path each would step to.
+    cap : float
+        Most a sample may cost.
+    owner : router
+        Named in the message.
+
+    Returns
+    -------
+    ndarray of shape (m,)
+
+    Raises
+    ------
+    ValueError
+        If a first step is beyond the cap already.
+    """
+    barred = ~allowed_paths(visit.tree, cap)[steps]
+    if (barred & (visit.prefixes < 0)).any():
+        raise _cannot_start(visit.tree, cap, owner, steps[barred])
+    return np.where(barred, visit.prefixes, steps)
+
+
+def _cannot_start(tree: PathTree, cap: float, owner: Any, paths: NDArray[np.intp]) -> ValueError:
+    first = int(tree.ancestors[paths[0], 0])
+    return ValueError(
+        f"{type(owner).__name__} starts with path {tree.names[first]!r}, which costs "
+        f"{tree.path_costs[first]:.6g}, and has no policy that could aim elsewhere, so it cannot "
+        f"honour max_cost_per_sample={cap!r}. Raise the cap, or use a CostAwareRouter."
+    )
+
+
+def check_aims(exceed_probability: float | None, **aims: float | None) -> None:
+    """Raise unless there is something to hold, and it makes sense.
+
+    Parameters
+    ----------
+    exceed_probability : float or None
+        Goes with ``exceed_cost``.
+    **aims : float or None
+        ``budget``, ``max_cost_per_sample`` and ``exceed_cost``.
+
+    Raises
+    ------
+    ValueError
+        If nothing is given, or something is out of range.
+    """
+    if all(value is None for value in (*aims.values(), exceed_probability)):
+        raise ValueError(
+            "There is nothing to hold: give budget, max_cost_per_sample, or exceed_cost with "
+            "exceed_probability."
+        )
+    if (aims["exceed_cost"] is None) != (exceed_probability is None):
+        raise ValueError(
+            f"Give exceed_cost and exceed_probability together, got {aims['exceed_cost']!r} and "
+            f"{exceed_probability!r}."
+        )
+    for name, value in aims.items():
+        if value is not None and not (np.isfinite(value) and value >= 0):
+            raise ValueError(f"{name} must be a finite number >= 0, got {value!r}.")
+    if exceed_probability is not None and not 0 < exceed_probability < 1:
+        raise ValueError(
+            f"exceed_probability must lie between 0 and 1, got {exceed_probability!r}."
+        )
+
+
+class CappedPolicy:
+    """A policy that never aims beyond a cap.
+
+    Parameters
+    ----------
+    router : CostAwareRouter
+        Fitted; its policy aims at the best path that is left.
+    cap : float
+        Most a sample may cost.
+    """
+
+    def __init__(self, router: Any, cap: float) -> None:
+        self.router = router
+        self.cap = cap
+
+    def aim(
+        self, errors: ArrayLike, costs: ArrayLike, lambda_: float, *, prefix: int | None
+    ) -> NDArray[np.intp]:
+        """Return the candidate to aim at, as of :class:`skquee.policy.OptionValue`.
+
+        Parameters
+        ----------
+        errors, costs, lambda_, prefix
+            As there.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+        """
+        prices = np.asarray(costs, dtype=np.float64)
+        # An error of 2 loses against any probability at a smaller cost, whatever lambda_ is.
+        masked = np.where(prices > self.cap, 2.0, errors)
+        aimed: NDArray[np.intp] = self.router._aim(masked, prices, lambda_, prefix)
+        # The prefix comes first; before anything has run there is none.
+        stay = int(np.argmin(prices)) if prefix is None else 0
+        return np.where(prices[aimed] > self.cap, stay, aimed)
+
+
+def innermost(router: Any) -> tuple[Any, Any]:
+    """Return the router that decides, and the bank before it or None.
+
+    Parameters
+    ----------
+    router : estimator
+        A router, or one that wraps it: tuned, routed over a bank, or frozen.
+
+    Returns
+    -------
+    router, bank : estimator
+        The bank is None where X is a table.
+    """
+    bank = None
+    while True:
+        if isinstance(router, FrozenEstimator):
+            router = router.estimator
+        elif _delegates(router):
+            bank = getattr(router, "bank_", bank)
+            router = router.router_
+        else:
+            return router, bank
+
+
+def _delegates(router: Any) -> bool:
+    own = getattr(type(router), "_decide", None)
+    return own is RoutingMixin._decide and hasattr(router, "router_")
+
+
+def check_walks(router: Any) -> None:
+    """Raise unless two operating points of a router can share one walk.
+
+    Parameters
+    ----------
+    router : estimator
+        From :func:`innermost`.
+
+    Raises
+    ------
+    TypeError
+        If it does not decide gate by gate on any table.
+    """
+    kind = type(router)
+    walks = isinstance(router, RoutingMixin) and kind._decide is not RoutingMixin._decide
+    if not (walks and kind._table is RoutingMixin._table and kind.route is RoutingMixin.route):
+        raise TypeError(
+            f"{kind.__name__} cannot be held to a budget: two of its operating points do not "
+            "share one walk over a table. Give a router that decides gate by gate, such as "
+            "CostAwareRouter or ThresholdRouter."
+        )
+
+
+def table_sweep(
+    router: Any, cap: float | None, table: PathProbabilities, codes: NDArray[np.intp] | None
+) -> Sweep:
+    """Return what measures values of a router's knob on a stored table.
+
+    Parameters
+    ----------
+    router : router
+        Fitted.
+    cap : float or None
+        Most a sample may cost.
+    table : PathProbabilities
+        Stored.
+    codes : ndarray of shape (n_samples,) or None
+        Class indices, where known.
+
+    Returns
+    -------
+    callable
+        Values to paths and whether each answer is right (None without labels), each of shape
+        (n_points, n_samples).
+    """
+    right = None if codes is None else router._correct(table, codes).T
+
+    def sweep(knobs: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.bool_] | None]:
+        taken = clip_paths(router._sweep(table, knobs), table.paths, cap, router)
+        return taken, None if right is None else np.take_along_axis(right, taken, axis=0)
+
+    return sweep
+
+
+def held_out_sweep(router: Any, cap: float | None) -> tuple[Sweep, NDArray[np.float64], PathTree]:
+    """Return what measures values on the rows a router held out, their weights, and the tree.
+
+    Parameters
+    ----------
+    router : router
+        Fitted.
+    cap : float or None
+        Most a sample may cost.
+
+    Returns
+    -------
+    sweep : callable
+        As of :func:`table_sweep`.
+    weights : ndarray of shape (n_samples,)
+        Of the rows.
+    tree : PathTree
+        With the costs that hold now.
+
+    Raises
+    ------
+    ValueError
+        If the router held none out.
+    """
+    tree = router.paths_
+    try:
+        first = router.cost_curve(router._knobs(None, tree)[:1])
+    except ValueError as error:
+        raise ValueError(
+            f"{type(router).__name__} has no held-out rows to measure costs on. Give X; labels are "
+            "not needed."
+        ) from error
+
+    def sweep(knobs: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.bool_] | None]:
+        curve = router.cost_curve(knobs)
+        taken = clip_paths(curve.paths, tree, cap, router)
+        # Of a path cut short only its end is known, not whether that answers right.
+        return taken, curve.correct if np.array_equal(taken, curve.paths) else None
+
+    return sweep, first.sample_weight, tree
+
+
+def takes_knobs(values: NDArray[np.float64], make: Callable[[float], Any]) -> bool:
+    """Whether a router accepts values of its knob beyond its own grid.
+
+    Parameters
+    ----------
+    values : ndarray
+        Values to try.
+    make : callable
+        Returns a copy of the router at a value.
+
+    Returns
+    -------
+    bool
+    """
+    # Methods that train each trade-off by itself know only those.
+    try:
+        for value in values.tolist():
+            make(value)._check_knobs()
+    except ValueError:
+        return False
+    return True
