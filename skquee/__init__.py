@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from skquee._version import __version__
 
 if TYPE_CHECKING:
+    from skquee.auto import AutoRouter
     from skquee._show_versions import show_versions
     from skquee.bank import MultiPathClassifierBank
     from skquee.gates import PathErrorClassifier, PathErrorRegressor
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from skquee.targets import ClusteredErrorTargets
 
 _HOMES = {
+    "AutoRouter": "skquee.auto",
     "BudgetRouter": "skquee.router",
     "ClusteredErrorTargets": "skquee.targets",
     "CostAwareRouter": "skquee.router",
@@ -41,6 +43,7 @@ _HOMES = {
 }
 _SUBMODULES = (
     "answers",
+    "auto",
     "bank",
     "baselines",
     "datasets",
@@ -61,6 +64,7 @@ _SUBMODULES = (
 )
 
 __all__ = [
+    "AutoRouter",
     "BudgetRouter",
     "ClusteredErrorTargets",
     "CostAwareRouter",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -64,8 +63,8 @@ class RecallAnswer(BaseEstimator):
         tree = table.paths
         wrong = (path_answers(table) != codes[:, None]).astype(np.float64)
         judged = {p: tree.prefixes(p) for p in range(tree.n_paths) if tree.depths[p] > 1}
-        bare = copy.copy(table).with_context(None)
-        self.errors_ = PathErrorClassifier(self.estimator).fit_judged(bare, wrong, judged)
+        errors = PathErrorClassifier(self.estimator, random_state=0)
+        self.errors_ = errors.fit_judged(table.with_context(None), wrong, judged)
         return self
 
     def combine(self, path: int, history: Sequence[NDArray[np.floating]]) -> NDArray[np.floating]:
@@ -107,7 +106,7 @@ class EnsembleAnswer(BaseEstimator):
     Attributes
     ----------
     weights_ : list of ndarray
-        For each path, one weight an exit.
+        For each path, one weight an exit; a path of one exit answers as it does.
 
     References
     ----------
@@ -133,8 +132,11 @@ class EnsembleAnswer(BaseEstimator):
         self
         """
         tree = table.paths
-        stride = max(1, -(-len(table) // self.max_samples))
-        some, labels = table[::stride], codes[::stride]
+        some, labels = table, codes
+        if len(table) > self.max_samples:
+            rng = np.random.default_rng(0)
+            rows = np.sort(rng.choice(len(table), size=self.max_samples, replace=False))
+            some, labels = table[rows], codes[rows]
         logs = [np.log(np.maximum(some.path(p), TINY)) for p in range(tree.n_paths)]
         self.weights_ = [
             _fit_weights(np.stack([logs[s] for s in tree.prefixes(p)]), labels, self.penalty)
@@ -156,8 +158,13 @@ class EnsembleAnswer(BaseEstimator):
         -------
         ndarray of shape (m, n_classes)
         """
-        logs = np.log(np.maximum(np.stack(history), TINY))
-        return _softmax(np.tensordot(self.weights_[path], logs, axes=1))
+        if len(history) == 1:
+            return history[0]
+        # Summed exit by exit: a matrix product would round rows by how many there are.
+        scores = np.zeros(history[0].shape)
+        for weight, p in zip(self.weights_[path].tolist(), history, strict=True):
+            scores += weight * np.log(np.maximum(p, TINY))
+        return _softmax(scores)
 
 
 ANSWERS = {"recall": RecallAnswer, "ensemble": EnsembleAnswer}
@@ -223,9 +230,12 @@ def cross_fitted_answers(
     fitted = clone(rule).fit(table, codes)
     if len(table) < 4 * parts:
         return fitted, answered(fitted, table)
-    made = np.empty((len(table), table.paths.n_paths, table.shape[2]))
+    made: NDArray[np.floating] | None = None
     for rest, part in KFold(parts, shuffle=True, random_state=seed).split(codes):
-        made[part] = answered(clone(rule).fit(table[rest], codes[rest]), table[part])
+        answers = np.asarray(answered(clone(rule).fit(table[rest], codes[rest]), table[part]))
+        if made is None:  # of the type that the rule answers in
+            made = np.empty((len(table), *answers.shape[1:]), dtype=answers.dtype)
+        made[part] = answers
     whole = PathProbabilities(made, _own_columns(table.paths))
     return fitted, whole.with_context(table.context)
 
@@ -248,6 +258,8 @@ def _fit_weights(
     """Return weights (n_exits,) of log-probabilities (n_exits, n, n_classes)."""
     start = np.zeros(len(logs))
     start[-1] = 1.0
+    if len(logs) == 1:
+        return start
     right = logs[:, np.arange(len(labels)), labels]
 
     def loss(weights: ArrayLike) -> tuple[float, NDArray[np.float64]]:

@@ -10,8 +10,9 @@ from typing import Any
 
 __all__ = ["dump", "load"]
 
-# Types of ours that hold nothing but numbers and text.
+# Types of ours, and parts of scikit-learn's calibration, that hold nothing but numbers and text.
 _TRUSTED = (
+    "skquee.auto.AutoRouter",
     "skquee.baselines._dqnet.DQNetGate",
     "skquee.baselines._fixed.FixedPath",
     "skquee.baselines._fixed.RandomMixing",
@@ -42,6 +43,8 @@ _TRUSTED = (
     "skquee.router._tuned.TunedCostAwareRouterCV",
     "skquee.evaluation._curve.CostCurve",
     "skquee.targets.ClusteredErrorTargets",
+    "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._SigmoidCalibration",
 )
 
 

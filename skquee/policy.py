@@ -232,6 +232,8 @@ class ClosedLoop(BaseEstimator):
         -------
         self
         """
+        if self.n_lambdas < 1:
+            raise ValueError(f"n_lambdas must be at least 1, got {self.n_lambdas}.")
         grid = default_lambdas(tree)
         grid = grid[grid > 0]
         self.lambdas_ = np.geomspace(grid.min(), grid.max(), self.n_lambdas)
@@ -273,14 +275,16 @@ class ClosedLoop(BaseEstimator):
         model, n_children = self._models[prefix]
         places = np.log(np.clip(lambda_, self.lambdas_[0], self.lambdas_[-1]))
         at = float(np.interp(places, np.log(self.lambdas_), np.arange(self.n_lambdas)))
-        low = min(int(at), self.n_lambdas - 2)
+        low = max(min(int(at), self.n_lambdas - 2), 0)
         share = at - low
         # Children, error or cost, trade-offs.
         values = model.predict(errors).reshape(len(errors), n_children, 2, self.n_lambdas)
-        values = (1 - share) * values[..., low] + share * values[..., low + 1]
+        high = min(low + 1, self.n_lambdas - 1)
+        values = (1 - share) * values[..., low] + share * values[..., high]
         onward = values[:, :, 0] + lambda_ * values[:, :, 1]
         now = errors[:, :1] + lambda_ * self._tree.path_costs[prefix]
-        return np.argmin(np.hstack([now, onward]), axis=1)
+        scores = np.hstack([now, onward])
+        return np.argmax(scores <= scores.min(axis=1, keepdims=True) + TIE, axis=1)
 
     def aim(
         self, errors: ArrayLike, costs: ArrayLike, lambda_: float, *, prefix: int | None
@@ -290,7 +294,7 @@ class ClosedLoop(BaseEstimator):
         Parameters
         ----------
         errors, costs, lambda_, prefix
-            As of :class:`OptionValue`. Costs are those of ``fit``.
+            As of :class:`OptionValue`. Costs are those of ``fit``, up to a common factor.
 
         Returns
         -------
@@ -299,9 +303,16 @@ class ClosedLoop(BaseEstimator):
         if prefix is None:
             return open_loop(errors, costs, lambda_)
         candidates = self._tree.descendants(prefix)
+        prices, known = np.asarray(costs), self._tree.path_costs[candidates]
+        factor = prices.sum() / known.sum() if known.any() else 1.0
+        if not np.allclose(prices, factor * known):
+            raise ValueError(
+                "policy 'closed-loop' learned what follows at the costs of fit, and these have "
+                "other proportions: call fit again."
+            )
         children = self._tree.children(prefix)
         places = np.array([0, *(int(np.flatnonzero(candidates == c)[0]) for c in children)])
-        return places[self._steps(prefix, np.asarray(errors), lambda_)]
+        return places[self._steps(prefix, np.asarray(errors), lambda_ * factor)]
 
 
 POLICIES: dict[str, Callable[[], Any] | None] = {
@@ -415,4 +426,5 @@ def mean_loss(policy: Any, survey: Survey, wrong: NDArray[np.bool_], tree: PathT
     error = wrong[np.arange(n), taken].mean(axis=1)
     cost = tree.path_costs[taken].mean(axis=1)
     # A trade-off weighs a step of cost against one of error: divided out, all count alike.
-    return float(((error + grid * cost) / (1 + grid)).mean())
+    scale = 1 + grid * tree.path_costs.max()
+    return float(((error + grid * cost) / scale).mean())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 import tempfile
@@ -170,8 +169,9 @@ class PathProbabilities:
     def with_context(self, context: ArrayLike | None) -> Self:
         """Return the same rows with features that are known before anything runs.
 
-        A prompt's length, an image's size, an embedding: a router with ``features="rich"`` reads
-        them at every gate, and chooses the first step by them where there is a choice.
+        A prompt's length, an image's size, an embedding: :class:`skquee.gates.PathErrorClassifier`
+        (a router with ``regressor="logistic"``, say) reads them at every gate, and chooses the
+        first step by them where there is a choice. The paper's network takes no notice.
 
         Parameters
         ----------
@@ -187,7 +187,10 @@ class PathProbabilities:
         ValueError
             If they are not a finite number of features for each row.
         """
-        return _with_context(copy.copy(self), context)
+        # Not copy.copy, which would go by __reduce__ and copy the rows.
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        return _with_context(other, context)
 
     # ------------------------------------------------------------------ reading
 

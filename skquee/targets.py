@@ -360,7 +360,11 @@ def _cluster_column(
 
 def _assign(clusterer: Any, table: PathProbabilities, path: int) -> NDArray[np.intp]:
     parts = []
+    centres = getattr(clusterer, "cluster_centers_", None)
     with threadpool_limits(limits=1):
         for _, chunk in table.chunks():
-            parts.append(clusterer.predict(chunk.path(path)))
+            vectors = chunk.path(path)
+            if centres is not None:  # K-means takes no other float type than that of its fit
+                vectors = vectors.astype(centres.dtype, copy=False)
+            parts.append(clusterer.predict(vectors))
     return np.concatenate(parts)

@@ -15,10 +15,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 from threadpoolctl import threadpool_limits
 
-from skquee.gates._rich import GateInputs
+from skquee.gates._rich import GateInputs, training_parts
 from skquee.paths import PathTree
 from skquee.probabilities import PathProbabilities, as_path_probabilities
-from skquee.tables import spawn_seeds
+from skquee.tables import check_weights, spawn_seeds
 
 __all__ = ["PathErrorClassifier"]
 
@@ -152,24 +152,21 @@ class PathErrorClassifier(BaseEstimator):
             )
         if not np.isfinite(goals).all() or goals.min() < 0 or goals.max() > 1:
             raise ValueError("targets must be probabilities of error, between 0 and 1.")
-        weights = None
-        if sample_weight is not None:
-            weights = np.asarray(sample_weight, dtype=np.float64)
-            if weights.shape != (len(table),):
-                raise ValueError(
-                    f"sample_weight must have shape ({len(table)},), got {weights.shape}."
-                )
+        weights = check_weights(sample_weight, len(table))
+        if weights is not None and not weights.all():  # a row without weight counts as absent
+            rows = np.flatnonzero(weights)
+            table, goals, weights = table[rows], goals[rows], weights[rows]
         template = _make(self.estimator)
         self.paths_ = table.paths
         self.n_features_in_ = table.shape[1]
         self.base_errors_ = np.average(goals, axis=0, weights=weights)
         self._inputs = GateInputs(self.features, table, goals)
         self._judged = dict(judged)
-        seeds = spawn_seeds(self.random_state, len(judged))
+        seeds, parts = spawn_seeds(self.random_state, len(judged)), training_parts(len(table))
         fitted = Parallel(n_jobs=self.n_jobs)(
             delayed(_fit_prefix)(
                 template,
-                self._inputs.rows(table, prefix, goals),
+                self._inputs.rows(table, prefix, parts),
                 goals[:, paths],
                 weights,
                 int(seed),
@@ -335,8 +332,14 @@ def _fit_one(
     if goal.min() == goal.max():
         return (mean * len(goal) + 0.5) / (len(goal) + 1)
     model = clone(template)
-    if "random_state" in model.get_params() and model.get_params()["random_state"] is None:
-        model.set_params(random_state=seed)
+    for key, value in sorted(model.get_params().items()):
+        if value is None and (key == "random_state" or key.endswith("__random_state")):
+            model.set_params(**{key: seed})
+    weighted = has_fit_parameter(model, "sample_weight")
+    if weights is not None and not weighted:
+        raise ValueError(
+            f"sample_weight was given, but the fit of {type(model).__name__} does not take it."
+        )
     hard = bool(np.isin(goal, (0, 1)).all())
     if not is_classifier(model):
         extra = {} if weights is None else {"sample_weight": weights}
@@ -344,7 +347,7 @@ def _fit_one(
     if hard:
         extra = {} if weights is None else {"sample_weight": weights}
         return model.fit(features, goal.astype(int), **extra)
-    if not has_fit_parameter(model, "sample_weight"):
+    if not weighted:
         raise ValueError(
             "Targets that are probabilities need sample_weight, which the fit of "
             f"{type(model).__name__} does not take. Use targets='bernoulli'."

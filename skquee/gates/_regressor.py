@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from skquee.gates._features import GateLayout, gate_features, gate_layouts
 from skquee.gates._mlp import GateData, GateNetwork, train_gate
-from skquee.gates._rich import GateInputs
+from skquee.gates._rich import GateInputs, training_parts
 from skquee.paths import PathTree
 from skquee.probabilities import PathProbabilities, as_path_probabilities, check_probabilities
 from skquee.tables import spawn_seeds
@@ -217,6 +217,12 @@ class PathErrorRegressor(BaseEstimator):
         -------
         self
         """
+        rich = getattr(self, "_inputs", None) if self.features == "rich" else None
+        if rich is None and self.features == "rich":
+            raise ValueError(
+                "features='rich' counts the errors of every path, which this estimator does not "
+                "predict: use features='paper'."
+            )
         rng_seed, *seeds = spawn_seeds(self.random_state, 1 + len(layouts))
         rng = np.random.default_rng(rng_seed)
         n = len(table)
@@ -226,7 +232,9 @@ class PathErrorRegressor(BaseEstimator):
         if n_held == 0:
             held = train
         fitted = Parallel(n_jobs=self.n_jobs)(
-            delayed(_fit_gate)(self, table, layout, goal, weights, train, held, int(seed), sigmoid)
+            delayed(_fit_gate)(
+                self, table, layout, goal, weights, train, held, int(seed), sigmoid, rich
+            )
             for layout, goal, seed in tqdm(
                 list(zip(layouts, goals, seeds, strict=True)),
                 desc="training gates",
@@ -358,11 +366,11 @@ def _fit_gate(
     held: NDArray[np.intp],
     seed: int,
     sigmoid: bool,
+    rich: GateInputs | None,
 ) -> tuple[Any, dict[str, Any], float, int]:
     """Train one gate; return it with its report, squared error and count on held rows."""
     rng = np.random.default_rng(seed)
     with threadpool_limits(limits=1):  # the same bits whatever n_jobs
-        rich = regressor._inputs if regressor.features == "rich" else None
         data = _gate_data(table, layout, goals, weights, train, regressor.max_pairs, rng, rich)
         limit = max(2, regressor.max_pairs // 5)
         validation = _gate_data(table, layout, goals, weights, held, limit, rng, rich)
@@ -437,7 +445,7 @@ def _gate_data(
     rows: NDArray[np.intp],
     max_pairs: int,
     rng: np.random.Generator,
-    rich: GateInputs | None = None,
+    rich: GateInputs | None,
 ) -> GateData:
     """Gather the pairs of `rows` and prefixes, at most `max_pairs`, drawn uniformly."""
     tree = table.paths
@@ -448,7 +456,7 @@ def _gate_data(
         pairs = np.sort(rng.choice(total, size=max_pairs, replace=False))
     lines, positions = np.divmod(pairs, len(rows))
     chosen = rows[positions]
-    width = 2 * table.shape[2] + 4
+    width, parts = 2 * table.shape[2] + 4, training_parts(len(table))
     if rich is not None:
         # One width for all prefixes of a gate: it depends on the depth alone.
         width = rich.rows(table[:1].with_context(None), int(layout.prefixes[0])).shape[1]
@@ -465,7 +473,9 @@ def _gate_data(
                 if rich is None:
                     features[part] = gate_features(now, previous)
                 else:
-                    features[part] = rich.rows(chunk.with_context(None), int(prefix))
+                    features[part] = rich.rows(
+                        chunk.with_context(None), int(prefix), parts[chosen[part]]
+                    )
     targets = goals[chosen, lines]
     targets[layout.candidates[lines] < 0] = np.nan
     return GateData(

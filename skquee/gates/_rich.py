@@ -18,6 +18,8 @@ TINY = 1e-6
 N_TOP = 3
 # Rows that the mean error of a path counts as, in the error rate of a class.
 PRIOR_ROWS = 10.0
+# Parts of the training rows: each gets the rates that the others counted.
+N_PARTS = 5
 
 
 def rich_features(
@@ -102,8 +104,9 @@ def _log_odds(p: NDArray[np.floating]) -> NDArray[np.float64]:
 class ClassErrorRates:
     """How often each path is wrong when it predicts a class, shrunken towards its mean.
 
-    ``(wrong_c + a * mean) / (n_c + a)`` with ``a = 10``; for the rows they were counted on,
-    without the row itself.
+    ``(wrong_c + a * mean) / (n_c + a)`` with ``a = 10``. For the rows they were counted on, those
+    of the other parts of :func:`training_parts`: a rate without the row alone would tell the
+    row's own error, by how far it lies from that of its class.
 
     Parameters
     ----------
@@ -115,19 +118,21 @@ class ClassErrorRates:
 
     def __init__(self, table: PathProbabilities, wrong: NDArray[np.floating]) -> None:
         tree, n_classes = table.paths, table.shape[2]
-        self.counts = np.zeros((tree.n_paths, n_classes))
-        self.sums = np.zeros((tree.n_paths, n_classes))
+        shape = N_PARTS, n_classes
+        parts, size = training_parts(len(table)), N_PARTS * n_classes
+        self.counts = np.zeros((tree.n_paths, *shape))
+        self.sums = np.zeros((tree.n_paths, *shape))
         for path in range(tree.n_paths):
-            said = table.path(path).argmax(axis=1)
-            self.counts[path] = np.bincount(said, minlength=n_classes)
-            self.sums[path] = np.bincount(said, weights=wrong[:, path], minlength=n_classes)
+            cells = parts * n_classes + table.path(path).argmax(axis=1)
+            self.counts[path] = np.bincount(cells, minlength=size).reshape(shape)
+            self.sums[path] = np.bincount(cells, wrong[:, path], minlength=size).reshape(shape)
         self.means = wrong.mean(axis=0)
 
     def of(
         self,
         path: int,
         answers: NDArray[np.intp],
-        own: NDArray[np.floating] | None = None,
+        parts: NDArray[np.intp] | None = None,
     ) -> NDArray[np.float64]:
         """Return the error rate of the class that each row is given.
 
@@ -137,17 +142,34 @@ class ClassErrorRates:
             Path that answers.
         answers : ndarray of shape (m,)
             Class it predicts for each row.
-        own : ndarray of shape (m,), default=None
-            Errors of these rows, where they were counted: each is left out of its own rate.
+        parts : ndarray of shape (m,), default=None
+            Part of each row, where they were counted: it is left out.
 
         Returns
         -------
         ndarray of shape (m,)
         """
-        counts, sums = self.counts[path, answers], self.sums[path, answers]
-        if own is not None:
-            counts, sums = counts - 1, sums - own
-        return (sums + PRIOR_ROWS * self.means[path]) / (counts + PRIOR_ROWS)
+        counts, sums = (a[path].sum(axis=0)[answers] for a in (self.counts, self.sums))
+        if parts is not None:
+            counts = counts - self.counts[path, parts, answers]
+            sums = sums - self.sums[path, parts, answers]
+        rates: NDArray[np.float64] = (sums + PRIOR_ROWS * self.means[path]) / (counts + PRIOR_ROWS)
+        return rates
+
+
+def training_parts(n_samples: int) -> NDArray[np.intp]:
+    """Return the part of each training row, in random order.
+
+    Parameters
+    ----------
+    n_samples : int
+        Rows.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,)
+    """
+    return np.random.default_rng(0).permutation(n_samples) % N_PARTS
 
 
 class GateInputs:
@@ -176,7 +198,7 @@ class GateInputs:
         prefix: int,
         history: Sequence[NDArray[np.floating]],
         context: NDArray[np.floating] | None,
-        own: NDArray[np.floating] | None = None,
+        parts: NDArray[np.intp] | None = None,
     ) -> NDArray[np.float64]:
         """Return the features of samples on one prefix.
 
@@ -188,8 +210,8 @@ class GateInputs:
             Probabilities at its exits, in order.
         context : ndarray of shape (m, n_context) or None
             What is known of samples beforehand.
-        own : ndarray of shape (m, n_paths), default=None
-            Targets of these rows, where they are the training rows.
+        parts : ndarray of shape (m,), default=None
+            Of :func:`training_parts`, where these are the training rows.
 
         Returns
         -------
@@ -197,18 +219,19 @@ class GateInputs:
         """
         found = 0 if context is None else context.shape[1]
         if found != self.n_context:
+            advice = "..." if self.n_context else "None"
             raise ValueError(
                 f"X has {found} context features, but the gates were trained with "
-                f"{self.n_context}: give table.with_context(...) as in fit."
+                f"{self.n_context}: give table.with_context({advice}) as in fit."
             )
         if self.rates is None:
-            parts = [] if context is None else [context]
+            known = [] if context is None else [context]
             if history:
-                parts.append(gate_features(history[-1], history[-2] if len(history) > 1 else None))
-            return np.column_stack(parts).astype(np.float64)
+                known.append(gate_features(history[-1], history[-2] if len(history) > 1 else None))
+            return np.column_stack(known).astype(np.float64)
         line = [] if prefix < 0 else self.tree.prefixes(prefix).tolist()
         rates = [
-            self.rates.of(path, p.argmax(axis=1), None if own is None else own[:, path])
+            self.rates.of(path, p.argmax(axis=1), parts)
             for path, p in zip(line, history, strict=True)
         ]
         return rich_features(history, rates, context)
@@ -217,7 +240,7 @@ class GateInputs:
         self,
         table: PathProbabilities,
         prefix: int,
-        own: NDArray[np.floating] | None = None,
+        parts: NDArray[np.intp] | None = None,
     ) -> NDArray[np.float64]:
         """Return the features of a table's rows on one prefix.
 
@@ -227,21 +250,21 @@ class GateInputs:
             Rows.
         prefix : int
             By index; -1 before anything has run.
-        own : ndarray of shape (n_samples, n_paths), default=None
-            Targets, where these are the training rows.
+        parts : ndarray of shape (n_samples,), default=None
+            Of :func:`training_parts`, where these are training rows.
 
         Returns
         -------
         ndarray of shape (n_samples, n_features)
         """
         line = [] if prefix < 0 else self.tree.prefixes(prefix).tolist()
-        parts = [
+        made = [
             self.of(
                 prefix,
                 [chunk.path(path) for path in line],
                 chunk.context,
-                None if own is None else own[rows],
+                None if parts is None else parts[rows],
             )
             for rows, chunk in table.chunks()
         ]
-        return np.concatenate(parts)
+        return np.concatenate(made)

@@ -1,15 +1,19 @@
 """Routers: estimators that learn to choose."""
 
+from skquee.router._at_budget import BudgetMixin
 from skquee.router._budget import BudgetRouter
 from skquee.router._costs import combine_costs
+from skquee.router._explain import ExplainMixin
 from skquee.router._risk import RiskControlledRouter
 from skquee.router._routed import RoutedClassifier
 from skquee.router._router import CostAwareRouter
 from skquee.router._tuned import TunedCostAwareRouterCV
 
 __all__ = [
+    "BudgetMixin",
     "BudgetRouter",
     "CostAwareRouter",
+    "ExplainMixin",
     "RiskControlledRouter",
     "RoutedClassifier",
     "TunedCostAwareRouterCV",

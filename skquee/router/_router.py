@@ -22,6 +22,7 @@ from skquee.paths import PathTree
 from skquee.policy import POLICIES, next_steps, open_loop, sweep
 from skquee.probabilities import PathProbabilities, as_path_probabilities
 from skquee.router._at_budget import BudgetMixin
+from skquee.router._explain import ExplainMixin
 from skquee.tables import check_weights, correctness, hold_out, spawn_seeds, stored
 from skquee.targets import ClusteredErrorTargets, cross_fitted_targets
 
@@ -33,7 +34,7 @@ FIRST = ("planned", "free", "highest")
 ENOUGH, START_ROWS = 300, 3000
 
 
-class CostAwareRouter(BudgetMixin, RoutingMixin, BaseEstimator):
+class CostAwareRouter(BudgetMixin, ExplainMixin, RoutingMixin, BaseEstimator):
     """Route every sample to the path of least ``lambda_ * cost + predicted error``.
 
     The QuEE method. After each block a gate predicts the probability of error of every path
@@ -194,6 +195,7 @@ class CostAwareRouter(BudgetMixin, RoutingMixin, BaseEstimator):
         -------
         self
         """
+        self.__dict__.pop("policy_", None)  # of an earlier fit
         self._check_knobs()
         if not 0 <= self.validation_fraction < 1:
             raise ValueError(
@@ -230,7 +232,8 @@ class CostAwareRouter(BudgetMixin, RoutingMixin, BaseEstimator):
             )
             right = np.empty((len(table), table.paths.n_paths), dtype=bool)
             right[train] = correctness(answers, codes[train])
-            right[held] = self._correct(table[held], codes[held])
+            if len(held):
+                right[held] = self._correct(table[held], codes[held])
         if extra is not None:
             extra, params_r = stored(extra), {}
         seeds = int(target_seed), int(split_seed)
@@ -275,15 +278,19 @@ class CostAwareRouter(BudgetMixin, RoutingMixin, BaseEstimator):
         """Fit the policy and the first step, on held-out rows where there are enough."""
         tree, policy = table.paths, self._make_policy()
         self.policy_, self._start_rows = policy, None
-        self._starts: dict[Any, int] = {}
-        free = self.first == "free" and len(tree.roots) > 1
+        self._starts: dict[str, int] = {}
+        self._starts_of = self.policy
+        free = self.first == "free"
         if not free and not hasattr(policy, "fit"):
             return
         rows: tuple[dict[int, NDArray[np.float32]], NDArray[np.bool_]]
         if self._held_out is not None and len(self._held_out[1]) >= ENOUGH:
             rows = self._held_out[0], ~self._held_out[1]
         else:
-            some = slice(None, None, max(1, len(table) // START_ROWS))
+            some = np.arange(len(table))
+            if len(some) > START_ROWS:
+                rng = np.random.default_rng(0)
+                some = np.sort(rng.choice(some, size=START_ROWS, replace=False))
             rows = self._survey(table[some]), wrong[some]
         if hasattr(policy, "fit"):
             self.policy_ = policy.fit(*rows, tree)
@@ -354,15 +361,16 @@ class CostAwareRouter(BudgetMixin, RoutingMixin, BaseEstimator):
         number = isinstance(self.lambda_, Real)
         if not (number and np.isfinite(self.lambda_) and self.lambda_ >= 0):
             raise ValueError(f"lambda_ must be a finite number >= 0, got {self.lambda_!r}.")
-        known = (POLICIES, self.policy, "policy"), (FIRST, self.first, "first")
-        for names, value, name in known:
-            if isinstance(value, str) and value not in names:
-                raise ValueError(f"{name} must be one of {sorted(names)}, got {value!r}.")
-        if not (isinstance(self.policy, str) or callable(self.policy) or _is_policy(self.policy)):
+        named = isinstance(self.policy, str) and self.policy in POLICIES
+        if not (named or callable(self.policy) or _is_policy(self.policy)):
             raise ValueError(
                 f"policy must be one of {sorted(POLICIES)}, a policy or a callable, got "
                 f"{self.policy!r}."
             )
+        if hasattr(self, "policy_"):
+            self._check_policy_is_fitted()
+        if self.first not in FIRST:
+            raise ValueError(f"first must be one of {sorted(FIRST)}, got {self.first!r}.")
         if isinstance(self.targets, str) and self.targets not in TARGETS:
             raise ValueError(f"targets must be one of {TARGETS}, got {self.targets!r}.")
 
@@ -370,19 +378,32 @@ class CostAwareRouter(BudgetMixin, RoutingMixin, BaseEstimator):
         """Return the answer rule, not fitted; None: the last exit."""
         if self.answer == "last":
             return None
-        if isinstance(self.answer, str):
-            if self.answer not in ANSWERS:
-                raise ValueError(
-                    f"answer must be one of {['last', *ANSWERS]} or a rule, got {self.answer!r}."
-                )
+        if isinstance(self.answer, str) and self.answer in ANSWERS:
             return ANSWERS[self.answer]()
+        if isinstance(self.answer, type) or not hasattr(self.answer, "combine"):
+            raise ValueError(
+                f"answer must be one of {['last', *ANSWERS]} or a rule, got {self.answer!r}."
+            )
         return clone(self.answer)
 
     def _make_policy(self) -> Any:
         if isinstance(self.policy, str):
             make = POLICIES[self.policy]
             return None if make is None else make()
-        return clone(self.policy) if _is_policy(self.policy) else None
+        if not _is_policy(self.policy):
+            return None
+        return clone(self.policy) if hasattr(self.policy, "fit") else self.policy
+
+    def _check_policy_is_fitted(self) -> None:
+        """Raise where the policy in use has to be fitted, and another one was."""
+        wanted = self._make_policy()
+        if hasattr(wanted, "fit") and not (
+            type(self.policy_) is type(wanted)
+            and repr(wanted.get_params()) == repr(self.policy_.get_params())
+        ):
+            raise ValueError(
+                f"policy={self.policy!r} was set after fit, and has to be fitted: call fit again."
+            )
 
     def _aim(
         self,
@@ -395,12 +416,9 @@ class CostAwareRouter(BudgetMixin, RoutingMixin, BaseEstimator):
             return open_loop(errors, costs, lambda_)
         if not isinstance(self.policy, str) and not _is_policy(self.policy):
             return np.asarray(self.policy(errors, costs, lambda_))
-        wanted = POLICIES[self.policy] if isinstance(self.policy, str) else type(self.policy)
-        if type(self.policy_) is not wanted:
-            raise ValueError(
-                f"policy={self.policy!r} was set after fit, and has to be fitted: call fit again."
-            )
-        aimed: NDArray[np.intp] = self.policy_.aim(errors, costs, lambda_, prefix=prefix)
+        fitted = isinstance(self.policy, str) or hasattr(self.policy, "fit")
+        policy = self.policy_ if fitted else self.policy
+        aimed: NDArray[np.intp] = policy.aim(errors, costs, lambda_, prefix=prefix)
         return aimed
 
     def _answer(
@@ -465,7 +483,9 @@ class CostAwareRouter(BudgetMixin, RoutingMixin, BaseEstimator):
         elif self.first == "free" and len(tree.roots) > 1:
             if self._start_rows is None:
                 raise ValueError("first='free' was set after fit: call fit again.")
-            key = (lambda_, tree.costs)
+            if self._starts_of is not self.policy:
+                self._starts, self._starts_of = {}, self.policy
+            key = f"{float(lambda_)!r} {tree.costs!r}"  # a text: skops takes no tuples here
             if key not in self._starts:
                 self._starts = {**self._starts, key: self._best_root(lambda_, tree)}
             root = self._starts[key]
