@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-EPOCHS = 10
+EPOCHS = 7
 
 
 class ConvStem(nn.Module):

@@ -11,7 +11,6 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim.lr_scheduler import OneCycleLR
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 BATCH_SIZE = 128
@@ -32,6 +31,11 @@ def shift_and_mirror(images: np.ndarray, random: np.random.Generator) -> np.ndar
     columns = np.where(random.random((n, 1, 1)) < 0.5, columns[..., ::-1], columns)
     rows = np.arange(height)[None, :, None]
     return padded[np.arange(n)[:, None, None], top + rows, left + columns]
+
+
+def rise_and_fall(part: float, peak: float = 0.15) -> float:
+    """Return the learning rate's height at a part of the training: up to 1, then down to 0."""
+    return part / peak if part < peak else (1 - part) / (1 - peak)
 
 
 def train(
@@ -70,9 +74,10 @@ def train(
     optimizer = torch.optim.AdamW(
         [p for p in model.parameters() if p.requires_grad], lr=1e-3, weight_decay=0.05
     )
-    steps = epochs * (len(rows) // BATCH_SIZE)
-    schedule = OneCycleLR(optimizer, 1e-3, total_steps=steps, pct_start=0.15)
-    parts = {"model": model, "optimizer": optimizer, "schedule": schedule}
+    steps = len(rows) // BATCH_SIZE
+    parts = {"model": model, "optimizer": optimizer}
+    # Numbers near zero, which a CPU computes many times slower, count as zero.
+    torch.set_flush_denormal(True)
     partial, first = done.with_suffix(".partial.pt"), 0
     if partial.exists():
         saved = torch.load(partial, weights_only=True)
@@ -83,7 +88,9 @@ def train(
         began, random = time.time(), np.random.default_rng([0, epoch])
         model.train()
         order = random.permutation(rows)[: len(rows) // BATCH_SIZE * BATCH_SIZE]
-        for batch in order.reshape(-1, BATCH_SIZE):
+        for step, batch in enumerate(order.reshape(-1, BATCH_SIZE)):
+            for group in optimizer.param_groups:
+                group["lr"] = 1e-3 * rise_and_fall((epoch + step / steps) / epochs)
             x = prepare(shift_and_mirror(images[batch], random))
             with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
                 logits = model(x)
@@ -93,7 +100,6 @@ def train(
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            schedule.step()
         model.eval()
         with torch.inference_mode():
             right = [

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from skquee._version import __version__
 
 if TYPE_CHECKING:
-    from skquee.auto import AutoRouter
     from skquee._show_versions import show_versions
+    from skquee.auto import AutoRouter
     from skquee.bank import MultiPathClassifierBank
     from skquee.gates import PathErrorClassifier, PathErrorRegressor
     from skquee.paths import PathTree

@@ -78,7 +78,9 @@ def test_recall_goes_back_to_an_earlier_exit_that_is_more_often_right() -> None:
     sure = np.where(np.eye(2)[y], 0.9, 0.1)
     guess = rng.dirichlet(np.ones(2), size=400)
     table = PathProbabilities(np.stack([sure, guess], axis=1), PathTree.chain([1, 1]))
-    assert np.array_equal(RecallAnswer().fit(table, y).combine(1, [sure, guess]), sure)
+    answer = RecallAnswer().fit(table, y).combine(1, [sure, guess])
+    assert np.array_equal(answer.argmax(axis=1), y)
+    assert np.mean(guess.argmax(axis=1) == y) < 0.6
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 from sklearn.base import BaseEstimator
 from sklearn.metrics import make_scorer
 from sklearn.model_selection import GridSearchCV
+from sklearn.tree import DecisionTreeRegressor
 
 from skquee import CostAwareRouter, MultiPathClassifierBank, PathProbabilities, PathTree
 from skquee.gates import PathErrorClassifier, PathErrorRegressor
@@ -152,6 +153,7 @@ def test_a_search_selects_rows_with_their_context(make: Any) -> None:
 # ---------------------------------------------------------------------- the router
 
 CASCADE = PathTree.cascade([1, 1.2])
+TREE_MODEL = DecisionTreeRegressor(max_depth=4)
 
 
 def two_models(n: int, seed: int, extra: int = 0) -> tuple[PathProbabilities, np.ndarray]:
@@ -195,10 +197,11 @@ def test_the_first_step_follows_the_context(fitted: CostAwareRouter) -> None:
     )
 
 
-@pytest.mark.parametrize("regressor", ["logistic", "boosting"])
-@pytest.mark.parametrize("features", ["rich", "paper"])
+@pytest.mark.parametrize(
+    ("features", "regressor"), [("rich", "logistic"), ("paper", "logistic"), ("paper", TREE_MODEL)]
+)
 def test_a_router_that_knows_the_context_beats_the_same_without(
-    features: str, regressor: str
+    features: str, regressor: Any
 ) -> None:
     rows, y = two_models(500, 0)
     new, labels = two_models(500, 1)
@@ -235,8 +238,8 @@ def test_a_lazy_table_with_context_gives_the_routes_of_the_stored_one(tree: Path
     )
 
 
-@pytest.mark.parametrize("regressor", ["logistic", "boosting"])
-def test_missing_or_other_context_at_predict_says_what_to_do(regressor: str) -> None:
+@pytest.mark.parametrize("regressor", ["logistic", TREE_MODEL], ids=["logistic", "tree"])
+def test_missing_or_other_context_at_predict_says_what_to_do(regressor: Any) -> None:
     for tree in (CASCADE, PathTree.chain([1, 1.2])):
         table, y = make_path_probabilities(N, tree)
         router = quick(regressor=regressor).fit(table.with_context(CONTEXT), y)

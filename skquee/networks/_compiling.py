@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from skquee.networks._execution import choose_device
 from skquee.networks._running import BlockRunner
-from skquee.networks.engines import ENGINES, build_engine, check_engines, input_ranges
+from skquee.networks.engines import build_engine, check_engines, input_ranges
 from skquee.networks.engines._engines import time_blocks
 from skquee.networks.engines._latency import LatencyTable, check_sizes, this_machine
 from skquee.networks.engines._openvino import OpenVinoBlock, openvino_available, openvino_blocks
@@ -42,7 +42,7 @@ class CompiledRunner(BlockRunner):
 
     def compile(
         self,
-        levels: Sequence[str] = ENGINES,
+        levels: Sequence[str] | None = None,
         *,
         calibration: Any = None,
         device: str | None = None,
@@ -50,7 +50,7 @@ class CompiledRunner(BlockRunner):
         runtime: str = "auto",
         **tree_options: Any,
     ) -> Self:
-        """Run each block on real kernels: ``"int8"``, ``"bf16"`` or ``"fp32"``.
+        """Run each block on real kernels: ``"int8"``, ``"fp16"``, ``"bf16"`` or ``"fp32"``.
 
         Each engine is timed here once, and kept only if it runs some block faster than every
         dearer one; this replaces earlier levels. The costs of the paths are measured
@@ -58,9 +58,10 @@ class CompiledRunner(BlockRunner):
 
         Parameters
         ----------
-        levels : sequence of str, default=("int8", "bf16", "fp32")
-            Engines. int8: linear layers on oneDNN's int8 products, with a static scale for
-            each input, all else in float32. bf16: everything in bfloat16.
+        levels : sequence of str, default=None
+            Engines. int8: linear layers on int8 products, with a static scale for each input,
+            all else in float32; on the CPU. bf16, fp16: everything in that type; fp16 on CUDA.
+            Default: all that the device runs.
         calibration : images, default=None
             As in ``fit``, for the ranges of int8 inputs. Default: those seen in ``fit`` and
             ``quantize``.
@@ -94,15 +95,13 @@ class CompiledRunner(BlockRunner):
             If OpenVINO is asked for and not installed.
         """
         check_is_fitted(self)
-        engines = check_engines(levels)
+        engines = check_engines(levels, self._device.type)
         runtimes = self._runtimes_for(runtime)
         if device is not None and choose_device(device) != self._device:
             raise ValueError(
                 f"device={device!r}, but the network is on {self._device}: "
                 "MultiExitNetwork.load(folder, device=...) moves it."
             )
-        if self._device.type != "cpu" and "int8" in engines:
-            raise ValueError("int8 runs on oneDNN's products, on the CPU: leave it out.")
         ranges = self._ranges_of(calibration)
         if "int8" in engines and not ranges:
             raise ValueError(

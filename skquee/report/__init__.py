@@ -13,12 +13,23 @@ from skquee.report._setting import Setting
 if TYPE_CHECKING:
     from skquee.report._page import write_report
     from skquee.report._speed import measure_speed
+    from skquee.report._speed_page import speed_text, write_speed
     from skquee.report._study import Study, reproduce
 
-__all__ = ["Setting", "Study", "measure_speed", "reproduce", "write_report"]
+__all__ = [
+    "Setting",
+    "Study",
+    "measure_speed",
+    "reproduce",
+    "speed_text",
+    "write_report",
+    "write_speed",
+]
 
 _HOMES = {
     "measure_speed": "skquee.report._speed",
+    "speed_text": "skquee.report._speed_page",
+    "write_speed": "skquee.report._speed_page",
     "Study": "skquee.report._study",
     "reproduce": "skquee.report._study",
     "write_report": "skquee.report._page",

@@ -206,8 +206,10 @@ class BudgetRouter(RoutingMixin, BaseEstimator):
             setattr(self, name, getattr(router, name))
         self._seed = int(spawn_seeds(self.random_state, 1)[0])
         self._start = float(np.random.default_rng(self._seed).random())
+        self.__dict__.pop("_costs", None)
         sweep, weights, tree = self._measured(X, y, sample_weight)
         self._check_cap(tree)
+        self._costs = tree.costs
         share = weights / weights.sum()
 
         knobs = np.unique(router._knobs(self.lambdas, tree))
@@ -328,6 +330,12 @@ class BudgetRouter(RoutingMixin, BaseEstimator):
         if self._bank is not None and not isinstance(X, PathProbabilities):
             X = self._bank.transform(X)
         table = super()._table(X, reset=reset)
+        held = self.budget is not None or self.exceed_cost is not None
+        if held and hasattr(self, "_costs") and table.paths.costs != self._costs:
+            raise ValueError(
+                "The costs of the paths have changed since the budget was measured: call fit, or "
+                "at_budget, again."
+            )
         self._check_cap(table.paths)
         return table
 

@@ -11,6 +11,7 @@ from sklearn.frozen import FrozenEstimator
 
 from skquee.base import RoutingMixin, Visit
 from skquee.paths import PathTree
+from skquee.policy import ClosedLoop, open_loop
 from skquee.probabilities import PathProbabilities
 
 # Knobs to paths, and whether each answer was right where labels are known.
@@ -188,9 +189,19 @@ class CappedPolicy:
         ndarray of shape (n_samples,)
         """
         prices = np.asarray(costs, dtype=np.float64)
-        # An error of 2 loses against any probability at a smaller cost, whatever lambda_ is.
-        masked = np.where(prices > self.cap, 2.0, errors)
-        aimed: NDArray[np.intp] = self.router._aim(masked, prices, lambda_, prefix)
+        router, seen = self.router, np.asarray(errors)
+        aimed: NDArray[np.intp] = np.array(router._aim(seen, prices, lambda_, prefix))
+        over = np.flatnonzero(prices[aimed] > self.cap)
+        if over.size:
+            # An error of 2 loses against any probability at a smaller cost, whatever lambda_ is.
+            masked = np.where(prices > self.cap, 2.0, seen[over])
+            # Closed loop would read the 2 as what a gate predicts, and infer what follows.
+            learned = isinstance(getattr(router, "policy_", None), ClosedLoop)
+            aimed[over] = (
+                open_loop(masked, prices, lambda_)
+                if learned
+                else router._aim(masked, prices, lambda_, prefix)
+            )
         # The prefix comes first; before anything has run there is none.
         stay = int(np.argmin(prices)) if prefix is None else 0
         return np.where(prices[aimed] > self.cap, stay, aimed)

@@ -434,3 +434,12 @@ def test_combined_costs_route_by_the_price_of_each() -> None:
 def test_costs_that_cannot_be_combined_are_refused(costs: Any, weights: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         combine_costs(costs, weights)
+
+
+def test_other_costs_ask_for_the_budget_to_be_measured_again() -> None:
+    router = copy(ROUTER)
+    held = router.at_budget(0.6, SHORT, random_state=0)
+    router.set_params(costs=np.array(TREE.costs) * 3)
+    with pytest.raises(ValueError, match="costs of the paths have changed"):
+        held.predict(SHORT)
+    assert router.at_budget(1.8, SHORT, random_state=0).expected_cost_ == pytest.approx(1.8)

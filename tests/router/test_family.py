@@ -31,6 +31,7 @@ from skquee.evaluation import price_scorer
 from skquee.gates import PathErrorClassifier
 from skquee.persistence import dump, load
 from skquee.policy import ClosedLoop, OptionValue
+from skquee.router import BudgetRouter
 from skquee.tables import correctness
 from skquee.testing import TableNetwork, check_router, make_path_probabilities
 
@@ -286,6 +287,16 @@ MEMBERS = {
 @pytest.mark.parametrize("name", MEMBERS)
 def test_members_of_the_family_pass_our_checks(name: str) -> None:
     check_router(MEMBERS[name])
+
+
+@pytest.mark.parametrize("policy", ["option-value", "closed-loop"])
+def test_a_cap_holds_a_policy_below_it_and_leaves_it_its_choice(policy: str) -> None:
+    table, y = make_path_probabilities(400)
+    router = make(policy=policy).fit(table, y)
+    capped = BudgetRouter(router, budget=0.35, max_cost_per_sample=0.5, random_state=0)
+    costs = capped.fit(table, y).route(table).costs
+    assert costs.max() == 0.5
+    assert costs.mean() == pytest.approx(0.35, abs=0.01)
 
 
 @pytest.mark.parametrize("answer", ["recall", "ensemble"])

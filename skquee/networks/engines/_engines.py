@@ -17,8 +17,11 @@ from skquee.networks.engines._int8 import int8_available, to_int8
 __all__ = ["BITS", "ENGINES", "Cast", "build_engine", "check_engines", "time_blocks"]
 
 # Cheapest first, as a tree of paths wants its levels.
-ENGINES = ("int8", "bf16", "fp32")
-BITS = {"int8": 8, "bf16": 16, "fp32": 32}
+ENGINES = ("int8", "fp16", "bf16", "fp32")
+BITS = {"int8": 8, "fp16": 16, "bf16": 16, "fp32": 32}
+HALF = {"fp16": torch.float16, "bf16": torch.bfloat16}
+# A CPU computes float16 by emulation, and int8 products are oneDNN's.
+BY_DEVICE = {"cpu": ("int8", "bf16", "fp32"), "cuda": ("fp16", "bf16", "fp32")}
 
 
 class Cast(nn.Module):
@@ -52,13 +55,15 @@ class Cast(nn.Module):
         return self.block(state.to(self.dtype))
 
 
-def check_engines(levels: Sequence[str]) -> tuple[str, ...]:
+def check_engines(levels: Sequence[str] | None, device: str = "cpu") -> tuple[str, ...]:
     """Return engines in the order of their cost.
 
     Parameters
     ----------
-    levels : sequence of str
-        Of ENGINES.
+    levels : sequence of str or None
+        Of ENGINES; None: all that the device runs.
+    device : str, default="cpu"
+        Its type.
 
     Returns
     -------
@@ -67,11 +72,17 @@ def check_engines(levels: Sequence[str]) -> tuple[str, ...]:
     Raises
     ------
     ValueError
-        If one is unknown or named twice, or there is none.
+        If one is unknown, named twice or not for this device, or there is none.
     """
+    runs = BY_DEVICE.get(device, ("bf16", "fp32"))
+    if levels is None:
+        return runs
     given = [levels] if isinstance(levels, str) else list(levels)
     if not given or len(set(given)) != len(given) or not set(given) <= set(ENGINES):
         raise ValueError(f"levels must be distinct, of {ENGINES}, got {tuple(given)}.")
+    if not set(given) <= set(runs):
+        extra = sorted(set(given) - set(runs))
+        raise ValueError(f"{extra} do not run on {device}, which has {runs}: leave them out.")
     return tuple(engine for engine in ENGINES if engine in given)
 
 
@@ -85,8 +96,8 @@ def build_engine(
     engine : str
         Of ENGINES.
     blocks : ModuleList
-        In float; not changed. fp32 shares its weights, bf16 takes half as much again, int8 a
-        quarter.
+        In float; not changed. fp32 shares its weights, bf16 and fp16 take half as much again,
+        int8 a quarter.
     ranges : mapping of str to (float, float)
         Of the inputs of linear layers, for int8.
 
@@ -96,9 +107,9 @@ def build_engine(
     """
     if engine == "fp32":
         return nn.ModuleList(Cast(block, torch.float32) for block in blocks)
-    if engine == "bf16":
-        half = copy.deepcopy(blocks).to(torch.bfloat16)
-        return nn.ModuleList(Cast(block, torch.bfloat16) for block in half)
+    if engine in HALF:
+        half = copy.deepcopy(blocks).to(HALF[engine])
+        return nn.ModuleList(Cast(block, HALF[engine]) for block in half)
     if not int8_available():
         raise RuntimeError("This build of torch has no oneDNN int8 products.")
     # Everything but the linear layers is shared with the float blocks.
@@ -135,15 +146,23 @@ def time_blocks(
         Milliseconds of one run of each block.
     """
     found: dict[str, list[list[float]]] = {name: [[] for _ in states] for name in runs}
+    # A GPU works on after a call has returned.
+    wait = torch.cuda.synchronize if states[0].is_cuda else _nothing
     with torch.inference_mode():
         for round_ in range(repeats + 1):
             for name, blocks in runs.items():
                 for number, (block, state) in enumerate(zip(blocks, states, strict=True)):
+                    wait()
                     began, n_runs = time.perf_counter(), 0
                     while n_runs == 0 or time.perf_counter() - began < min_seconds:
                         block(state)
                         n_runs += 1
+                        wait()
                     if round_:  # the first one warms up
                         spent = (time.perf_counter() - began) / n_runs
                         found[name][number].append(1000 * spent)
     return {name: np.array([np.median(t) for t in times]) for name, times in found.items()}
+
+
+def _nothing() -> None:
+    """Wait for nothing: a CPU is done when a call returns."""

@@ -132,7 +132,7 @@ def test_compiled_levels_answer_nearly_as_float_and_share_its_weights(
     compiled: MultiExitNetwork, network: MultiExitNetwork, digits: Any
 ) -> None:
     X = digits[0][:60]
-    assert compiled.levels_ == ENGINES
+    assert compiled.levels_ == check_engines(None) == ("int8", "bf16", "fp32")
     assert compiled.paths_.names[0] == "int8", "the first block may run on any engine"
     assert compiled.paths_.n_paths == 3 + 6 + 10
     table = np.asarray(MultiPathClassifierBank(compiled).transform(X))
@@ -243,10 +243,15 @@ def test_latency_and_bit_operations_as_costs_of_a_bank(
 
 
 def test_bad_input_says_what_to_do(network: MultiExitNetwork, digits: Any) -> None:
-    with pytest.raises(ValueError, match=r"distinct, of \('int8', 'bf16', 'fp32'\)"):
+    with pytest.raises(ValueError, match=r"distinct, of \('int8', 'fp16', 'bf16', 'fp32'\)"):
         network.compile(("int4",))
     with pytest.raises(ValueError, match="distinct"):
         check_engines(())
+    with pytest.raises(ValueError, match=r"\['fp16'\] do not run on cpu"):
+        network.compile(("fp16", "fp32"))
+    assert check_engines(("bf16", "fp16"), "cuda") == ("fp16", "bf16")
+    with pytest.raises(ValueError, match=r"\['int8'\] do not run on cuda"):
+        check_engines(("int8",), "cuda")
     with pytest.raises(ValueError, match="cannot be used here|network is on cpu"):
         network.compile(device="cuda:9")
     bare = copy.copy(network)
@@ -378,7 +383,8 @@ def test_a_table_survives_json() -> None:
 
 def test_engines_built_alone_run_in_their_type(network: MultiExitNetwork, digits: Any) -> None:
     state = network.start(digits[0][:3])
-    for engine, dtype in (("bf16", torch.bfloat16), ("fp32", torch.float32)):
+    types = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
+    for engine, dtype in types.items():
         block = build_engine(engine, network._blocks, {})[0]
         with torch.inference_mode():
             assert block(state).dtype == dtype

@@ -1,0 +1,95 @@
+"""Speed on the clock of a vision transformer of ViT-S width, routed and fixed.
+
+``python examples/benchmarks/speed.py --out speed_vit.csv`` trains the network first where that was
+not done (examples/_cifar_vit.py says how; an hour and a half on two hyperthreads), then measures
+for a quarter of an hour. Run it where nothing else runs. ``skquee bench`` does the same for a
+network that was saved. ``--memory`` tells what three levels take instead.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))
+from _cifar_vit import load_vit
+from _data import load_images
+from _train import MEAN, STD
+
+from skquee.networks import MultiExitNetwork
+from skquee.report import measure_speed, speed_text, write_speed
+
+EXITS = (1, 2, 4, 6, 8)
+
+
+def fitted_network() -> tuple[MultiExitNetwork, tuple, tuple]:
+    """Return the network with heads, validation rows and test rows."""
+    images, labels = load_images("cifar10", "train")
+    rows = np.random.default_rng(0).permutation(len(labels))
+    held, train = rows[:5000], rows[5000:]
+    network = MultiExitNetwork(
+        load_vit(), exits=EXITS, data_config={"mean": MEAN, "std": STD}, random_state=0
+    )
+    validation = images[held], labels[held]
+    network.fit(images[train], labels[train], validation_data=validation)
+    return network, validation, load_images("cifar10", "test")
+
+
+def resident() -> float:
+    """Return the megabytes of memory this process holds."""
+    gc.collect()
+    text = Path("/proc/self/status").read_text(encoding="utf8")
+    return int(text.split("VmRSS:")[1].split()[0]) / 1024
+
+
+def memory() -> None:
+    """Print the memory of the float network, and what compiled levels add to it."""
+    torch.set_num_threads(1)
+    before = resident()
+    network = MultiExitNetwork(load_vit(), exits=EXITS, data_config={"mean": MEAN, "std": STD})
+    images = np.zeros((200, 32, 32, 3), dtype=np.uint8)
+    images[:] = np.random.default_rng(0).integers(0, 255, images.shape)
+    network.set_params(max_epochs=1).fit(images, np.arange(200) % 10)
+    weights = sum(p.numel() for p in network.float_blocks.parameters()) * 4 / 2**20
+    print(f"weights of the float blocks {weights:.0f} MB; process {before:.0f} MB before")
+    network.run_block(network.start(images[:64]), 0, 32)
+    alone = resident()
+    for runtime in ("torch", "openvino"):
+        for level in ("int8", "bf16", "fp32"):
+            network.compile((level,), calibration=images[:64], runtime=runtime)
+            state = network.start(images[:64])
+            for block in range(len(EXITS)):
+                state = network.run_block(state, block, level)
+            now = resident()
+            print(
+                f"{runtime} {level}: {now - alone:+.0f} MB, {(now - alone) / weights:+.2f} weights"
+            )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1])
+    parser.add_argument("--levels", nargs="+", default=["int8", "bf16", "fp32"])
+    parser.add_argument("--memory", action="store_true")
+    options = parser.parse_args()
+    if options.memory:
+        memory()
+        return
+    network, validation, test = fitted_network()
+    print("accuracy of the float exits on validation rows", network.validation_accuracy_.round(4))
+    network.compile(options.levels, calibration=validation[0][:256])
+    print("levels kept:", network.runtimes_)
+    found = measure_speed(network, validation, test, threads=options.threads)
+    print(f"On {network.latency_.machine}\n\n{speed_text(found)}")
+    if options.out is not None:
+        write_speed(found, options.out)
+
+
+if __name__ == "__main__":
+    main()
