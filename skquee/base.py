@@ -305,6 +305,7 @@ class RoutingMixin(ClassifierMixin):
         tree, n = table.paths, len(table)
         inner, names = tree.is_inner, np.array(tree.names, dtype=object)
         walk = table.walk()
+        merge = getattr(walk, "merge", None)
         visited = np.full((n, tree.n_exits), -1, dtype=np.intp)
         answers = np.full((n, tree.n_exits), -1, dtype=np.intp)
         errors = np.full((n, tree.n_exits), np.nan)
@@ -341,7 +342,7 @@ class RoutingMixin(ClassifierMixin):
                 memory = {name: values[going] for name, values in memory.items()}
             if rows.size == 0:
                 break
-            previous, at = now, goal
+            previous, at = now, goal if merge is None else merge(goal)
             now = walk.advance(rows, at)
             check_probabilities(now, rows + start, names[at])
             passed.append((rows, now))

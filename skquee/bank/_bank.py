@@ -64,6 +64,10 @@ class MultiPathClassifierBank(  # type: ignore[call-arg]
         tree keeps some of its paths.
     batch_size : int, default=256
         Rows run at once: bounds the memory of activations.
+    merge_groups : bool, default=False
+        Let few rows that would run a block at one level join those at a dearer one, where the
+        network's measured times say that this is faster. What a row runs then depends on the
+        rows beside it. Only for a network after ``measure_costs``.
 
     Attributes
     ----------
@@ -112,12 +116,14 @@ class MultiPathClassifierBank(  # type: ignore[call-arg]
         classes: Sequence[Any] | None = None,
         paths: str | PathTree = "chain",
         batch_size: int = 256,
+        merge_groups: bool = False,
     ) -> None:
         self.classifiers = classifiers
         self.costs = costs
         self.classes = classes
         self.paths = paths
         self.batch_size = batch_size
+        self.merge_groups = merge_groups
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -306,13 +312,22 @@ class MultiPathClassifierBank(  # type: ignore[call-arg]
                 validate_data(self, X, reset=False, skip_check_array=True)
             network = self._network()
             X = network.rows(X) if hasattr(network, "rows") else X
-            engine = NetworkEngine(network, tree)
+            engine = NetworkEngine(network, tree, self._times() if self.merge_groups else None)
         else:
             X = self._check_input(X, reset=not hasattr(self, "n_features_in_"))
             names = [name for name, _ in self.classifiers_]
             models = [model for _, model in self.classifiers_]
             engine = EstimatorEngine(names, models, self.classes_, tree)
         return LazyPathProbabilities(engine, X, tree, self.batch_size)
+
+    def _times(self) -> Any:
+        """Return the network's measured times."""
+        times = getattr(self._network(), "latency_", None)
+        if times is None:
+            raise ValueError(
+                "merge_groups=True needs measured times: call network.measure_costs() first."
+            )
+        return times
 
     def materialize(
         self,

@@ -79,11 +79,14 @@ class NetworkEngine:
         The network.
     tree : PathTree
         Its tree, with the costs that hold.
+    times : LatencyTable, default=None
+        Merge small groups by these times.
     """
 
-    def __init__(self, network: PathNetwork, tree: PathTree) -> None:
+    def __init__(self, network: PathNetwork, tree: PathTree, times: Any = None) -> None:
         self.network = network
         self.tree = tree
+        self.times = times
 
     def run_all(self, X: Any) -> NDArray[np.float32]:
         """Run every path on rows of X, each (prefix, level) block once.
@@ -192,6 +195,47 @@ class NetworkWalk:
         out[joined] = np.concatenate(answers)
         return out
 
+    def merge(self, paths: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Return where rows arrive if small groups join one at a dearer level, where it pays.
+
+        Parameters
+        ----------
+        paths : ndarray of shape (m,)
+            Path each row is to arrive at, all of one depth.
+
+        Returns
+        -------
+        ndarray of shape (m,)
+            Paths with the same prefixes.
+        """
+        tree, times = self._engine.tree, self._engine.times
+        if times is None or not len(paths):
+            return paths
+        paths = paths.copy()
+        block = int(tree.depths[paths[0]]) - 1
+        steps = zip(tree.parents, tree.levels, strict=True)
+        beside = {step: path for path, step in enumerate(steps)}
+        order = [level for level in times.levels if level in tree.levels]
+
+        def spent(level: Any, n_rows: int) -> float:
+            return float(times.milliseconds(block, level, n_rows))
+
+        for cheap, level in enumerate(order):
+            mine = np.flatnonzero(tree.level_codes[paths] == _code(tree, level))
+            for other in order[cheap + 1 :]:
+                theirs = int((tree.level_codes[paths] == _code(tree, other)).sum())
+                moved = [beside.get((tree.parents[p], other), -1) for p in paths[mine].tolist()]
+                apart = spent(level, len(mine)) + spent(other, theirs)
+                if (
+                    len(mine)
+                    and theirs
+                    and min(moved) >= 0
+                    and spent(other, len(mine) + theirs) < apart
+                ):
+                    paths[mine] = moved
+                    break
+        return paths
+
     def activations(self, rows: NDArray[np.intp]) -> Any:
         """Return the state of rows after the last block each ran.
 
@@ -209,3 +253,7 @@ class NetworkWalk:
 
     def _size(self) -> int:
         return int((self._place >= 0).sum())
+
+
+def _code(tree: PathTree, level: Any) -> int:
+    return int(tree.level_codes[tree.levels.index(level)])

@@ -120,7 +120,7 @@ class LazyPathProbabilities(PathProbabilities):
         LazyPathProbabilities
         """
         tree = network.paths_
-        engine = NetworkEngine(network, tree)
+        engine = NetworkEngine(network, tree, getattr(self._engine, "times", None))
         return LazyPathProbabilities(
             engine, self._X, tree, self._batch_size, _rows=self._rows
         )._knowing(self.context)

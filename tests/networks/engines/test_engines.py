@@ -353,6 +353,50 @@ def test_a_machine_without_openvino_loads_what_was_saved_with_it(
         loaded.compile(("fp32",), runtime="tensorrt")
 
 
+# ---------------------------------------------------------------------- groups
+
+
+@needs_int8
+def test_few_rows_join_a_dearer_group_where_that_is_faster(
+    compiled: MultiExitNetwork, digits: Any
+) -> None:
+    X, tree = digits[0][:40], compiled.paths_
+    with pytest.raises(ValueError, match="merge_groups=True needs measured times"):
+        MultiPathClassifierBank(compiled, merge_groups=True).transform(X)
+    sizes, levels = (1, 40), compiled.levels_
+    # A run takes a millisecond and as good as nothing for each row: whoever joins is free.
+    flat = np.ones((3, 3, 2)) + np.array([0.0, 0.01, 0.02])[None, :, None]
+    compiled.latency_ = LatencyTable(levels, sizes, flat, np.zeros(2), 1, "here")
+    walk = MultiPathClassifierBank(compiled, merge_groups=True).transform(X).walk()
+    cheap, dear = tree.index("int8"), tree.index("fp32")
+    goal = np.array([cheap] * 3 + [dear] * 37)
+    assert (walk.merge(goal) == dear).all() and (goal[:3] == cheap).all()
+    assert (walk.merge(goal[:3]) == cheap).all(), "nobody to join"
+    inner = np.array([tree.index("int8-int8"), tree.index("fp32-fp32")])
+    assert tree.names[walk.merge(inner)[0]] in ("int8-int8", "int8-fp32")
+    # Time by the row: apart is as good.
+    steep = np.stack([flat[..., 0] / 40, flat[..., 0]], axis=-1)
+    compiled.latency_ = LatencyTable(levels, sizes, steep, np.zeros(2), 1, "here")
+    walk = MultiPathClassifierBank(compiled, merge_groups=True).transform(X).walk()
+    np.testing.assert_array_equal(walk.merge(goal), goal)
+    plain = MultiPathClassifierBank(compiled).transform(X).walk()
+    np.testing.assert_array_equal(plain.merge(goal), goal)
+
+
+@needs_int8
+def test_routes_tell_what_merged_rows_ran(compiled: MultiExitNetwork, digits: Any) -> None:
+    X, y = digits
+    flat = np.ones((3, 3, 2))
+    compiled.latency_ = LatencyTable(compiled.levels_, (1, 40), flat, np.zeros(2), 1, "here")
+    bank = MultiPathClassifierBank(compiled, merge_groups=True)
+    router = CostAwareRouter(0.2, random_state=0).fit(bank.materialize(X[:200]), y[:200])
+    routes = router.route(bank.transform(X[:60]))
+    for step, n_rows in routes.counts.items():
+        block, level = int(step.split()[1]) - 1, step.split()[-1]
+        there = routes.visited[:, block]
+        assert n_rows == sum(compiled.paths_.levels[path] == level for path in there[there >= 0])
+
+
 # ---------------------------------------------------------------------- times
 
 
