@@ -364,9 +364,9 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
         answer: NDArray[np.floating] = self.router_._answer(paths, now, history)
         return answer
 
-    def _correct(self, table: PathProbabilities, codes: NDArray[np.intp]) -> NDArray[np.bool_]:
-        right: NDArray[np.bool_] = self.router_._correct(table, codes)
-        return right
+    def _path_answers(self, table: PathProbabilities) -> NDArray[np.int32]:
+        answers: NDArray[np.int32] = self.router_._path_answers(table)
+        return answers
 
     def _sweep(self, table: PathProbabilities, knobs: NDArray[np.float64]) -> NDArray[np.intp]:
         places = self._operating_points(knobs)

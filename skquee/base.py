@@ -23,9 +23,9 @@ from skquee.probabilities import PathProbabilities, as_path_probabilities, check
 from skquee.tables import (
     check_labels,
     check_weights,
-    correctness,
     default_lambdas,
     encode_labels,
+    path_answers,
     stored,
 )
 
@@ -267,9 +267,13 @@ class RoutingMixin(ClassifierMixin):
         """Return what samples answer that end at these paths: by default the last exit."""
         return now
 
+    def _path_answers(self, table: PathProbabilities) -> NDArray[np.int32]:
+        """Return the class index that each path answers, shape (n_samples, n_paths)."""
+        return path_answers(table, check=True)
+
     def _correct(self, table: PathProbabilities, codes: NDArray[np.intp]) -> NDArray[np.bool_]:
         """Return whether each path's answer is right, shape (n_samples, n_paths)."""
-        return correctness(table, codes)
+        return self._path_answers(table) == codes[:, None]
 
     # ------------------------------------------------------------------ predict side
 

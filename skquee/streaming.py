@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skquee.bank import LazyPathProbabilities, run_exit
-from skquee.base import Routes, Visit
+from skquee.base import Routes, RoutingMixin, Visit
 from skquee.probabilities import check_probabilities
 
 __all__ = ["StreamError", "stream"]
@@ -117,6 +117,8 @@ def stream(
     for name, value in (("group_size", group_size), ("max_waiting", max_waiting)):
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}.")
+    while type(router)._decide is RoutingMixin._decide and hasattr(router, "router_"):
+        router = router.router_  # one that only hands on, as a tuned router does
     router._check_knobs()
     return _Stream(router, bank, group_size, max_waiting).run(batches)
 

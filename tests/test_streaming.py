@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 from sklearn.dummy import DummyClassifier
 from sklearn.exceptions import NotFittedError
 
-from skquee import CostAwareRouter, MultiPathClassifierBank, PathErrorRegressor, PathProbabilities
+from skquee import (
+    AutoRouter,
+    BudgetRouter,
+    CostAwareRouter,
+    MultiPathClassifierBank,
+    PathErrorRegressor,
+    PathProbabilities,
+    RiskControlledRouter,
+    TunedCostAwareRouterCV,
+)
 from skquee.baselines import JEIDNN, DQNetGate, PatienceRouter, ThresholdRouter
 from skquee.streaming import StreamError, stream
 from skquee.testing import TableNetwork, make_path_probabilities
@@ -25,6 +34,20 @@ ROUTERS = [
     PatienceRouter().fit(EXACT, Y),
     JEIDNN(lambda_=0.2, max_epochs=2, random_state=0).fit(EXACT, Y),
     DQNetGate(target_bits=5, max_epochs=2, random_state=0).fit(EXACT, Y),
+    CostAwareRouter(
+        0.3,
+        targets="bernoulli",
+        regressor="logistic",
+        features="rich",
+        answer="recall",
+        random_state=0,
+    ).fit(EXACT, Y),
+]
+ROUTERS += [
+    TunedCostAwareRouterCV(ROUTERS[-1], max_cost=0.8, cv="prefit").fit(EXACT, Y),
+    RiskControlledRouter(ROUTERS[-1], max_error_increase=0.2, random_state=0).fit(EXACT, Y),
+    BudgetRouter(ROUTERS[0], 0.7, random_state=0).fit(EXACT),
+    AutoRouter(0.3, candidates={"threshold": ThresholdRouter()}, random_state=0).fit(EXACT, Y),
 ]
 
 

@@ -28,23 +28,23 @@ def routing_losses(
     answers: NDArray[np.int32],
     taken: NDArray[np.intp],
     codes: NDArray[np.intp] | None,
-    fullest: int,
+    whole: NDArray[np.int32],
 ) -> NDArray[np.int8]:
     """Return the loss of every row at every operating point.
 
     Parameters
     ----------
     aim : {"max_error_increase", "max_error", "max_disagreement"}
-        The loss: error less the error of the fullest path (-1, 0 or 1), error, or whether the
-        answer is another than the fullest path's (0 or 1).
+        The loss: error less the error of the whole model (-1, 0 or 1), error, or whether the
+        answer is another than the whole model's (0 or 1).
     answers : ndarray of shape (n_samples, n_paths)
         Class index every path answers.
     taken : ndarray of shape (n_points, n_samples)
         Path of every row.
     codes : ndarray of shape (n_samples,) or None
         True class indices. "max_disagreement" reads none.
-    fullest : int
-        The path of the whole model.
+    whole : ndarray of shape (n_samples,)
+        Class index that the whole model answers.
 
     Returns
     -------
@@ -55,17 +55,17 @@ def routing_losses(
     >>> import numpy as np
     >>> from skquee.evaluation._certify import routing_losses
     >>> answers, taken, y = np.array([[0, 1], [1, 0]]), np.array([[0, 0], [1, 1]]), np.array([0, 0])
-    >>> routing_losses("max_error_increase", answers, taken, y, 1)
+    >>> routing_losses("max_error_increase", answers, taken, y, answers[:, 1])
     array([[-1,  1],
            [ 0,  0]], dtype=int8)
     """
     answered = np.take_along_axis(answers.T, taken, axis=0)
     if aim == "max_disagreement":
-        return (answered != answers[:, fullest]).astype(np.int8)
+        return (answered != whole).astype(np.int8)
     wrong = (answered != codes).astype(np.int8)
     if aim == "max_error":
         return wrong
-    return wrong - (answers[:, fullest] != codes).astype(np.int8)
+    return wrong - (whole != codes).astype(np.int8)
 
 
 @dataclass(frozen=True)

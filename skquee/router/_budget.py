@@ -377,9 +377,9 @@ class BudgetRouter(RoutingMixin, BaseEstimator):
         answer: NDArray[np.floating] = self.router_._answer(paths, now, history)
         return answer
 
-    def _correct(self, table: PathProbabilities, codes: NDArray[np.intp]) -> NDArray[np.bool_]:
-        right: NDArray[np.bool_] = self.router_._correct(table, codes)
-        return right
+    def _path_answers(self, table: PathProbabilities) -> NDArray[np.int32]:
+        answers: NDArray[np.int32] = self.router_._path_answers(table)
+        return answers
 
     def _decide(self, visit: Visit) -> tuple[NDArray[np.intp], NDArray[np.floating]]:
         low, high, share, _ = self._mixture()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -217,10 +218,12 @@ class RiskControlledRouter(RoutingMixin, BaseEstimator):
             )
         codes = None if y is None else check_labels(y, router.classes_, len(table))
         names, members = read_groups(groups, codes, router.classes_, len(table))
-        answers = path_answers(table, check=True)
+        # The router's answers may be those of several exits; the whole model's are its own.
+        answers = router._path_answers(table)
+        whole = path_answers(table, check=True)[:, table.paths.fullest]
         knobs = self._sequence(router, table.paths)
         taken = router._sweep(table, knobs)
-        losses = routing_losses(aim, answers, taken, codes, table.paths.fullest)
+        losses = routing_losses(aim, answers, taken, codes, whole)
         costs = table.paths.path_costs[taken].mean(axis=1)
         if self.method == "wsr":
             order = check_random_state(self.random_state).permutation(len(table))
@@ -356,6 +359,17 @@ class RiskControlledRouter(RoutingMixin, BaseEstimator):
         line = visit.tree.prefixes(visit.tree.fullest)
         step = line[min(visit.depth, len(line) - 1)]
         return np.full(len(visit.rows), step), np.full(len(visit.rows), np.nan)
+
+    def _answer(
+        self,
+        paths: NDArray[np.intp],
+        now: NDArray[np.floating],
+        history: Callable[[], list[NDArray[np.floating]]],
+    ) -> NDArray[np.floating]:
+        if self.best_lambda_ is None:
+            return now
+        answer: NDArray[np.floating] = self.router_._answer(paths, now, history)
+        return answer
 
     def route(self, X: Any) -> Routes:
         """Route samples at the chosen operating point.

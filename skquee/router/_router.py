@@ -23,7 +23,7 @@ from skquee.policy import POLICIES, next_steps, open_loop, sweep
 from skquee.probabilities import PathProbabilities, as_path_probabilities
 from skquee.router._at_budget import BudgetMixin
 from skquee.router._explain import ExplainMixin
-from skquee.tables import check_weights, correctness, hold_out, spawn_seeds, stored
+from skquee.tables import check_weights, correctness, hold_out, path_answers, spawn_seeds, stored
 from skquee.targets import ClusteredErrorTargets, cross_fitted_targets
 
 __all__ = ["CostAwareRouter"]
@@ -436,8 +436,8 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, RoutingMixin, BaseEstimator):
             out[rows] = self.answer_.combine(path, [p[rows] for p in passed])
         return out
 
-    def _correct(self, table: PathProbabilities, codes: NDArray[np.intp]) -> NDArray[np.bool_]:
-        return correctness(answered(self.answer_, table), codes)
+    def _path_answers(self, table: PathProbabilities) -> NDArray[np.int32]:
+        return path_answers(answered(self.answer_, table), check=True)
 
     def _judge(
         self,

@@ -286,11 +286,11 @@ def test_fewer_rows_than_needed_certify_nothing(method: str, signed: bool) -> No
 def test_losses_compare_answers_with_labels_and_the_whole_model() -> None:
     answers = np.array([[0, 1], [1, 0], [2, 2], [1, 2]])
     taken, y = np.array([[0, 0, 0, 0], [1, 1, 1, 1]]), np.array([0, 0, 1, 0])
-    increase = routing_losses("max_error_increase", answers, taken, y, 1)
+    increase = routing_losses("max_error_increase", answers, taken, y, answers[:, 1])
     assert increase.tolist() == [[-1, 1, 0, 0], [0, 0, 0, 0]]
-    error = routing_losses("max_error", answers, taken, y, 1)
+    error = routing_losses("max_error", answers, taken, y, answers[:, 1])
     assert error.tolist() == [[0, 1, 1, 1], [1, 0, 1, 1]]
-    disagreement = routing_losses("max_disagreement", answers, taken, None, 1)
+    disagreement = routing_losses("max_disagreement", answers, taken, None, answers[:, 1])
     assert disagreement.tolist() == [[1, 1, 0, 1], [0, 0, 0, 0]]
 
 

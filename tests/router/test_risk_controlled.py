@@ -157,7 +157,8 @@ def test_the_limit_is_broken_in_at_most_a_tenth_of_200_splits(
     """Calibration rows are drawn from 3,500, which are all there is: their mean is the truth."""
     rows = slice(500, 4000)
     taken = threshold()._sweep(TABLE[rows], LEVELS)
-    losses = routing_losses(aim, path_answers(TABLE[rows]), taken, Y[rows], WHOLE)
+    answers = path_answers(TABLE[rows])
+    losses = routing_losses(aim, answers, taken, Y[rows], answers[:, WHOLE])
     truth = losses.mean(axis=1)
     costs = TABLE.paths.path_costs[taken].mean(axis=1)
     rng = np.random.default_rng(0)
