@@ -34,7 +34,9 @@ class ConvStem(nn.Module):
                 nn.ReLU(),
             ]
         self.layers = nn.Sequential(*layers, nn.Conv2d(widths[-1], embed_dim, 1))
-        self.num_patches = (img_size // 8) ** 2
+        # What timm's own patch embedding tells of itself.
+        self.num_patches, self.img_size = (img_size // 8) ** 2, (img_size, img_size)
+        self.patch_size = (8, 8)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.layers(images).flatten(2).transpose(1, 2)
@@ -56,7 +58,11 @@ def make_vit() -> VisionTransformer:
 def load_vit() -> VisionTransformer:
     """Return the trained model; train it first where that was not done."""
     model = make_vit()
-    model.load_state_dict(load_file(trained_weights()))
+    state = load_file(trained_weights())
+    # Weights near zero, which a CPU multiplies many times slower, are zero.
+    model.load_state_dict(
+        {k: v.where(v.abs() > 1e-30, 0) if v.is_floating_point() else v for k, v in state.items()}
+    )
     return model.eval()
 
 

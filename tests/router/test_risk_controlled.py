@@ -360,3 +360,16 @@ def test_bad_routers_fail() -> None:
         controlled(tuned, max_error=0.3).fit(TABLE[NEW], Y[NEW])
     with pytest.raises(NotFittedError):
         controlled(max_error=0.3).predict(TABLE)
+
+
+@pytest.mark.parametrize("answer", ["recall", "ensemble"])
+def test_the_risk_is_that_of_what_the_router_answers(answer: str) -> None:
+    router = CostAwareRouter(
+        targets="bernoulli", regressor="logistic", features="rich", answer=answer, random_state=0
+    ).fit(TABLE[:600], Y[:600])
+    rows, labels = TABLE[600:1600], Y[600:1600]
+    held = RiskControlledRouter(router, max_error_increase=0.1, random_state=0).fit(rows, labels)
+    routes = held.route(rows)
+    whole = path_answers(rows)[:, WHOLE]
+    increase = np.mean(routes.labels != labels) - np.mean(whole != labels)
+    assert held.risk_ == pytest.approx(increase)
