@@ -227,6 +227,8 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
         curves = self._rank(found, [len(test) for _, test in splits], kept)
         self.best_name_ = self._lines[0][0]
         self.cv_curve_ = curves[self.best_name_]
+        # Asked at every gate: worked out once.
+        self._accuracy, self._shares = self.cv_curve_.accuracy, self.cv_curve_.path_shares
         best = seeded[self.best_name_]
         self.best_params_ = best.get_params(deep=False)
         self.router_ = _fitted(best, table, labels, weights)
@@ -331,9 +333,8 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
 
     def _operating_points(self, lambdas: ArrayLike) -> NDArray[np.intp]:
         """Return the place in the sweep of least error plus priced cost, for each price."""
-        curve = self.cv_curve_
-        cost = curve.path_shares @ self.paths_.path_costs
-        loss = (1 - curve.accuracy) + np.multiply.outer(np.asarray(lambdas, np.float64), cost)
+        cost = self._shares @ self.paths_.path_costs
+        loss = (1 - self._accuracy) + np.multiply.outer(np.asarray(lambdas, np.float64), cost)
         # Of equals the cheapest.
         order = np.argsort(cost, kind="stable")
         return order[np.argmin(loss[..., order], axis=-1)]
@@ -350,10 +351,8 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
         return router.set_params(**params)
 
     def _decide(self, visit: Visit) -> tuple[NDArray[np.intp], NDArray[np.floating]]:
-        decided: tuple[NDArray[np.intp], NDArray[np.floating]] = self._at(self.lambda_)._decide(
-            visit
-        )
-        return decided
+        steps, errors = self._at(self.lambda_)._decide(visit)
+        return steps, errors
 
     def _answer(
         self,
