@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize
 from sklearn.base import BaseEstimator, clone
 from sklearn.model_selection import KFold
+from sklearn.utils.validation import has_fit_parameter
 
 from skquee.gates import PathErrorClassifier
 from skquee.paths import PathTree
@@ -46,7 +47,12 @@ class RecallAnswer(BaseEstimator):
     def __init__(self, estimator: Any = "logistic") -> None:
         self.estimator = estimator
 
-    def fit(self, table: PathProbabilities, codes: NDArray[np.intp]) -> RecallAnswer:
+    def fit(
+        self,
+        table: PathProbabilities,
+        codes: NDArray[np.intp],
+        sample_weight: NDArray[np.float64] | None = None,
+    ) -> RecallAnswer:
         """Learn how often each exit of a path is wrong.
 
         Parameters
@@ -55,6 +61,8 @@ class RecallAnswer(BaseEstimator):
             Probabilities of every path.
         codes : ndarray of shape (n_samples,)
             Class index of each row.
+        sample_weight : ndarray of shape (n_samples,), default=None
+            Weights.
 
         Returns
         -------
@@ -64,7 +72,7 @@ class RecallAnswer(BaseEstimator):
         wrong = (path_answers(table) != codes[:, None]).astype(np.float64)
         judged = {p: tree.prefixes(p) for p in range(tree.n_paths) if tree.depths[p] > 1}
         errors = PathErrorClassifier(self.estimator, random_state=0)
-        self.errors_ = errors.fit_judged(table.with_context(None), wrong, judged)
+        self.errors_ = errors.fit_judged(table.with_context(None), wrong, judged, sample_weight)
         return self
 
     def combine(self, path: int, history: Sequence[NDArray[np.floating]]) -> NDArray[np.floating]:
@@ -117,7 +125,12 @@ class EnsembleAnswer(BaseEstimator):
         self.penalty = penalty
         self.max_samples = max_samples
 
-    def fit(self, table: PathProbabilities, codes: NDArray[np.intp]) -> EnsembleAnswer:
+    def fit(
+        self,
+        table: PathProbabilities,
+        codes: NDArray[np.intp],
+        sample_weight: NDArray[np.float64] | None = None,
+    ) -> EnsembleAnswer:
         """Fit the weights of every path.
 
         Parameters
@@ -126,20 +139,23 @@ class EnsembleAnswer(BaseEstimator):
             Probabilities of every path.
         codes : ndarray of shape (n_samples,)
             Class index of each row.
+        sample_weight : ndarray of shape (n_samples,), default=None
+            Weights.
 
         Returns
         -------
         self
         """
         tree = table.paths
-        some, labels = table, codes
+        some, labels, share = table, codes, sample_weight
         if len(table) > self.max_samples:
             rng = np.random.default_rng(0)
             rows = np.sort(rng.choice(len(table), size=self.max_samples, replace=False))
             some, labels = table[rows], codes[rows]
+            share = None if share is None else share[rows]
         logs = [np.log(np.maximum(some.path(p), TINY)) for p in range(tree.n_paths)]
         self.weights_ = [
-            _fit_weights(np.stack([logs[s] for s in tree.prefixes(p)]), labels, self.penalty)
+            _fit_weights(np.stack([logs[s] for s in tree.prefixes(p)]), labels, self.penalty, share)
             for p in range(tree.n_paths)
         ]
         return self
@@ -204,6 +220,7 @@ def cross_fitted_answers(
     *,
     parts: int = 3,
     seed: int = 0,
+    sample_weight: NDArray[np.float64] | None = None,
 ) -> tuple[Any, PathProbabilities]:
     """Fit a rule on all rows, and answer each row by one that has not seen it.
 
@@ -219,6 +236,8 @@ def cross_fitted_answers(
         Parts; with too few rows the rule fitted on all of them answers.
     seed : int, default=0
         Of the parts.
+    sample_weight : ndarray of shape (n_samples,), default=None
+        Weights; for a rule whose ``fit`` takes them.
 
     Returns
     -------
@@ -227,12 +246,18 @@ def cross_fitted_answers(
     PathProbabilities
         What every path answers.
     """
-    fitted = clone(rule).fit(table, codes)
+    weights = sample_weight if has_fit_parameter(rule, "sample_weight") else None
+
+    def fit_on(rows: Any) -> Any:
+        given = {} if weights is None else {"sample_weight": weights[rows]}
+        return clone(rule).fit(table[rows], codes[rows], **given)
+
+    fitted = fit_on(slice(None))
     if len(table) < 4 * parts:
         return fitted, answered(fitted, table)
     made: NDArray[np.floating] | None = None
     for rest, part in KFold(parts, shuffle=True, random_state=seed).split(codes):
-        answers = np.asarray(answered(clone(rule).fit(table[rest], codes[rest]), table[part]))
+        answers = np.asarray(answered(fit_on(rest), table[part]))
         if made is None:  # of the type that the rule answers in
             made = np.empty((len(table), *answers.shape[1:]), dtype=answers.dtype)
         made[part] = answers
@@ -253,22 +278,27 @@ def _softmax(scores: NDArray[np.floating]) -> NDArray[np.floating]:
 
 
 def _fit_weights(
-    logs: NDArray[np.floating], labels: NDArray[np.intp], penalty: float
+    logs: NDArray[np.floating],
+    labels: NDArray[np.intp],
+    penalty: float,
+    sample_weight: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
     """Return weights (n_exits,) of log-probabilities (n_exits, n, n_classes)."""
     start = np.zeros(len(logs))
     start[-1] = 1.0
     if len(logs) == 1:
         return start
-    right = logs[:, np.arange(len(labels)), labels]
+    share = np.ones(len(labels)) if sample_weight is None else sample_weight
+    share = share / share.sum()
+    right = logs[:, np.arange(len(labels)), labels] @ share
 
     def loss(weights: ArrayLike) -> tuple[float, NDArray[np.float64]]:
         w = np.asarray(weights)
         p = _softmax(np.tensordot(w, logs, axes=1))
         chosen = np.log(np.maximum(p[np.arange(len(labels)), labels], 1e-30))
-        gradient = np.einsum("snc,nc->s", logs, p) / len(labels) - right.mean(axis=1)
+        gradient = np.einsum("snc,nc,n->s", logs, p, share) - right
         away = w - start
-        return -chosen.mean() + penalty * away @ away, gradient + 2 * penalty * away
+        return -(chosen @ share) + penalty * away @ away, gradient + 2 * penalty * away
 
     found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(0, None)] * len(logs))
     return np.asarray(found.x)

@@ -225,7 +225,8 @@ class RoutingMixin(ClassifierMixin):
                 f"Found array with 0 sample(s) (shape={table.shape}) while a minimum of 1 is "
                 "required."
             )
-        validate_data(self, table, reset=reset, skip_check_array=True)
+        if reset or not isinstance(X, PathProbabilities):  # a tree of one structure says as much
+            validate_data(self, table, reset=reset, skip_check_array=True)
         return table
 
     def _start_fit(self, X: Any, y: ArrayLike | None) -> tuple[PathProbabilities, NDArray[np.intp]]:
@@ -549,6 +550,10 @@ class RoutingMixin(ClassifierMixin):
 
     def _default_knobs(self, tree: PathTree) -> NDArray[np.float64]:
         return default_lambdas(tree)
+
+    def _search_knobs(self, table: PathProbabilities) -> NDArray[np.float64]:
+        """Return values of the knob that differ on these rows; labels are not looked at."""
+        return self._default_knobs(table.paths)
 
     def _knobs(self, values: ArrayLike | None, tree: PathTree) -> NDArray[np.float64]:
         knobs = self._default_knobs(tree) if values is None else np.asarray(values, np.float64)

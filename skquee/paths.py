@@ -589,8 +589,17 @@ class PathTree:
         PathTree
         """
         found = _normalized(check_costs(costs, self.n_paths), normalize)
-        # Itself where nothing changes, with all it has worked out: routing asks at every batch.
-        return self if found == self.costs else replace(self, costs=found)
+        # Itself where nothing changes, or the last one, with all that was worked out: routing asks
+        # at every batch.
+        if found == self.costs:
+            return self
+        last, derived = self.__dict__.get("_last"), self.__dict__.get("_derived", 0)
+        if last is None or last.costs != found:
+            last = replace(self, costs=found)
+            last.__dict__["_derived"] = derived + 1
+            if derived < 3:  # a tree derived again and again does not keep them all
+                self.__dict__["_last"] = last
+        return last
 
     def with_classes(self, classes: Iterable[Any] | None) -> PathTree:
         """Return this tree with other class labels.

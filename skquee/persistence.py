@@ -12,7 +12,7 @@ __all__ = ["dump", "load"]
 
 # Types of ours, and parts of scikit-learn's calibration, that hold nothing but numbers and text.
 _TRUSTED = (
-    "skquee.auto.AutoRouter",
+    "skquee.auto._auto.AutoRouter",
     "skquee.baselines._dqnet.DQNetGate",
     "skquee.baselines._fixed.FixedPath",
     "skquee.baselines._fixed.RandomMixing",
@@ -33,9 +33,9 @@ _TRUSTED = (
     "skquee.gates._rich.ClassErrorRates",
     "skquee.gates._rich.GateInputs",
     "skquee.paths.PathTree",
-    "skquee.policy.ClosedLoop",
-    "skquee.policy.OptionValue",
-    "skquee.policy.Pessimistic",
+    "skquee.policy._closed_loop.ClosedLoop",
+    "skquee.policy._rules.OptionValue",
+    "skquee.policy._rules.Pessimistic",
     "skquee.router._budget.BudgetRouter",
     "skquee.router._mixing.OperatingPoints",
     "skquee.router._risk.RiskControlledRouter",

@@ -125,6 +125,29 @@ def test_ensemble_weights_are_those_of_a_literal_fit() -> None:
     assert np.allclose(rule.combine(2, passed(table, 2)), literal, atol=1e-6)
 
 
+def test_ensemble_counts_a_weight_as_so_many_rows() -> None:
+    table, y = make("levels")
+    weights = np.random.default_rng(1).integers(0, 4, len(y))
+    rows = np.repeat(np.arange(len(y)), weights)
+    found = EnsembleAnswer().fit(table, y, weights.astype(float)).weights_
+    again = EnsembleAnswer().fit(table[rows], y[rows]).weights_
+    plain = EnsembleAnswer().fit(table, y).weights_
+    for one, other in zip(found, again, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4)
+    assert not np.allclose(found[-1], plain[-1], atol=1e-3)
+
+
+def test_recall_leaves_out_rows_without_weight() -> None:
+    table, y = make("levels")
+    kept = np.random.default_rng(1).random(len(y)) < 0.6
+    found = RecallAnswer().fit(table, y, kept.astype(float))
+    again = RecallAnswer().fit(table[np.flatnonzero(kept)], y[kept])
+    path = table.paths.fullest
+    assert np.array_equal(
+        found.combine(path, passed(table, path)), again.combine(path, passed(table, path))
+    )
+
+
 def test_ensemble_draws_rows_whatever_their_order() -> None:
     # Labels cycle with period 4: every fourth row would show one class only.
     table, y = make_path_probabilities(400, TREES["chain"])

@@ -12,7 +12,9 @@ from sklearn.linear_model import LogisticRegression
 
 from skquee import AutoRouter, CostAwareRouter, PathTree
 from skquee.auto import default_candidates
+from skquee.auto._judging import FoldCurves, held_out, ladder
 from skquee.baselines import FixedPath, ThresholdRouter
+from skquee.evaluation._curve import hull_area, hull_points
 from skquee.persistence import dump, load
 from skquee.policy import ClosedLoop, OptionValue
 from skquee.testing import make_path_probabilities
@@ -42,7 +44,7 @@ def auto() -> AutoRouter:
 def test_the_leaderboard_names_every_candidate_best_first(auto: AutoRouter) -> None:
     board = auto.leaderboard_
     assert set(board.index) == set(candidates())
-    assert board["area"].is_monotonic_decreasing and (board["se"] > 0).all()
+    assert (board["area"] - board["loss"]).is_monotonic_decreasing and (board["se"] > 0).all()
     assert board.index[0] == auto.best_name_ and (board["failed"] == "").all()
     assert board.loc["fixed", "area"] < board["area"].max()
 
@@ -54,12 +56,18 @@ def test_candidates_that_share_a_training_are_judged_as_if_alone(auto: AutoRoute
         assert alone.leaderboard_.loc[name, "area"] == auto.leaderboard_.loc[name, "area"]
 
 
-def test_lambda_picks_the_point_of_least_error_plus_priced_cost(auto: AutoRouter) -> None:
+def test_lambda_picks_a_point_of_least_error_plus_priced_cost(auto: AutoRouter) -> None:
     curve = auto.cv_curve_
-    for price in (0.0, 0.1, 0.7, 50.0):
-        held = auto.cost_curve([price])
-        loss = (1 - curve.accuracy + price * curve.cost).min()
-        assert 1 - held.accuracy[0] + price * held.cost[0] == pytest.approx(loss)
+    grid = np.geomspace(1e-4, 1e3, 500)
+    held = auto.cost_curve(grid)
+    best = (1 - curve.accuracy + grid[:, None] * curve.cost).min(axis=1)
+    loss = 1 - held.accuracy + grid * held.cost
+    assert (loss >= best - 1e-12).all() and (loss - best).max() < 0.02, "between corners"
+    assert len(np.unique(held.cost)) > len(curve.hull()[0])
+    fixed = AutoRouter(candidates={"fixed": FixedPath()}).fit(TABLE[FIT], Y[FIT])
+    curve, held = fixed.cv_curve_, fixed.cost_curve(grid)
+    best = (1 - curve.accuracy + grid[:, None] * curve.cost).min(axis=1)
+    np.testing.assert_allclose(1 - held.accuracy + grid * held.cost, best)
     costs = [
         auto.set_params(lambda_=price).predict_cost(TABLE[TEST]).mean() for price in (0, 0.3, 9)
     ]
@@ -142,3 +150,37 @@ def test_a_skops_file_brings_it_back(auto: AutoRouter, tmp_path: Any) -> None:
     dump(auto, tmp_path / "auto.skops")
     again = load(tmp_path / "auto.skops")
     np.testing.assert_array_equal(again.predict(TABLE[TEST]), auto.predict(TABLE[TEST]))
+
+
+def test_a_corner_is_taken_in_the_middle_of_the_prices_it_is_best_for() -> None:
+    knobs = np.array([0.0, 1, 2, 3, 4])
+    accuracy, cost = np.array([0.9, 0.86, 0.85, 0.7, 0.5]), np.array([1.0, 0.9, 0.5, 0.3, 0.2])
+    prices, places, order = ladder(knobs, accuracy, cost)  # type: ignore[misc]
+    np.testing.assert_array_equal(order, range(5))
+    np.testing.assert_array_equal(places, [0, 2, 3, 4])
+    breaks = np.array([0.05 / 0.5, 0.15 / 0.2, 0.2 / 0.1])
+    expected = [breaks[0] / 2, *np.sqrt(breaks[1:] * breaks[:-1]), breaks[2] * 2]
+    np.testing.assert_allclose(np.exp(prices), expected)
+    assert ladder(knobs, accuracy, cost[[0, 3, 1, 4, 2]]) is None, "cost does not follow the knob"
+    assert ladder(knobs[:2], np.array([0.9, 0.8]), np.array([0.5, 0.6])) is None, "one corner"
+
+
+def test_a_candidate_is_judged_at_points_chosen_on_other_folds() -> None:
+    rng = np.random.default_rng(0)
+    accuracy, cost = rng.random((3, 6)), rng.random((3, 6))
+    prices, weight = np.array([0.1, 0.5]), np.array([10.0, 20.0, 30.0])
+    areas, losses = held_out(FoldCurves(accuracy, cost, weight), prices, 0.1, 0.9)
+    for fold in range(3):
+        rest = [other for other in range(3) if other != fold]
+        a = np.average(accuracy[rest], axis=0, weights=weight[rest])
+        c = np.average(cost[rest], axis=0, weights=weight[rest])
+        best = [int(np.argmin(1 - a + price * c)) for price in prices]
+        expected = [
+            1 - accuracy[fold, k] + p * cost[fold, k] for k, p in zip(best, prices, strict=True)
+        ]
+        assert losses[fold] == pytest.approx(np.mean(expected))
+        # Corners: what some price picks, and the most accurate one.
+        grid = np.concatenate([[0], np.geomspace(1e-6, 1e6, 20_000)])
+        corners = np.unique([int(np.argmin(1 - a + price * c)) for price in grid])
+        hull = hull_points(cost[fold][corners], accuracy[fold][corners])
+        assert areas[fold] == pytest.approx(hull_area(*hull, 0.1, 0.9))

@@ -13,15 +13,16 @@ from sklearn.base import BaseEstimator
 from sklearn.linear_model import Ridge
 
 from skquee import CostAwareRouter, PathTree
+from skquee.answers import EnsembleAnswer
 from skquee.policy import (
     ClosedLoop,
     OptionValue,
     Pessimistic,
-    mean_loss,
     next_steps,
     open_loop,
     sweep,
 )
+from skquee.policy._sweep import mean_loss
 from skquee.tables import default_lambdas
 from skquee.testing import make_path_probabilities
 
@@ -326,3 +327,41 @@ def test_policies_learn_from_the_rows_held_out_where_there_are_enough() -> None:
     again = OptionValue().fit(survey, ~right, router.paths_)
     assert router.policy_.k_ == again.k_
     assert default_lambdas(router.paths_).size == 101
+
+
+@names
+def test_a_weight_counts_as_so_many_rows(name: str) -> None:
+    tree = TREES[name]
+    survey, wrong = make_survey(tree, 120)
+    weights = np.random.default_rng(2).integers(0, 4, 120)
+    rows = np.repeat(np.arange(120), weights)
+    again = {p: errors[rows] for p, errors in survey.items()}
+    for policy in (OptionValue(0.2), Pessimistic()):
+        found = mean_loss(policy, survey, wrong, tree, weights.astype(float))
+        assert found == pytest.approx(mean_loss(policy, again, wrong[rows], tree))
+        assert found != pytest.approx(mean_loss(policy, survey, wrong, tree))
+    weighted = ClosedLoop().fit(survey, wrong, tree, weights.astype(float))
+    repeated = ClosedLoop().fit(again, wrong[rows], tree)
+    for prefix, (model, _) in weighted._models.items():
+        np.testing.assert_allclose(
+            model.predict(survey[prefix]), repeated._models[prefix][0].predict(survey[prefix])
+        )
+    chosen = [
+        OptionValue().fit(*given).k_
+        for given in ((survey, wrong, tree, weights.astype(float)), (again, wrong[rows], tree))
+    ]
+    assert chosen[0] == chosen[1]
+
+
+def test_a_router_hands_weights_to_its_policy_answer_and_first_step() -> None:
+    tree = TREES["levels"]
+    table, y = make_path_probabilities(400, tree)
+    weights = np.where(np.arange(400) < 200, 3.0, 1.0)
+    options = {"policy": "option-value", "answer": "ensemble", "first": "free"}
+    router = quick(**options, validation_fraction=0).fit(table, y, sample_weight=weights)
+    codes = np.searchsorted(router.classes_, y)
+    alone = EnsembleAnswer().fit(table, codes, weights)
+    np.testing.assert_allclose(router.answer_.weights_[-1], alone.weights_[-1])
+    survey, wrong, given = router._start_rows
+    np.testing.assert_array_equal(given, weights)
+    assert router.policy_.k_ == OptionValue().fit(survey, wrong, tree, given).k_

@@ -18,7 +18,6 @@ from _decision_tables import Split, tables
 from joblib import Parallel, delayed
 
 from skquee import AutoRouter, CostAwareRouter
-from skquee.auto import _grid
 from skquee.baselines import FixedPath, ThresholdRouter
 from skquee.evaluation import hull_points
 from skquee.evaluation._curve import hull_area
@@ -95,7 +94,7 @@ def one_split(make, table: str, seed: int) -> list[dict]:
             seconds = time.perf_counter() - began
             if isinstance(method, (ThresholdRouter, FixedPath)):
                 # Baselines choose their knob on the rows of fit, and sweep the same grid.
-                grid = _grid(fitted, split.fit)
+                grid = fitted._search_knobs(split.fit)
                 seen = fitted.cost_curve(grid, split.fit, split.y_fit)
                 curve = fitted.cost_curve(grid, split.test, split.y_test)
                 loss = 1 - seen.accuracy + LAMBDAS[:, None] * seen.cost
@@ -186,6 +185,10 @@ def main() -> None:
             delayed(one_split)(make, table, seed) for seed in range(options.splits)
         )
         parts.append(pd.DataFrame([row for rows in done for row in rows]))
+        if options.out is not None:  # a long run that is interrupted loses one table
+            options.out.mkdir(parents=True, exist_ok=True)
+            rows = pd.concat(parts)
+            rows.to_csv(options.out / "decisions.csv", index=False, float_format="%.6g")
         ours = parts[-1][parts[-1]["method"] == "auto"]
         print(
             f"{table}: {ours['n_fit'].iloc[0]} rows to fit on, {time.perf_counter() - began:.0f} s "
@@ -200,8 +203,6 @@ def main() -> None:
     by_loss = compare(found, "loss", -1)
     print(by_loss.to_string(float_format="{:.4f}".format))
     if options.out is not None:
-        options.out.mkdir(parents=True, exist_ok=True)
-        found.to_csv(options.out / "decisions.csv", index=False, float_format="%.6g")
         by_area.to_csv(options.out / "area.csv", float_format="%.5f")
         by_loss.to_csv(options.out / "loss.csv", float_format="%.5f")
 

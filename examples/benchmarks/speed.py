@@ -18,7 +18,7 @@ import torch
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 from _cifar_vit import load_vit
-from _data import load_images
+from _data import cache_folder, load_images
 from _train import MEAN, STD
 
 from skquee.networks import MultiExitNetwork
@@ -28,10 +28,14 @@ EXITS = (1, 2, 4, 6, 8)
 
 
 def fitted_network() -> tuple[MultiExitNetwork, tuple, tuple]:
-    """Return the network with heads, validation rows and test rows."""
+    """Return the network with heads, which are kept, validation rows and test rows."""
     images, labels = load_images("cifar10", "train")
     rows = np.random.default_rng(0).permutation(len(labels))
     held, train = rows[:5000], rows[5000:]
+    validation, test = (images[held], labels[held]), load_images("cifar10", "test")
+    saved = cache_folder() / "cifar10_vit"
+    if saved.exists():
+        return MultiExitNetwork.load(saved, backbone=load_vit()), validation, test
     network = MultiExitNetwork(
         load_vit(),
         exits=EXITS,
@@ -39,10 +43,10 @@ def fitted_network() -> tuple[MultiExitNetwork, tuple, tuple]:
         max_epochs=20,
         random_state=0,
     )
-    validation = images[held], labels[held]
     # Heads take 20,000 of the images that the backbone was trained on.
     network.fit(images[train[:20_000]], labels[train[:20_000]], validation_data=validation)
-    return network, validation, load_images("cifar10", "test")
+    network.save(saved)
+    return network, validation, test
 
 
 def resident() -> float:

@@ -12,6 +12,7 @@ from sklearn.base import BaseEstimator
 from skquee.base import RoutingMixin, Visit
 from skquee.gates import entropy
 from skquee.paths import PathTree
+from skquee.probabilities import PathProbabilities
 from skquee.tables import check_weights, stored
 
 __all__ = ["BudgetedThresholdRouter", "PatienceRouter", "ThresholdRouter", "confidence"]
@@ -157,12 +158,34 @@ class ThresholdRouter(_ChainRouter):
         sure = confidence(visit.now, self.measure)
         return sure >= (-value if self.measure == "entropy" else value)
 
+    def _sweep(self, table: PathProbabilities, knobs: NDArray[np.float64]) -> NDArray[np.intp]:
+        line = self._line(table.paths)
+        if len(line) == 1:
+            return np.full((len(knobs), len(table)), line[0])
+        least = -knobs if self.measure == "entropy" else knobs
+        stops = np.full((len(knobs), len(table)), len(line) - 1, dtype=np.int8)
+        for rows, chunk in table.chunks():
+            sure = [confidence(chunk.path(path), self.measure) for path in line[:-1]]
+            for stage in range(len(sure) - 1, -1, -1):
+                stops[:, rows][sure[stage] >= least[:, None]] = stage
+        return line[stops]
+
     def _default_knobs(self, tree: PathTree) -> NDArray[np.float64]:
         if self.measure == "margin":
             return np.append(np.linspace(0, 1, 101), 1.1)
         if self.measure == "entropy":
             return np.append(np.linspace(np.log(self.n_classes_) + 1e-3, 0, 101), -1.0)
         return np.append(np.linspace(1 / self.n_classes_ - 1e-3, 1, 101), 1.1)
+
+    def _search_knobs(self, table: PathProbabilities) -> NDArray[np.float64]:
+        # Quantiles of what is compared: confidences crowd near 1.
+        line = self._line(table.paths)[:-1]
+        if not len(line):
+            return np.array([0.0])
+        seen = np.concatenate([confidence(table.path(p), self.measure) for p in line])
+        seen = -seen if self.measure == "entropy" else seen
+        inner = np.unique(np.quantile(seen, np.linspace(0, 1, 201)))
+        return np.concatenate([[inner[0] - 1], inner, [inner[-1] + 1]])
 
 
 class BudgetedThresholdRouter(_ChainRouter):

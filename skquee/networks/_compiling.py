@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from skquee.networks._execution import choose_device
 from skquee.networks._running import BlockRunner
-from skquee.networks.engines import build_engine, check_engines, input_ranges
+from skquee.networks.engines import build_engine, check_engines, device_engines, input_ranges
+from skquee.networks.engines._cuda import GraphedBlock
 from skquee.networks.engines._engines import time_blocks
 from skquee.networks.engines._latency import LatencyTable, check_sizes, this_machine
 from skquee.networks.engines._openvino import OpenVinoBlock, openvino_available, openvino_blocks
@@ -28,7 +29,8 @@ __all__ = ["CompiledRunner"]
 
 N_CALIBRATION = 128
 GATE_WIDTHS = (8, 16)
-RUNTIMES = ("torch", "openvino")
+# What runs a block on each type of device.
+RUNTIMES = {"cpu": ("torch", "openvino"), "cuda": ("torch", "graphs")}
 
 
 class CompiledRunner(BlockRunner):
@@ -50,7 +52,7 @@ class CompiledRunner(BlockRunner):
         runtime: str = "auto",
         **tree_options: Any,
     ) -> Self:
-        """Run each block on real kernels: ``"int8"``, ``"fp16"``, ``"bf16"`` or ``"fp32"``.
+        """Run each block on real kernels: "int8", "fp8", "fp16", "bf16" or "fp32".
 
         Each engine is timed here once, and kept only if it runs some block faster than every
         dearer one; this replaces earlier levels. The costs of the paths are measured
@@ -59,9 +61,10 @@ class CompiledRunner(BlockRunner):
         Parameters
         ----------
         levels : sequence of str, default=None
-            Engines. int8: linear layers on int8 products, with a static scale for each input,
-            all else in float32; on the CPU. bf16, fp16: everything in that type; fp16 on CUDA.
-            Default: all that the device runs.
+            Engines. int8 on a CPU: linear layers on int8 products, with a static scale for each
+            input, all else in float32. int8 and fp8 on a GPU (``pip install skquee[cuda]``): a
+            scale for each row, all else in bfloat16. bf16, fp16: everything in that type; fp16 on a
+            GPU. Default: all that the device runs.
         calibration : images, default=None
             As in ``fit``, for the ranges of int8 inputs. Default: those seen in ``fit`` and
             ``quantize``.
@@ -70,9 +73,10 @@ class CompiledRunner(BlockRunner):
         batch_size : int, default=64
             Rows run together while engines are timed, and at most so many afterwards: more no
             longer fit the processor's cache.
-        runtime : {"auto", "torch", "openvino"}, default="auto"
-            What runs the kernels: torch, or OpenVINO (``pip install skquee[openvino]``). "auto"
-            times both, where OpenVINO is installed, and takes the faster one for each block.
+        runtime : {"auto", "torch", "openvino", "graphs"}, default="auto"
+            What runs the kernels: torch; on a CPU, OpenVINO (``pip install skquee[openvino]``);
+            on a GPU, torch's kernels recorded as CUDA graphs. "auto" times what there is, and takes
+            the fastest for each block.
         **tree_options
             As of ``quantize``, but the first block may run on any engine by default
             (``first="free"``): engines differ little in accuracy.
@@ -95,7 +99,7 @@ class CompiledRunner(BlockRunner):
             If OpenVINO is asked for and not installed.
         """
         check_is_fitted(self)
-        engines = check_engines(levels, self._device.type)
+        engines = check_engines(levels, device_engines(self._device))
         runtimes = self._runtimes_for(runtime)
         if device is not None and choose_device(device) != self._device:
             raise ValueError(
@@ -103,7 +107,7 @@ class CompiledRunner(BlockRunner):
                 "MultiExitNetwork.load(folder, device=...) moves it."
             )
         ranges = self._ranges_of(calibration)
-        if "int8" in engines and not ranges:
+        if "int8" in engines and self._device.type == "cpu" and not ranges:
             raise ValueError(
                 "int8 needs the ranges of activations, and this network was saved without: give "
                 f"calibration=, some {N_CALIBRATION} images."
@@ -245,31 +249,33 @@ class CompiledRunner(BlockRunner):
         return np.stack([blocks[str(level)] for level in self.levels_], axis=1), gates["gate"][0]
 
     def _runtimes_for(self, runtime: str) -> tuple[str, ...]:
-        if runtime not in ("auto", *RUNTIMES):
-            raise ValueError(f"runtime must be 'auto' or one of {RUNTIMES}, got {runtime!r}.")
+        known = RUNTIMES.get(self._device.type, ("torch",))
+        if runtime not in ("auto", *known):
+            raise ValueError(
+                f"runtime must be 'auto' or one of {known} on {self._device}, got {runtime!r}."
+            )
         if runtime == "openvino" and not openvino_available():
             raise ImportError("runtime='openvino' needs OpenVINO: pip install skquee[openvino].")
-        if runtime == "openvino" and self._device.type != "cpu":
-            raise ValueError(f"OpenVINO runs on the CPU, but the network is on {self._device}.")
         if runtime != "auto":
             return (runtime,)
-        both = openvino_available() and self._device.type == "cpu"
-        return RUNTIMES if both else ("torch",)
+        return tuple(name for name in known if name != "openvino" or openvino_available())
 
     def _build(
         self, engine: str, runtime: str, ranges: dict[str, tuple[float, float]], n_rows: int = 2
     ) -> nn.ModuleList:
-        if runtime == "torch":
-            return build_engine(engine, self._blocks, ranges)
+        if runtime != "openvino":
+            built = build_engine(engine, self._blocks, ranges)
+            return built if runtime == "torch" else nn.ModuleList(map(GraphedBlock, built))
         exits = list(zip(self._pools, self._heads, strict=True))
         return openvino_blocks(engine, self._blocks, exits, ranges, self._states(n_rows)[:-1])
 
     def _restored(self, engine: str) -> nn.ModuleList:
         """Return the blocks of an engine as they were compiled, of a network that was saved."""
         chosen = getattr(self, "runtimes_", {}).get(engine, ("torch",) * len(self._blocks))
-        if "openvino" in chosen and not (openvino_available() and self._device.type == "cpu"):
+        absent = set(chosen) - set(self._runtimes_for("auto"))
+        if absent:
             warnings.warn(
-                f"This network ran {engine} on OpenVINO, which is not at hand here: torch runs it. "
+                f"This network ran {engine} by {sorted(absent)}, not at hand here: torch runs it. "
                 "Measured costs no longer hold: call measure_costs again.",
                 UserWarning,
                 stacklevel=4,
@@ -305,8 +311,7 @@ class CompiledRunner(BlockRunner):
             table = np.stack([times[f"{engine} {runtime}"] for runtime in runtimes])
             best = table.argmin(axis=0)
             chosen[engine] = tuple(
-                runtimes[k] if isinstance(built[engine, runtimes[k]][b], OpenVinoBlock) else "torch"
-                for b, k in enumerate(best)
+                _runtime_of(built[engine, runtimes[k]][b]) for b, k in enumerate(best)
             )
         return (
             {
@@ -323,6 +328,12 @@ class CompiledRunner(BlockRunner):
             block.run(state)
         else:
             self.head(block(state), number, None)
+
+
+def _runtime_of(block: nn.Module) -> str:
+    if isinstance(block, OpenVinoBlock):
+        return "openvino"
+    return "graphs" if isinstance(block, GraphedBlock) else "torch"
 
 
 def _leave_out_what_fails(

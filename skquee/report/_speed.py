@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import time
-import warnings
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +14,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from skquee.bank import MultiPathClassifierBank
+from skquee.baselines import FixedPath
+from skquee.networks.engines import LatencyTable
 from skquee.report._speed_engines import external_engines
+from skquee.report._speed_runs import Classify, along, answers, float_run, frozen, route_at
 from skquee.router import CostAwareRouter
 
 if TYPE_CHECKING:
@@ -25,7 +25,17 @@ if TYPE_CHECKING:
 
 __all__ = ["measure_speed"]
 
-Classify = Callable[[Tensor], NDArray[np.floating]]
+# The paper's router, and the one that gained most on cascades of similar networks.
+ROUTERS = {
+    "paper": CostAwareRouter(),
+    "ensemble": CostAwareRouter(
+        targets="bernoulli",
+        regressor="logistic",
+        features="rich",
+        answer="ensemble",
+        policy="option-value",
+    ),
+}
 
 
 def measure_speed(
@@ -39,7 +49,7 @@ def measure_speed(
     compiled: bool = True,
     repeats: int = 5,
     images_a_round: int = 512,
-    router: Any = None,
+    routers: Mapping[str, Any] = ROUTERS,
     random_state: int | None = 0,
 ) -> pd.DataFrame:
     """Measure a compiled network, routed and fixed.
@@ -61,8 +71,8 @@ def measure_speed(
     threads : sequence of int, default=(1,)
         Threads of torch and of every engine.
     max_losses : sequence of float, default=(0, 0.005, 0.01, 0.02)
-        Operating points: the cheapest that loses at most so much accuracy against float, on
-        validation images.
+        Operating points, of the router and of one path for all images: the cheapest that loses at
+        most so much accuracy against float, on validation images.
     compiled : bool, default=True
         Time ``torch.compile`` with frozen weights, ONNX Runtime and OpenVINO on the whole network
         too, where they are at hand.
@@ -70,10 +80,11 @@ def measure_speed(
         Rounds; the median counts.
     images_a_round : int, default=512
         Images of a round at most; of single rows a sixteenth.
-    router : router, default=None
-        What routes, not fitted. Default: ``CostAwareRouter()``.
+    routers : mapping of str to router
+        What routes, by name, not fitted. Default: the paper's, and one with logistic gates whose
+        visited exits answer together.
     random_state : int, default=0
-        Seed of the router.
+        Seed of the routers.
 
     Returns
     -------
@@ -82,8 +93,8 @@ def measure_speed(
         images, ``images_per_second``, its quartiles ``low`` and ``high``, and ``ratio`` to the
         float network. For routed rows: ``overhead``, the time over that of its blocks run alone
         on the same groups; ``deciding``, the share of the time outside of blocks and exits; and
-        ``predicted``, the time that ``latency_`` predicts over the clock's. ``attrs["missing"]``
-        says why an engine is not among the alternatives.
+        ``predicted``, the time that ``latency_``, calibrated by routed validation images, predicts
+        over the clock's. ``attrs["missing"]`` says why an engine is not among the alternatives.
     """
     import pandas as pd
 
@@ -93,11 +104,15 @@ def measure_speed(
         raise ValueError(f"test holds {len(y)} images, fewer than a batch of {max(batch_sizes)}.")
     bank = MultiPathClassifierBank(network, batch_size=max(batch_sizes))
     table, held = bank.materialize(validation_rows), bank.materialize(test_rows)
-    fitted = CostAwareRouter() if router is None else clone(router)
-    if "random_state" in fitted.get_params(deep=False):
-        fitted.set_params(random_state=random_state)
-    fitted.fit(table, validation[1])
-    right = _answers(network, _float(network), validation_rows) == np.asarray(validation[1])
+    fitted = {kind: clone(router) for kind, router in routers.items()}
+    for router in fitted.values():
+        if "random_state" in router.get_params(deep=False):
+            router.set_params(random_state=random_state)
+        router.fit(table, validation[1])
+    right = answers(network, float_run(network), validation_rows) == np.asarray(validation[1])
+    wanted = {
+        f"{100 * loss:g} points allowed": float(right.mean()) - loss - 1e-9 for loss in max_losses
+    }
     images = test_rows[: max(images_a_round, max(batch_sizes))].tensor()
     accuracy: dict[str, float] = {}
     rows: list[dict[str, Any]] = []
@@ -107,30 +122,45 @@ def measure_speed(
         for n_threads in threads:
             torch.set_num_threads(n_threads)
             network.measure_costs(batch_sizes, threads=n_threads)
-            fixed: dict[str, Classify] = {"float32, eager": _float(network)}
+            measured = network.latency_
+            latency = {
+                kind: _calibrated(network, router, bank, validation_rows, batch_sizes)
+                for kind, router in fitted.items()
+            }
+            fixed: dict[str, Classify] = {"float32, eager": float_run(network)}
             for level in network.levels_:
-                fixed[f"{level}, every block"] = _uniform(network, level)
+                fixed[f"{level}, every block"] = along(network, [level] * len(network.flops_))
             if compiled:
-                fixed.update(_frozen(network, test_rows[:1].tensor()))
+                fixed.update(frozen(network, test_rows[:1].tensor()))
                 others, missing = external_engines(network, validation[0], threads=n_threads)
                 fixed.update(others)
             for name, run in fixed.items():
                 if name not in accuracy:
-                    accuracy[name] = float((_answers(network, run, test_rows) == y).mean())
+                    accuracy[name] = float((answers(network, run, test_rows) == y).mean())
             for size in tqdm(batch_sizes, desc=f"{n_threads} threads", disable=None):
                 limit = images_a_round // 16 if size == 1 else images_a_round
                 batches = images[: max(size, limit)].split(size)
                 batches = [batch for batch in batches if len(batch) == size]
-                costs = network.path_costs("latency", batch_size=size)
-                fitted.set_params(costs=costs / costs.max())
-                points = _operating_points(
-                    fitted, table, validation[1], float(right.mean()), max_losses
-                )
-                routed = {name: _route_at(fitted, bank, knob) for name, knob in points.items()}
-                for name, knob in points.items():
-                    labels = fitted.set_params(**{fitted._knob: knob}).route(held).labels
-                    accuracy[name] = float((labels == y).mean())
-                runs: dict[str, Callable[[Tensor], Any]] = {**fixed, **routed}
+                runs: dict[str, Callable[[Tensor], Any]] = dict(fixed)
+                tables: dict[str, LatencyTable] = {}
+                for kind, router in {**fitted, "one path": FixedPath()}.items():
+                    network.latency_ = latency.get(kind, measured)
+                    costs = network.path_costs("latency", batch_size=size)
+                    router.set_params(costs=costs / costs.max())
+                    if kind not in fitted:
+                        router.fit(table, validation[1])
+                    for loss, knob in _operating_points(router, table, validation[1], wanted):
+                        router.set_params(**{router._knob: knob})
+                        name = f"{kind}, {loss}"
+                        if kind in fitted:
+                            name = f"routed ({kind}), {loss}"
+                            runs[name] = route_at(router, bank)
+                            tables[name] = latency[kind]
+                        else:
+                            steps = table.paths.prefixes(knob)
+                            runs[name] = along(network, [table.paths.levels[p] for p in steps])
+                        accuracy[name] = float((router.route(held).labels == y).mean())
+                network.latency_ = measured
                 for name, spent in _rounds(runs, batches, repeats).items():
                     speed = size * len(batches) / spent
                     row = {
@@ -142,8 +172,9 @@ def measure_speed(
                         "low": float(np.quantile(speed, 0.25)),
                         "high": float(np.quantile(speed, 0.75)),
                     }
-                    if name in routed:
-                        row |= _parts(network, routed[name], batches, float(np.median(spent)))
+                    if name in tables:
+                        seconds = float(np.median(spent))
+                        row |= _parts(network, runs[name], batches, seconds, tables[name])
                     rows.append(row)
     finally:
         torch.set_num_threads(before)
@@ -163,6 +194,7 @@ def _parts(
     run: Callable[[Tensor], Any],
     batches: Sequence[Tensor],
     seconds: float,
+    latency: LatencyTable,
 ) -> dict[str, float]:
     """Return what part of the time of routed batches are blocks, alone and as predicted."""
     calls: list[tuple[Tensor, int, Any]] = []
@@ -181,7 +213,7 @@ def _parts(
     try:
         began = time.perf_counter()
         for batch in batches:
-            predicted += network.latency_.predict(run(batch).counts) / 1000
+            predicted += latency.predict(run(batch).counts) / 1000
         whole = time.perf_counter() - began
     finally:
         del network.run_exit
@@ -198,86 +230,38 @@ def _parts(
     }
 
 
+def _calibrated(
+    network: Any, router: Any, bank: Any, rows: Any, batch_sizes: Sequence[int]
+) -> LatencyTable:
+    """Return the network's latency table with what this router's walk takes beside blocks."""
+    knobs = np.quantile(router._default_knobs(router.paths_), (0, 0.25, 0.5, 0.75), method="lower")
+    counts, took = [], []
+    for size in batch_sizes:
+        batch = rows[:size].tensor()
+        for knob in knobs.tolist():
+            run = route_at(router.set_params(**{router._knob: knob}), bank)
+            counts.append(run(batch).counts)  # warms up, too
+            seconds = []
+            for _ in range(3):
+                began = time.perf_counter()
+                run(batch)
+                seconds.append(time.perf_counter() - began)
+            took.append(1000 * float(np.median(seconds)))
+    table: LatencyTable = network.latency_
+    return table.calibrated(counts, took)
+
+
 def _operating_points(
-    router: Any,
-    table: Any,
-    y: ArrayLike,
-    float_accuracy: float,
-    max_losses: Sequence[float],
-) -> dict[str, float]:
-    """Return the cheapest trade-off for every loss allowed, by validation rows."""
+    router: Any, table: Any, y: ArrayLike, wanted: Mapping[str, float]
+) -> Iterator[tuple[str, Any]]:
+    """Yield the cheapest trade-off for every accuracy wanted on validation rows."""
     curve = router.cost_curve(None, table, y)
-    points = {}
-    for loss in max_losses:
-        enough = np.flatnonzero(curve.accuracy >= float_accuracy - loss - 1e-9)
+    for name, accuracy in wanted.items():
+        enough = np.flatnonzero(curve.accuracy >= accuracy)
         if not enough.size:
             enough = np.array([int(curve.accuracy.argmax())])
-        best = enough[curve.cost[enough].argmin()]
-        points[f"routed, {100 * loss:g} points allowed"] = float(curve.knobs[best])
-    return points
-
-
-def _float(network: Any) -> Classify:
-    return _through(network, list(network.float_blocks))
-
-
-def _uniform(network: Any, level: Any) -> Classify:
-    def run(state: Tensor) -> NDArray[np.floating]:
-        for block in range(len(network.flops_)):
-            state = network.run_block(state, block, level)
-        return network.head(state, len(network.flops_) - 1, level)
-
-    return run
-
-
-def _through(network: Any, blocks: Sequence[Callable[[Tensor], Tensor]]) -> Classify:
-    def run(state: Tensor) -> NDArray[np.floating]:
-        with torch.no_grad():
-            for block in blocks:
-                state = block(state)
-        return network.head(state, len(network.flops_) - 1, None)
-
-    return run
-
-
-def _frozen(network: Any, image: Tensor) -> dict[str, Classify]:
-    """Return ``torch.compile`` of each type with frozen weights, where it works here."""
-    found: dict[str, Classify] = {}
-    for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
-        model = torch.nn.Sequential(*copy.deepcopy(network.float_blocks)).to(dtype)
-        fast = torch.compile(model, options={"freezing": True})
-        run = _through(network, [partial(_cast, fast, dtype)])
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                run(image)
-        except Exception as error:
-            warnings.warn(
-                f"torch.compile does not work here and is left out: {str(error)[:120]}",
-                UserWarning,
-                stacklevel=3,
-            )
-            break
-        found[f"{name}, torch.compile frozen"] = run
-    return found
-
-
-def _cast(run: Callable[[Tensor], Tensor], dtype: torch.dtype, state: Tensor) -> Tensor:
-    return run(state.to(dtype))
-
-
-def _route_at(router: Any, bank: Any, knob: float) -> Callable[[Tensor], Any]:
-    mine = copy.copy(router).set_params(**{router._knob: knob})
-
-    def run(batch: Tensor) -> Any:
-        return mine.route(bank.transform(batch))
-
-    return run
-
-
-def _answers(network: Any, run: Classify, rows: Any) -> NDArray[Any]:
-    answers = [run(batch).argmax(axis=1) for batch in rows.batches(256)]
-    return network.classes_[np.concatenate(answers)]
+        knob = float(curve.knobs[enough[curve.cost[enough].argmin()]])
+        yield name, int(knob) if router._knob == "path" else knob
 
 
 def _rounds(

@@ -19,7 +19,7 @@ from skquee.base import RoutingMixin, Visit
 from skquee.evaluation import CostCurve
 from skquee.gates import PathErrorClassifier, PathErrorRegressor
 from skquee.paths import PathTree
-from skquee.policy import POLICIES, next_steps, open_loop, sweep
+from skquee.policy import POLICIES, fit_policy, next_steps, open_loop, sweep
 from skquee.probabilities import PathProbabilities, as_path_probabilities
 from skquee.router._at_budget import BudgetMixin
 from skquee.router._explain import ExplainMixin
@@ -31,7 +31,7 @@ __all__ = ["CostAwareRouter"]
 TARGETS = ("shrunken", "bernoulli", "mixed")
 FIRST = ("planned", "free", "highest")
 # Held-out rows that are enough to choose a policy by; rows at most that choose the first step.
-ENOUGH, START_ROWS = 300, 3000
+ENOUGH, START_ROWS = 300, 1000
 
 
 class CostAwareRouter(BudgetMixin, ExplainMixin, RoutingMixin, BaseEstimator):
@@ -228,7 +228,7 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, RoutingMixin, BaseEstimator):
         self.answer_, answers = None, ours
         if rule is not None:
             self.answer_, answers = cross_fitted_answers(
-                rule, ours, codes[train], seed=int(split_seed)
+                rule, ours, codes[train], seed=int(split_seed), sample_weight=kept
             )
             right = np.empty((len(table), table.paths.n_paths), dtype=bool)
             right[train] = correctness(answers, codes[train])
@@ -248,7 +248,7 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, RoutingMixin, BaseEstimator):
                 right[held],
                 None if weights is None else weights[held],
             )
-        self._fit_policy(ours, ~right[train])
+        self._fit_policy(ours, ~right[train], kept)
         return self
 
     def _goals(
@@ -274,26 +274,32 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, RoutingMixin, BaseEstimator):
         )
         return (goals + wrong) / 2 if self.targets == "mixed" else goals
 
-    def _fit_policy(self, table: PathProbabilities, wrong: NDArray[np.bool_]) -> None:
+    def _fit_policy(
+        self,
+        table: PathProbabilities,
+        wrong: NDArray[np.bool_],
+        weights: NDArray[np.float64] | None,
+    ) -> None:
         """Fit the policy and the first step, on held-out rows where there are enough."""
-        tree, policy = table.paths, self._make_policy()
+        policy = self._make_policy()
         self.policy_, self._start_rows = policy, None
         self._starts: dict[str, int] = {}
         self._starts_of = self.policy
         free = self.first == "free"
         if not free and not hasattr(policy, "fit"):
             return
-        rows: tuple[dict[int, NDArray[np.float32]], NDArray[np.bool_]]
         if self._held_out is not None and len(self._held_out[1]) >= ENOUGH:
-            rows = self._held_out[0], ~self._held_out[1]
+            survey, right, weights = self._held_out
+            rows = survey, ~right, weights
         else:
             some = np.arange(len(table))
             if len(some) > START_ROWS:
                 rng = np.random.default_rng(0)
                 some = np.sort(rng.choice(some, size=START_ROWS, replace=False))
-            rows = self._survey(table[some]), wrong[some]
+            weights = None if weights is None else weights[some]
+            rows = self._survey(table[some]), wrong[some], weights
         if hasattr(policy, "fit"):
-            self.policy_ = policy.fit(*rows, tree)
+            self.policy_ = fit_policy(policy, table.paths, *rows)
         if free:
             self._start_rows = rows
 
@@ -499,13 +505,14 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, RoutingMixin, BaseEstimator):
     def _best_root(self, lambda_: float, tree: PathTree) -> int:
         """Return the first step from which this router loses least on rows of fit."""
         assert self._start_rows is not None
-        survey, wrong = self._start_rows
+        survey, wrong, weights = self._start_rows
         rows = np.arange(len(wrong))
         losses = []
         for root in tree.roots.tolist():
             begin = partial(_everywhere, root, len(rows))
             (taken,) = sweep(self._aim_at, survey, lambda_, tree, len(rows), begin)
-            losses.append(np.mean(wrong[rows, taken] + lambda_ * tree.path_costs[taken]))
+            loss = wrong[rows, taken] + lambda_ * tree.path_costs[taken]
+            losses.append(np.average(loss, weights=weights))
         return int(tree.roots[int(np.argmin(losses))])
 
     def _aim_at(

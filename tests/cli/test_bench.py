@@ -12,6 +12,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
+from skquee.bank import MultiPathClassifierBank
 from skquee.cli import main
 from skquee.networks import MultiExitNetwork
 from skquee.report import measure_speed
@@ -52,7 +53,8 @@ def test_bench_prints_and_saves_one_table(files: Path, capsys: pytest.CaptureFix
     assert set(found["batch"]) == {1, 4}
     names = found["alternative"].unique().tolist()
     assert names[:2] == ["float32, eager", "fp32, every block"]
-    assert sum(name.startswith("routed") for name in names) == 4
+    kinds = ("routed (paper)", "routed (ensemble)", "one path")
+    assert [sum(name.startswith(kind) for name in names) for kind in kinds] == [4, 4, 4]
     assert (files / "speed.png").stat().st_size > 5_000
     reference = found[found["alternative"] == "float32, eager"]
     assert (reference["ratio"] == 1).all() and (found["images_per_second"] > 0).all()
@@ -80,6 +82,11 @@ def test_accuracy_is_that_of_what_runs(files: Path, images: Any) -> None:
     assert found.loc["fp32, every block", "accuracy"] == pytest.approx(right)
     routed = found[found.index.str.startswith("routed")]
     assert routed["accuracy"].between(0, 1).all() and (routed["overhead"] > 0).all()
+    assert (routed["predicted"] > 0).all() and network.latency_.start == 0
+    single = found[found.index.str.startswith("one path")]
+    exits = MultiPathClassifierBank(network).transform(X[280:])
+    known = [(network.classes_[exits.path(p).argmax(axis=1)] == y[280:]).mean() for p in (0, 1)]
+    assert all(min(abs(np.array(known) - a)) < 1e-9 for a in single["accuracy"])
     with pytest.raises(ValueError, match="fewer than a batch of 256"):
         measure_speed(network, (X[:50], y[:50]), (X[:50], y[:50]))
 
@@ -87,7 +94,7 @@ def test_accuracy_is_that_of_what_runs(files: Path, images: Any) -> None:
 def test_a_compiler_that_fails_is_left_out_with_a_message(
     files: Path, images: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from skquee.report._speed import _frozen
+    from skquee.report._speed_runs import frozen
 
     def broken(*args: Any, **kwargs: Any) -> Any:
         def run(state: Any) -> Any:
@@ -98,11 +105,11 @@ def test_a_compiler_that_fails_is_left_out_with_a_message(
     monkeypatch.setattr(torch, "compile", broken)
     network = MultiExitNetwork.load(files / "network")
     with pytest.warns(UserWarning, match="left out: no compiler"):
-        assert _frozen(network, network.start(images[0][:1])) == {}
+        assert frozen(network, network.start(images[0][:1])) == {}
     monkeypatch.setattr(torch, "compile", lambda model, **options: model)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert len(_frozen(network, network.start(images[0][:1]))) == 2
+        assert len(frozen(network, network.start(images[0][:1]))) == 2
 
 
 @pytest.mark.parametrize(

@@ -202,7 +202,7 @@ def test_shrinkage_draws_small_clusters_to_their_paths_mean() -> None:
 
 def loss(router: CostAwareRouter, root: int, knob: float) -> float:
     """What a router loses on its own rows when all samples begin at one root."""
-    survey, wrong = router._start_rows
+    survey, wrong, _ = router._start_rows
     tree, rows = router.paths_, np.arange(len(wrong))
     at = np.full(len(rows), root)
     for _ in range(tree.n_exits):

@@ -1,6 +1,12 @@
 """Levels that are fast on the clock: blocks on the kernels a machine really has."""
 
-from skquee.networks.engines._engines import BITS, ENGINES, build_engine, check_engines
+from skquee.networks.engines._engines import (
+    BITS,
+    ENGINES,
+    build_engine,
+    check_engines,
+    device_engines,
+)
 from skquee.networks.engines._int8 import Int8Linear, input_ranges
 from skquee.networks.engines._latency import LatencyTable
 
@@ -11,5 +17,6 @@ __all__ = [
     "LatencyTable",
     "build_engine",
     "check_engines",
+    "device_engines",
     "input_ranges",
 ]

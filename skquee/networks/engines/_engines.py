@@ -12,16 +12,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from skquee.networks.engines._cuda import cuda_engines, torchao_available, with_8_bits
 from skquee.networks.engines._int8 import int8_available, to_int8
 
-__all__ = ["BITS", "ENGINES", "Cast", "build_engine", "check_engines", "time_blocks"]
+__all__ = [
+    "BITS",
+    "ENGINES",
+    "Cast",
+    "build_engine",
+    "check_engines",
+    "device_engines",
+    "time_blocks",
+]
 
 # Cheapest first, as a tree of paths wants its levels.
-ENGINES = ("int8", "fp16", "bf16", "fp32")
-BITS = {"int8": 8, "fp16": 16, "bf16": 16, "fp32": 32}
+ENGINES = ("int8", "fp8", "fp16", "bf16", "fp32")
+BITS = {"int8": 8, "fp8": 8, "fp16": 16, "bf16": 16, "fp32": 32}
 HALF = {"fp16": torch.float16, "bf16": torch.bfloat16}
-# A CPU computes float16 by emulation, and int8 products are oneDNN's.
-BY_DEVICE = {"cpu": ("int8", "bf16", "fp32"), "cuda": ("fp16", "bf16", "fp32")}
 
 
 class Cast(nn.Module):
@@ -55,15 +62,33 @@ class Cast(nn.Module):
         return self.block(state.to(self.dtype))
 
 
-def check_engines(levels: Sequence[str] | None, device: str = "cpu") -> tuple[str, ...]:
+def device_engines(device: torch.device) -> tuple[str, ...]:
+    """Return what a device runs without emulation, cheapest first.
+
+    Parameters
+    ----------
+    device : device
+        Where the network is.
+
+    Returns
+    -------
+    tuple of str
+    """
+    if device.type == "cuda":
+        return cuda_engines(torch.cuda.get_device_capability(device), torchao_available())
+    # A CPU has no products of float16; int8 ones are oneDNN's.
+    return ("int8", "bf16", "fp32") if device.type == "cpu" else ("bf16", "fp32")
+
+
+def check_engines(levels: Sequence[str] | None, runs: Sequence[str]) -> tuple[str, ...]:
     """Return engines in the order of their cost.
 
     Parameters
     ----------
     levels : sequence of str or None
         Of ENGINES; None: all that the device runs.
-    device : str, default="cpu"
-        Its type.
+    runs : sequence of str
+        What the device runs.
 
     Returns
     -------
@@ -74,15 +99,17 @@ def check_engines(levels: Sequence[str] | None, device: str = "cpu") -> tuple[st
     ValueError
         If one is unknown, named twice or not for this device, or there is none.
     """
-    runs = BY_DEVICE.get(device, ("bf16", "fp32"))
     if levels is None:
-        return runs
+        return tuple(runs)
     given = [levels] if isinstance(levels, str) else list(levels)
     if not given or len(set(given)) != len(given) or not set(given) <= set(ENGINES):
         raise ValueError(f"levels must be distinct, of {ENGINES}, got {tuple(given)}.")
     if not set(given) <= set(runs):
         extra = sorted(set(given) - set(runs))
-        raise ValueError(f"{extra} do not run on {device}, which has {runs}: leave them out.")
+        raise ValueError(
+            f"{extra} do not run on this device, which has {tuple(runs)}: leave them out. (8 bits "
+            "on a GPU need torchao: pip install skquee[cuda].)"
+        )
     return tuple(engine for engine in ENGINES if engine in given)
 
 
@@ -99,7 +126,7 @@ def build_engine(
         In float; not changed. fp32 shares its weights, bf16 and fp16 take half as much again,
         int8 a quarter.
     ranges : mapping of str to (float, float)
-        Of the inputs of linear layers, for int8.
+        Of the inputs of linear layers, for int8 on a CPU.
 
     Returns
     -------
@@ -110,6 +137,8 @@ def build_engine(
     if engine in HALF:
         half = copy.deepcopy(blocks).to(HALF[engine])
         return nn.ModuleList(Cast(block, HALF[engine]) for block in half)
+    if next(blocks.parameters()).is_cuda:
+        return nn.ModuleList(Cast(b, torch.bfloat16) for b in with_8_bits(blocks, engine))
     if not int8_available():
         raise RuntimeError("This build of torch has no oneDNN int8 products.")
     # Everything but the linear layers is shared with the float blocks.
@@ -138,30 +167,32 @@ def time_blocks(
     repeats : int, default=7
         Rounds; the median counts.
     min_seconds : float, default=0.02
-        A block is run again within a round until that much time has passed.
+        All blocks are run again within a round until that much time has passed.
 
     Returns
     -------
     dict of str to ndarray of shape (n_blocks,)
         Milliseconds of one run of each block.
     """
-    found: dict[str, list[list[float]]] = {name: [[] for _ in states] for name in runs}
+    found: dict[str, list[NDArray[np.float64]]] = {name: [] for name in runs}
     # A GPU works on after a call has returned.
     wait = torch.cuda.synchronize if states[0].is_cuda else _nothing
     with torch.inference_mode():
         for round_ in range(repeats + 1):
             for name, blocks in runs.items():
-                for number, (block, state) in enumerate(zip(blocks, states, strict=True)):
-                    wait()
-                    began, n_runs = time.perf_counter(), 0
-                    while n_runs == 0 or time.perf_counter() - began < min_seconds:
-                        block(state)
-                        n_runs += 1
+                spent, n_runs = np.zeros(len(states)), 0
+                # Block after block, as in use: none finds its weights in the cache.
+                while n_runs == 0 or spent.sum() < min_seconds:
+                    for number, (block, state) in enumerate(zip(blocks, states, strict=True)):
                         wait()
-                    if round_:  # the first one warms up
-                        spent = (time.perf_counter() - began) / n_runs
-                        found[name][number].append(1000 * spent)
-    return {name: np.array([np.median(t) for t in times]) for name, times in found.items()}
+                        began = time.perf_counter()
+                        block(state)
+                        wait()
+                        spent[number] += time.perf_counter() - began
+                    n_runs += 1
+                if round_:  # the first one warms up
+                    found[name].append(1000 * spent / n_runs)
+    return {name: np.median(times, axis=0) for name, times in found.items()}
 
 
 def _nothing() -> None:

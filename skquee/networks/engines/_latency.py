@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import platform
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import nnls
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,6 +42,8 @@ class LatencyTable:
         Threads of torch while it was measured.
     machine : str
         Where.
+    start : float, default=0.0
+        Milliseconds that a batch takes besides; see :meth:`calibrated`.
 
     Examples
     --------
@@ -61,6 +64,7 @@ class LatencyTable:
     gates: NDArray[np.float64]
     threads: int
     machine: str
+    start: float = 0.0
 
     def milliseconds(self, block: int, level: str, n_rows: ArrayLike) -> NDArray[np.float64]:
         """Return how long a block, its exit and a gate, but at the end, take.
@@ -122,7 +126,14 @@ class LatencyTable:
         """
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
-        return self._interpolate(self._steps, np.array(float(batch_size))) / float(batch_size)
+        if batch_size not in self._costs:  # a bank asks at every batch
+            steps = self._interpolate(self._steps, np.array(float(batch_size)))
+            self._costs[batch_size] = steps / batch_size
+        return self._costs[batch_size]
+
+    @cached_property
+    def _costs(self) -> dict[int, NDArray[np.float64]]:
+        return {}
 
     def predict(self, counts: Mapping[str, int]) -> float:
         """Return the milliseconds that a routed batch takes, from what it ran.
@@ -136,13 +147,42 @@ class LatencyTable:
         -------
         float
         """
-        total = 0.0
-        for step, n_rows in counts.items():
-            match = re.fullmatch(r"block (\d+) at (.+)", step)
-            if match is None:
-                raise ValueError(f"counts must be keyed like 'block 2 at int8', got {step!r}.")
-            total += float(self.milliseconds(int(match[1]) - 1, match[2], n_rows))
-        return total
+        return self.start + sum(
+            float(self.milliseconds(block, level, n_rows)) for block, level, n_rows in _runs(counts)
+        )
+
+    def calibrated(
+        self, counts: Sequence[Mapping[str, int]], milliseconds: ArrayLike
+    ) -> LatencyTable:
+        """Return a table that knows what deciding takes beside blocks, from routed batches.
+
+        The time that blocks leave unexplained is that of a batch, ``start``, and that of each of
+        its gates, added to ``gates``: by least squares of relative errors, none negative.
+
+        Parameters
+        ----------
+        counts : sequence of mapping of str to int
+            ``routes.counts`` of batches, of several sizes and numbers of gates.
+        milliseconds : array-like of shape (n_batches,)
+            What each took.
+
+        Returns
+        -------
+        LatencyTable
+        """
+        took = np.asarray(milliseconds, dtype=np.float64)
+        if took.shape != (len(counts),) or not len(counts) or not (took > 0).all():
+            raise ValueError(
+                f"milliseconds must be positive, one for each of {len(counts)} counts, got shape "
+                f"{took.shape}."
+            )
+        bare = replace(self, start=0.0)
+        rest = took - [bare.predict(batch) for batch in counts]
+        last = len(self.blocks) - 1
+        gates = [sum(block < last for block, _, _ in _runs(batch)) for batch in counts]
+        parts = np.column_stack([np.ones(len(took)), gates]) / took[:, None]
+        (start, gate), _ = nnls(parts, rest / took)
+        return replace(self, start=float(start), gates=self.gates + gate)
 
     def to_frame(self) -> pd.DataFrame:
         """Return the milliseconds as a table: rows are blocks and the gate."""
@@ -168,6 +208,7 @@ class LatencyTable:
             "gates": self.gates.tolist(),
             "threads": self.threads,
             "machine": self.machine,
+            "start": self.start,
         }
 
     @classmethod
@@ -189,8 +230,18 @@ class LatencyTable:
             batch_sizes=tuple(record["batch_sizes"]),
             threads=record["threads"],
             machine=record["machine"],
+            start=record.get("start", 0.0),
             **arrays,
         )
+
+
+def _runs(counts: Mapping[str, int]) -> Iterator[tuple[int, str, int]]:
+    """Yield block (from 0), level and rows of what a batch ran."""
+    for step, n_rows in counts.items():
+        match = re.fullmatch(r"block (\d+) at (.+)", step)
+        if match is None:
+            raise ValueError(f"counts must be keyed like 'block 2 at int8', got {step!r}.")
+        yield int(match[1]) - 1, match[2], n_rows
 
 
 _ARRAYS = ("blocks", "gates")

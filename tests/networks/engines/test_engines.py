@@ -6,6 +6,7 @@ import copy
 import pickle
 import warnings
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from skquee.networks.engines import (
     LatencyTable,
     build_engine,
     check_engines,
+    device_engines,
     input_ranges,
 )
 from skquee.networks.engines._int8 import Int8Mlp, grid, int8_available, to_int8
@@ -132,7 +134,7 @@ def test_compiled_levels_answer_nearly_as_float_and_share_its_weights(
     compiled: MultiExitNetwork, network: MultiExitNetwork, digits: Any
 ) -> None:
     X = digits[0][:60]
-    assert compiled.levels_ == check_engines(None) == ("int8", "bf16", "fp32")
+    assert compiled.levels_ == device_engines(torch.device("cpu"))
     assert compiled.paths_.names[0] == "int8", "the first block may run on any engine"
     assert compiled.paths_.n_paths == 3 + 6 + 10
     table = np.asarray(MultiPathClassifierBank(compiled).transform(X))
@@ -243,15 +245,14 @@ def test_latency_and_bit_operations_as_costs_of_a_bank(
 
 
 def test_bad_input_says_what_to_do(network: MultiExitNetwork, digits: Any) -> None:
-    with pytest.raises(ValueError, match=r"distinct, of \('int8', 'fp16', 'bf16', 'fp32'\)"):
+    with pytest.raises(ValueError, match=r"distinct, of \('int8', 'fp8', 'fp16', 'bf16'"):
         network.compile(("int4",))
     with pytest.raises(ValueError, match="distinct"):
-        check_engines(())
-    with pytest.raises(ValueError, match=r"\['fp16'\] do not run on cpu"):
+        check_engines((), ("int8", "fp32"))
+    with pytest.raises(ValueError, match=r"\['fp16'\] do not run on this device"):
         network.compile(("fp16", "fp32"))
-    assert check_engines(("bf16", "fp16"), "cuda") == ("fp16", "bf16")
-    with pytest.raises(ValueError, match=r"\['int8'\] do not run on cuda"):
-        check_engines(("int8",), "cuda")
+    with pytest.raises(ValueError, match="runtime must be 'auto' or one of .* on cpu"):
+        network.compile(runtime="graphs")
     with pytest.raises(ValueError, match="cannot be used here|network is on cpu"):
         network.compile(device="cuda:9")
     bare = copy.copy(network)
@@ -404,6 +405,31 @@ def table() -> LatencyTable:
     blocks = np.array([[[1.0, 5.0], [2.0, 12.0]], [[3.0, 3.0], [4.0, 8.0]]])
     gates = np.array([0.01, 0.02])
     return LatencyTable(("int8", "fp32"), (1, 5), blocks, gates, 1, "here")
+
+
+def test_what_deciding_takes_is_learned_from_routed_batches() -> None:
+    rng = np.random.default_rng(0)
+    counts = [
+        {f"block {block + 1} at {level}": int(rng.integers(1, 9)) for block in range(depth)}
+        for depth in (1, 2, 3)
+        for level in ("int8", "fp32")
+        for _ in range(2)
+    ]
+    blocks = np.concatenate([table().blocks, table().blocks[:1]])
+    bare = replace(table(), blocks=blocks)
+    n_gates = [len(batch) - (len(batch) == len(bare.blocks)) for batch in counts]
+    took = [bare.predict(c) + 0.7 + 0.2 * n for c, n in zip(counts, n_gates, strict=True)]
+    known = bare.calibrated(counts, took)
+    assert known.start == pytest.approx(0.7)
+    np.testing.assert_allclose(known.gates, bare.gates + 0.2)
+    np.testing.assert_allclose([known.predict(batch) for batch in counts], took)
+    assert LatencyTable.from_dict(known.to_dict()).start == known.start
+    # Nothing is negative, where batches took less than their blocks.
+    quick = bare.calibrated(counts, [0.5 * bare.predict(batch) for batch in counts])
+    assert quick.start == 0 and np.array_equal(quick.gates, bare.gates)
+    for bad in ([], [1.0], [-1.0] * len(counts)):
+        with pytest.raises(ValueError, match="one for each of 12 counts"):
+            bare.calibrated(counts, bad)
 
 
 def test_times_are_straight_lines_between_and_beyond_the_measured_sizes() -> None:

@@ -1,0 +1,6 @@
+"""The router that chooses its own kind."""
+
+from skquee.auto._auto import AutoRouter
+from skquee.auto._candidates import default_candidates
+
+__all__ = ["AutoRouter", "default_candidates"]

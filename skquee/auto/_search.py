@@ -1,0 +1,127 @@
+"""Trying candidates on folds: each training once, however many candidates it serves."""
+
+from __future__ import annotations
+
+import copy
+import time
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import clone
+from sklearn.utils.validation import has_fit_parameter
+from threadpoolctl import threadpool_limits
+
+from skquee.policy import ClosedLoop, OptionValue, Pessimistic, fit_policy
+from skquee.probabilities import PathProbabilities
+from skquee.router import CostAwareRouter
+from skquee.tables import check_labels
+
+__all__ = [
+    "Swept",
+    "fit_on",
+    "seeded",
+    "share_trainings",
+    "try_out",
+]
+
+# Candidates that differ in nothing but one of these policies share one training.
+SHARED = (OptionValue, Pessimistic, ClosedLoop)
+
+
+class Swept:
+    """What one fold says of one candidate."""
+
+    def __init__(
+        self,
+        knobs: NDArray[np.float64],
+        seconds: float,
+        paths: Any = None,
+        correct: Any = None,
+        failed: str = "",
+    ) -> None:
+        self.knobs, self.seconds, self.failed = knobs, seconds, failed
+        self.paths, self.correct = paths, correct
+
+
+def seeded(router: Any, seed: int) -> Any:
+    copied = clone(router)
+    if copied.get_params(deep=False).get("random_state", 0) is None:
+        copied.set_params(random_state=seed)
+    return copied
+
+
+def share_trainings(candidates: Mapping[str, Any]) -> list[list[str]]:
+    """Gather candidates that one training serves: they differ in the policy alone."""
+    groups: dict[Any, list[str]] = {}
+    for name, router in candidates.items():
+        policy = getattr(router, "policy", None)
+        shared = type(router) is CostAwareRouter and (
+            router.first == "free" and (policy == "open-loop" or isinstance(policy, SHARED))
+        )
+        params = router.get_params(deep=False)
+        params.pop("policy", None)
+        key = repr(sorted(params.items(), key=lambda item: item[0])) if shared else name
+        groups.setdefault(key, []).append(name)
+    return list(groups.values())
+
+
+def fit_on(
+    router: Any,
+    table: PathProbabilities,
+    labels: NDArray[Any],
+    weights: NDArray[np.float64] | None,
+) -> Any:
+    fitted = clone(router)
+    if "validation_fraction" in fitted.get_params(deep=False):
+        fitted.set_params(validation_fraction=0.0)  # the folds take its place
+    weighted = weights is not None and has_fit_parameter(fitted, "sample_weight")
+    return fitted.fit(table, labels, **({"sample_weight": weights} if weighted else {}))
+
+
+def try_out(
+    routers: Mapping[str, Any],
+    table: PathProbabilities,
+    labels: NDArray[Any],
+    weights: NDArray[np.float64] | None,
+    train: NDArray[np.intp],
+    test: NDArray[np.intp],
+) -> dict[str, Swept]:
+    """Train once for all these candidates and sweep each on the test rows."""
+    found: dict[str, Swept] = {}
+    kept = None if weights is None else weights[train]
+    rest, answers = table[test], labels[test]
+    shared: Any = None
+    survey: Any = None
+    for name, router in routers.items():
+        began, knobs = time.perf_counter(), np.empty(0)
+        try:
+            with threadpool_limits(limits=1), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                if shared is None:
+                    shared = fit_on(router, table[train], labels[train], kept)
+                knobs = shared._search_knobs(table)  # of all rows: the same in every fold
+                if len(routers) == 1:
+                    curve = shared.cost_curve(knobs, rest, answers)
+                    paths, right = curve.paths, curve.correct
+                else:
+                    if survey is None:
+                        rest = shared._table(rest, reset=False)
+                        survey = shared._survey(rest)
+                        codes = check_labels(answers, shared.classes_, len(rest))
+                        correct = shared._correct(rest, codes).T
+                    mine = copy.copy(shared)
+                    mine.policy = router.policy
+                    mine.policy_, mine._starts = mine._make_policy(), {}
+                    if mine.policy_ is not None:
+                        fit_policy(mine.policy_, rest.paths, *shared._start_rows)
+                    paths = mine._sweep_survey(survey, knobs, rest.paths, len(rest))
+                    right = np.take_along_axis(correct, paths, axis=0)
+        except Exception as error:
+            failed = f"{type(error).__name__}: {error}"
+            found[name] = Swept(knobs, time.perf_counter() - began, failed=failed)
+            continue
+        found[name] = Swept(knobs, time.perf_counter() - began, paths, right)
+    return found

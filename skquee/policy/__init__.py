@@ -1,0 +1,28 @@
+"""Policies: how predicted errors and costs become the path to aim at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from skquee.policy._closed_loop import ClosedLoop
+from skquee.policy._rules import OptionValue, Pessimistic, open_loop
+from skquee.policy._sweep import fit_policy, next_steps, sweep
+
+__all__ = [
+    "POLICIES",
+    "ClosedLoop",
+    "OptionValue",
+    "Pessimistic",
+    "fit_policy",
+    "next_steps",
+    "open_loop",
+    "sweep",
+]
+
+POLICIES: dict[str, Callable[[], Any] | None] = {
+    "open-loop": None,
+    "option-value": OptionValue,
+    "pessimistic": Pessimistic,
+    "closed-loop": ClosedLoop,
+}

@@ -1,0 +1,87 @@
+"""The alternatives that are timed: fixed engines, one path, a router."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+__all__ = ["Classify", "along", "answers", "float_run", "frozen", "route_at"]
+
+Classify = Callable[[Tensor], NDArray[np.floating]]
+
+
+def float_run(network: Any) -> Classify:
+    """Return the float network, eager."""
+    return _through(network, list(network.float_blocks))
+
+
+def along(network: Any, levels: Sequence[Any]) -> Classify:
+    """Return blocks at these levels, and the exit after the last one."""
+    *before, last = levels
+
+    def run(state: Tensor) -> NDArray[np.floating]:
+        for block, level in enumerate(before):
+            state = network.run_block(state, block, level)
+        return network.run_exit(state, len(before), last)[1]
+
+    return run
+
+
+def _through(network: Any, blocks: Sequence[Callable[[Tensor], Tensor]]) -> Classify:
+    def run(state: Tensor) -> NDArray[np.floating]:
+        with torch.no_grad():
+            for block in blocks:
+                state = block(state)
+        return network.head(state, len(network.flops_) - 1, None)
+
+    return run
+
+
+def frozen(network: Any, image: Tensor) -> dict[str, Classify]:
+    """Return ``torch.compile`` of each type with frozen weights, where it works here."""
+    found: dict[str, Classify] = {}
+    for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
+        model = torch.nn.Sequential(*copy.deepcopy(network.float_blocks)).to(dtype)
+        fast = torch.compile(model, options={"freezing": True})
+        run = _through(network, [partial(_cast, fast, dtype)])
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                run(image)
+        except Exception as error:
+            warnings.warn(
+                f"torch.compile does not work here and is left out: {str(error)[:120]}",
+                UserWarning,
+                stacklevel=3,
+            )
+            break
+        found[f"{name}, torch.compile frozen"] = run
+    return found
+
+
+def _cast(run: Callable[[Tensor], Tensor], dtype: torch.dtype, state: Tensor) -> Tensor:
+    return run(state.to(dtype))
+
+
+def route_at(router: Any, bank: Any) -> Callable[[Tensor], Any]:
+    """Return the walk of a router as it is set now."""
+    mine = copy.copy(router)
+
+    def run(batch: Tensor) -> Any:
+        return mine.route(bank.transform(batch))
+
+    return run
+
+
+def answers(network: Any, run: Classify, rows: Any) -> NDArray[Any]:
+    """Return the labels that a run gives to rows."""
+    found = [run(batch).argmax(axis=1) for batch in rows.batches(256)]
+    return network.classes_[np.concatenate(found)]
