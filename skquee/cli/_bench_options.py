@@ -26,8 +26,9 @@ def add_bench_command(commands: Any) -> None:
         help="accuracy and images a second, routed and with every fixed alternative",
         description=(
             "Compile a saved network to int8, bfloat16 and float32 blocks, keep what pays here, "
-            "route by measured milliseconds, and time it beside the float network, each engine "
-            "alone and torch.compile, all in one run. Run it on a machine that does nothing else."
+            "route by measured milliseconds, and time it beside the float network, one path for "
+            "all, each engine alone, torch.compile, ONNX Runtime and OpenVINO, all in one run. Run "
+            "it on a machine that does nothing else."
         ),
     )
     parser.add_argument(
@@ -51,11 +52,14 @@ def add_bench_command(commands: Any) -> None:
     parser.add_argument(
         "--levels",
         nargs="+",
-        choices=["int8", "bf16", "fp32"],
-        default=["int8", "bf16", "fp32"],
-        help="engines to try (all)",
+        choices=["int8", "fp8", "fp16", "bf16", "fp32"],
+        help="engines to try (all that run here)",
     )
-    parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
+    parser.add_argument(
+        "--no-compile",
+        action="store_true",
+        help="leave torch.compile, ONNX Runtime and OpenVINO out",
+    )
     parser.add_argument("--repeats", type=at_least_one, default=5, help="rounds (%(default)s)")
     parser.add_argument("--seed", type=whole_number(0), default=0, help="(%(default)s)")
     parser.set_defaults(check=_check, run=_run, parser=parser)
