@@ -283,6 +283,7 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, RoutingMixin, BaseEstimator):
         """Fit the policy and the first step, on held-out rows where there are enough."""
         policy = self._make_policy()
         self.policy_, self._start_rows = policy, None
+        self._policy_of_fit = self.policy
         self._starts: dict[str, int] = {}
         self._starts_of = self.policy
         free = self.first == "free"
@@ -402,6 +403,8 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, RoutingMixin, BaseEstimator):
 
     def _check_policy_is_fitted(self) -> None:
         """Raise where the policy in use has to be fitted, and another one was."""
+        if isinstance(self.policy, str) and self.policy == self._policy_of_fit:
+            return
         wanted = self._make_policy()
         if hasattr(wanted, "fit") and not (
             type(self.policy_) is type(wanted)
