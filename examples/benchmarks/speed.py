@@ -3,7 +3,7 @@
 ``python examples/benchmarks/speed.py --out speed_vit.csv`` trains the network first where that was
 not done (examples/_cifar_vit.py says how; an hour and a half on two hyperthreads), then measures
 for a quarter of an hour. Run it where nothing else runs. ``skquee bench`` does the same for a
-network that was saved. ``--memory`` tells what three levels take instead.
+network that was saved. ``--memory torch`` tells what three levels take instead.
 """
 
 from __future__ import annotations
@@ -56,28 +56,28 @@ def resident() -> float:
     return int(text.split("VmRSS:")[1].split()[0]) / 1024
 
 
-def memory() -> None:
-    """Print the memory of the float network, and what compiled levels add to it."""
+def memory(runtime: str) -> None:
+    """Print how much memory three levels take, in weights of the float network."""
     torch.set_num_threads(1)
-    before = resident()
     network = MultiExitNetwork(load_vit(), exits=EXITS, data_config={"mean": MEAN, "std": STD})
-    images = np.zeros((200, 32, 32, 3), dtype=np.uint8)
-    images[:] = np.random.default_rng(0).integers(0, 255, images.shape)
+    images = np.random.default_rng(0).integers(0, 255, (200, 32, 32, 3), dtype=np.uint8)
     network.set_params(max_epochs=1).fit(images, np.arange(200) % 10)
     weights = sum(p.numel() for p in network.float_blocks.parameters()) * 4 / 2**20
-    print(f"weights of the float blocks {weights:.0f} MB; process {before:.0f} MB before")
-    network.run_block(network.start(images[:64]), 0, 32)
+    with torch.inference_mode():
+        state = network.start(images[:64])
+        for block in network.float_blocks:
+            state = block(state)
     alone = resident()
-    for runtime in ("torch", "openvino"):
-        for level in ("int8", "bf16", "fp32"):
-            network.compile((level,), calibration=images[:64], runtime=runtime)
-            state = network.start(images[:64])
-            for block in range(len(EXITS)):
-                state = network.run_block(state, block, level)
-            now = resident()
-            print(
-                f"{runtime} {level}: {now - alone:+.0f} MB, {(now - alone) / weights:+.2f} weights"
-            )
+    network.compile(("int8", "bf16", "fp32"), calibration=images[:64], runtime=runtime)
+    for level in network.levels_:
+        state = network.start(images[:64])
+        for number in range(len(EXITS)):
+            state, _ = network.run_exit(state, number, level)
+    added = resident() - alone
+    print(
+        f"{runtime}: float weights {weights:.0f} MB; levels {network.levels_} add {added:.0f} MB: "
+        f"together {1 + added / weights:.2f} times the float weights"
+    )
 
 
 def main() -> None:
@@ -86,10 +86,10 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="+", default=[1])
     parser.add_argument("--levels", nargs="+", default=["int8", "bf16", "fp32"])
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--memory", choices=["torch", "openvino"])
     options = parser.parse_args()
     if options.memory:
-        memory()
+        memory(options.memory)
         return
     torch.set_flush_denormal(True)
     torch.set_num_threads(options.threads[0])

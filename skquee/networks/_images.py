@@ -316,7 +316,8 @@ class ImageRows:
         """
         if len(self) == 0:
             return torch.empty(0, self.format.channels, *(self.format.size or (1, 1)))
-        return torch.cat(list(self.batches(max(1, len(self)))))
+        parts = list(self.batches(len(self)))
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 @dataclass(frozen=True)

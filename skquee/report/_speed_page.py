@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
-from skquee.display._style import COLORS, MARKERS, beside, tidy
+from skquee.display._style import COLORS, MARKERS, tidy
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,26 +71,47 @@ def write_speed(found: pd.DataFrame, file: Path) -> None:
     found.to_csv(fresh, index=False, float_format="%.6g")
     os.replace(fresh, file)
     part = found[found["threads"] == found["threads"].min()]
-    figure = Figure(figsize=(9.0, 4.6), layout="constrained")
-    ax = figure.subplots()
-    for number, (name, rows) in enumerate(part.groupby("alternative", sort=False)):
-        routed = rows["overhead"].notna().all()
-        ax.plot(
-            rows["batch"],
-            rows["images_per_second"],
-            color=COLORS[number % len(COLORS)],
-            marker=MARKERS[number % len(MARKERS)],
-            linestyle="-" if routed else "--",
-            label=f"{name} ({rows['accuracy'].min():.1%})",
-        )
-    sizes = sorted(part["batch"].unique())
-    ax.set_xscale("log", base=2)
-    ax.set_xticks(sizes, [str(size) for size in sizes])
-    ax.set_ylim(0, None)
-    ax.set_xlabel("Images given together")
-    ax.set_ylabel("Images a second")
-    tidy(ax)
-    beside(ax, title="Accuracy in brackets", alignment="left")
     picture = file.with_suffix(".new.png")
-    figure.savefig(picture, dpi=150)
+    _chart(part).savefig(picture, dpi=150)
     os.replace(picture, file.with_suffix(".png"))
+
+
+def _chart(part: pd.DataFrame) -> Figure:
+    """Draw accuracy over speed, a panel a number of rows: engines as points, choices as lines."""
+    sizes = sorted(part["batch"].unique())
+    n_lines = -(-len(sizes) // 2)
+    figure = Figure(figsize=(10.0, 0.9 + 3.1 * n_lines), layout="constrained")
+    axes = figure.subplots(n_lines, min(2, len(sizes)), squeeze=False).ravel()
+    for ax, size in zip(axes, sizes, strict=False):
+        rows = part[part["batch"] == size]
+        kind = rows["alternative"].str.split(", ").str[0]
+        chosen = rows["alternative"].str.endswith("points allowed")
+        for number, (name, line) in enumerate(rows[chosen].groupby(kind, sort=False)):
+            line = line.sort_values("images_per_second")
+            ax.plot(
+                line["images_per_second"],
+                100 * line["accuracy"],
+                color=COLORS[number],
+                marker="o",
+                label=name,
+            )
+        for number, (_, row) in enumerate(rows[~chosen].iterrows()):
+            ax.plot(
+                row["images_per_second"],
+                100 * row["accuracy"],
+                color="0.35",
+                marker=MARKERS[number % len(MARKERS)],
+                fillstyle="none" if number >= len(MARKERS) else "full",
+                linestyle="none",
+                label=row["alternative"],
+            )
+        ax.set_title("1 image at a time" if size == 1 else f"{size} images together")
+        ax.set_xlim(0, None)
+        tidy(ax)
+    for ax in axes[len(sizes) :]:
+        ax.remove()
+    figure.supxlabel("Images a second")
+    figure.supylabel("Accuracy on test images, %")
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right upper", frameon=False)
+    return figure

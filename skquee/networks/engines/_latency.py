@@ -156,8 +156,9 @@ class LatencyTable:
     ) -> LatencyTable:
         """Return a table that knows what deciding takes beside blocks, from routed batches.
 
-        The time that blocks leave unexplained is that of a batch, ``start``, and that of each of
-        its gates, added to ``gates``: by least squares of relative errors, none negative.
+        The time that blocks leave unexplained is that of a batch, ``start``, and, added to
+        ``gates``, that of each gate and of each row it judges: by least squares of relative
+        errors, none negative.
 
         Parameters
         ----------
@@ -179,10 +180,11 @@ class LatencyTable:
         bare = replace(self, start=0.0)
         rest = took - [bare.predict(batch) for batch in counts]
         last = len(self.blocks) - 1
-        gates = [sum(block < last for block, _, _ in _runs(batch)) for batch in counts]
-        parts = np.column_stack([np.ones(len(took)), gates]) / took[:, None]
-        (start, gate), _ = nnls(parts, rest / took)
-        return replace(self, start=float(start), gates=self.gates + gate)
+        judged = [[n for block, _, n in _runs(batch) if block < last] for batch in counts]
+        parts = np.array([[1, len(rows), sum(rows)] for rows in judged]) / took[:, None]
+        (start, gate, row), _ = nnls(parts, rest / took)
+        gates = self.gates + gate + row * np.array(self.batch_sizes)
+        return replace(self, start=float(start), gates=gates)
 
     def to_frame(self) -> pd.DataFrame:
         """Return the milliseconds as a table: rows are blocks and the gate."""

@@ -417,11 +417,14 @@ def test_what_deciding_takes_is_learned_from_routed_batches() -> None:
     ]
     blocks = np.concatenate([table().blocks, table().blocks[:1]])
     bare = replace(table(), blocks=blocks)
-    n_gates = [len(batch) - (len(batch) == len(bare.blocks)) for batch in counts]
-    took = [bare.predict(c) + 0.7 + 0.2 * n for c, n in zip(counts, n_gates, strict=True)]
+    judged = [[n for step, n in batch.items() if "block 3" not in step] for batch in counts]
+    took = [
+        bare.predict(batch) + 0.7 + 0.2 * len(rows) + 0.03 * sum(rows)
+        for batch, rows in zip(counts, judged, strict=True)
+    ]
     known = bare.calibrated(counts, took)
     assert known.start == pytest.approx(0.7)
-    np.testing.assert_allclose(known.gates, bare.gates + 0.2)
+    np.testing.assert_allclose(known.gates, bare.gates + 0.2 + 0.03 * np.array([1, 5]))
     np.testing.assert_allclose([known.predict(batch) for batch in counts], took)
     assert LatencyTable.from_dict(known.to_dict()).start == known.start
     # Nothing is negative, where batches took less than their blocks.
