@@ -21,6 +21,7 @@ from skquee.networks.engines._engines import time_blocks
 from skquee.networks.engines._gate import gate_like
 from skquee.networks.engines._latency import LatencyTable, check_sizes, this_machine
 from skquee.networks.engines._openvino import OpenVinoBlock, openvino_available, openvino_blocks
+from skquee.networks.quantization._operations import searched_ranges
 from skquee.paths import PathTree
 
 if TYPE_CHECKING:
@@ -66,8 +67,9 @@ class CompiledRunner(BlockRunner):
             scale for each row, all else in bfloat16. bf16, fp16: everything in that type; fp16 on a
             GPU. Default: all that the device runs.
         calibration : images, default=None
-            As in ``fit``, for the ranges of int8 inputs. Default: those seen in ``fit`` and
-            ``quantize``.
+            As in ``fit``, for the ranges of int8 inputs. Default: those seen in ``fit``; where
+            ``quantize`` made a level of 8 bits, the scales it found for its inputs (those on a
+            uniform grid; a twin grid is more than one product).
         device : str, default=None
             Where to run: that of the network.
         batch_size : int, default=64
@@ -211,7 +213,8 @@ class CompiledRunner(BlockRunner):
 
     def _ranges_of(self, calibration: Any) -> dict[str, tuple[float, float]]:
         if calibration is None:
-            return getattr(self, "_ranges", {})
+            own = getattr(self, "_ranges", {})
+            return {**own, **searched_ranges(self._levels.get(8, ()))} if own else {}
         rows = self._format.rows(calibration)
         if not len(rows):
             raise ValueError("calibration holds no image.")

@@ -115,7 +115,7 @@ class UniformGrid(Grid):
     def __init__(self, scale: Tensor, bits: int, signed: bool = True) -> None:
         super().__init__(scale, bits)
         self.signed = signed
-        self._ends = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+        self.ends = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
 
     @classmethod
     def over(cls, largest: Tensor, bits: int) -> UniformGrid:
@@ -147,7 +147,7 @@ class UniformGrid(Grid):
         -------
         Tensor
         """
-        return (x / self.scale).round_().clamp_(*self._ends)
+        return (x / self.scale).round_().clamp_(*self.ends)
 
     def stored_codes(self, x: Tensor) -> Tensor:
         """Return codes in the smallest signed integer type: one byte each up to 8 bits.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ __all__ = [
     "explicit_copy",
     "operations",
     "quantized",
+    "searched_ranges",
 ]
 
 
@@ -266,3 +267,26 @@ def operations(block: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     for name, module in block.named_modules():
         if isinstance(module, (nn.Linear, nn.Conv2d, MatMul)):
             yield name, module
+
+
+def searched_ranges(blocks: Iterable[nn.Module]) -> dict[str, tuple[float, float]]:
+    """Return the ranges of the inputs that a quantiser put on one uniform grid.
+
+    Parameters
+    ----------
+    blocks : iterable of Module
+        Quantised.
+
+    Returns
+    -------
+    dict of str to (float, float)
+        By the linear layer's name, the block's number first.
+    """
+    found = {}
+    for number, block in enumerate(blocks):
+        for name, module in block.named_modules():
+            grid = module.input_grid if isinstance(module, QuantizedLinear) else None
+            if isinstance(grid, UniformGrid) and grid.scale.numel() == 1:
+                low, high = grid.ends
+                found[f"{number}.{name}"] = low * float(grid.scale), high * float(grid.scale)
+    return found

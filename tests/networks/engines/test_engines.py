@@ -16,7 +16,7 @@ from timm.layers import Mlp
 from torch import nn
 
 from skquee import CostAwareRouter, MultiPathClassifierBank
-from skquee.networks import MultiExitNetwork, UniformPTQ, _compiling
+from skquee.networks import MultiExitNetwork, PTQ4ViT, UniformPTQ, _compiling
 from skquee.networks.engines import (
     ENGINES,
     Int8Linear,
@@ -28,6 +28,8 @@ from skquee.networks.engines import (
 )
 from skquee.networks.engines._int8 import Int8Mlp, grid, int8_available, to_int8
 from skquee.networks.engines._openvino import FakeInt8Linear, OpenVinoBlock, openvino_available
+from skquee.networks.quantization._grids import UniformGrid
+from skquee.networks.quantization._operations import QuantizedLinear
 
 needs_openvino = pytest.mark.skipif(not openvino_available(), reason="OpenVINO is not installed")
 needs_int8 = pytest.mark.skipif(not int8_available(), reason="torch without oneDNN int8 products")
@@ -482,3 +484,35 @@ def test_quantize_after_compile_goes_back_to_bit_widths(
     other.quantize((4, 8), calibration=digits[0][:32], method=UniformPTQ())
     assert other.levels_ == (4, 8) and not hasattr(other, "latency_")
     assert other.select_levels(*digits, max_drop=1.0).levels_
+
+
+@needs_int8
+def test_int8_takes_the_scales_that_a_quantiser_searched(
+    network: MultiExitNetwork, digits: Any
+) -> None:
+    searched = copy.copy(network).quantize((8,), calibration=digits[0][:64], method=PTQ4ViT())
+    quantized = dict(searched._levels[8].named_modules())
+    uniform = {
+        name: module.input_grid
+        for name, module in quantized.items()
+        if isinstance(module, QuantizedLinear) and isinstance(module.input_grid, UniformGrid)
+    }
+    twins = [
+        name
+        for name, module in quantized.items()
+        if isinstance(module, QuantizedLinear) and name not in uniform
+    ]
+    assert uniform and twins
+    searched.compile(("int8",), runtime="torch")
+    for name, found in uniform.items():
+        low, high = searched._ranges[name]
+        assert (high - low) / 255 == pytest.approx(float(found.scale))
+        x = torch.linspace(-3 * high, 3 * high, 1001)
+        step = (high - low) / 255
+        ours = ((x / step).round() - round(low / step)).clamp(0, 255) + round(low / step)
+        torch.testing.assert_close(ours, found.codes(x))
+    for name in twins:
+        assert searched._ranges[name] == network._ranges[name]
+    plain = copy.copy(network)
+    plain._levels = {}  # nothing was quantised
+    assert plain.compile(("int8",), runtime="torch")._ranges == network._ranges
