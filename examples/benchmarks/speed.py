@@ -86,6 +86,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="+", default=[1])
     parser.add_argument("--levels", nargs="+", default=["int8", "bf16", "fp32"])
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--no-compile", action="store_true", help="leave other engines out")
     parser.add_argument("--memory", choices=["torch", "openvino"])
     options = parser.parse_args()
     if options.memory:
@@ -98,7 +99,12 @@ def main() -> None:
     network.compile(options.levels, calibration=validation[0][:256])
     print("levels kept:", network.runtimes_)
     found = measure_speed(
-        network, validation, test, threads=options.threads, repeats=options.repeats
+        network,
+        validation,
+        test,
+        threads=options.threads,
+        repeats=options.repeats,
+        compiled=not options.no_compile,
     )
     print(f"On {network.latency_.machine}\n\n{speed_text(found)}")
     if options.out is not None:
