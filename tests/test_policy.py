@@ -20,9 +20,8 @@ from skquee.policy import (
     Pessimistic,
     next_steps,
     open_loop,
-    sweep,
 )
-from skquee.policy._sweep import mean_loss
+from skquee.policy._sweep import mean_loss, sweep
 from skquee.tables import default_lambdas
 from skquee.testing import make_path_probabilities
 

@@ -90,7 +90,8 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
     >>> from skquee import AutoRouter
     >>> from skquee.testing import make_path_probabilities
     >>> probs, y = make_path_probabilities(400)
-    >>>     >>> candidates = {"threshold": ThresholdRouter(), "fixed": FixedPath()}
+    >>> from skquee.baselines import FixedPath, ThresholdRouter
+    >>> candidates = {"threshold": ThresholdRouter(), "fixed": FixedPath()}
     >>> router = AutoRouter(0.2, candidates=candidates, random_state=0).fit(probs, y)
     >>> list(router.leaderboard_.columns)
     ['area', 'se', 'loss', 'fit_seconds', 'failed']

@@ -14,7 +14,8 @@ from sklearn.base import clone
 from sklearn.utils.validation import has_fit_parameter
 from threadpoolctl import threadpool_limits
 
-from skquee.policy import ClosedLoop, OptionValue, Pessimistic, fit_policy
+from skquee.policy import ClosedLoop, OptionValue, Pessimistic
+from skquee.policy._sweep import fit_policy
 from skquee.probabilities import PathProbabilities
 from skquee.router import CostAwareRouter
 from skquee.tables import check_labels

@@ -7,17 +7,15 @@ from typing import Any
 
 from skquee.policy._closed_loop import ClosedLoop
 from skquee.policy._rules import OptionValue, Pessimistic, open_loop
-from skquee.policy._sweep import fit_policy, next_steps, sweep
+from skquee.policy._sweep import next_steps
 
 __all__ = [
     "POLICIES",
     "ClosedLoop",
     "OptionValue",
     "Pessimistic",
-    "fit_policy",
     "next_steps",
     "open_loop",
-    "sweep",
 ]
 
 POLICIES: dict[str, Callable[[], Any] | None] = {

@@ -19,7 +19,8 @@ from skquee.base import RoutingMixin, Visit
 from skquee.evaluation import CostCurve
 from skquee.gates import PathErrorClassifier, PathErrorRegressor
 from skquee.paths import PathTree
-from skquee.policy import POLICIES, fit_policy, next_steps, open_loop, sweep
+from skquee.policy import POLICIES, next_steps, open_loop
+from skquee.policy._sweep import fit_policy, sweep
 from skquee.probabilities import PathProbabilities, as_path_probabilities
 from skquee.router._at_budget import BudgetMixin
 from skquee.router._explain import ExplainMixin
