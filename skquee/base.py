@@ -560,6 +560,8 @@ class RoutingMixin(ClassifierMixin):
         knobs = np.atleast_1d(knobs)
         if knobs.ndim != 1 or knobs.size == 0:
             raise ValueError(f"lambdas must be a non-empty list, got shape {knobs.shape}.")
+        if np.isnan(knobs).any():
+            raise ValueError("lambdas must be numbers, got NaN.")
         return knobs
 
     def _sweep(self, table: PathProbabilities, knobs: NDArray[np.float64]) -> NDArray[np.intp]:

@@ -13,8 +13,6 @@ from skquee.evaluation._curve import hull_area, hull_points
 
 __all__ = ["FoldCurves", "fold_curves", "held_out", "ladder"]
 
-Areas = NDArray[np.float64]
-
 
 @dataclass(frozen=True)
 class FoldCurves:
@@ -43,7 +41,7 @@ class FoldCurves:
 
 def held_out(
     curves: FoldCurves, prices: NDArray[np.float64], low: float, high: float
-) -> tuple[Areas, Areas]:
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return area and mean loss on each fold, at operating points chosen on the others.
 
     Parameters
@@ -119,19 +117,10 @@ def fold_curves(
     weights: Sequence[NDArray[np.float64]] | None,
 ) -> FoldCurves:
     """Return accuracy and cost of a candidate on each fold."""
-    given = [None] * len(swept) if weights is None else list(weights)
-    total = [
-        s.correct.shape[1] if w is None else w.sum() for s, w in zip(swept, given, strict=True)
-    ]
+    rows = [None] * len(swept) if weights is None else weights
+    parts = list(zip(swept, rows, strict=True))
     return FoldCurves(
-        np.stack(
-            [np.average(s.correct, axis=1, weights=w) for s, w in zip(swept, given, strict=True)]
-        ),
-        np.stack(
-            [
-                np.average(costs[s.paths], axis=1, weights=w)
-                for s, w in zip(swept, given, strict=True)
-            ]
-        ),
-        np.array(total, dtype=np.float64),
+        np.stack([np.average(s.correct, axis=1, weights=w) for s, w in parts]),
+        np.stack([np.average(costs[s.paths], axis=1, weights=w) for s, w in parts]),
+        np.array([float(s.correct.shape[1] if w is None else w.sum()) for s, w in parts]),
     )

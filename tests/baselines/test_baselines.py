@@ -351,3 +351,14 @@ def test_mixing_keeps_to_one_draw_a_row_all_the_way_down(seed: int | None) -> No
     routes = mixing.route(PathProbabilities(values, TREE))
     assert {TREE.names[p] for p in routes.paths} == {"8-4", "8-8-8"}
     assert np.array_equal(routes.visited, TREE.ancestors[routes.paths])
+
+
+def test_a_threshold_that_is_no_number_is_refused_in_a_sweep() -> None:
+    table, y = make_path_probabilities(60)
+    router = ThresholdRouter().fit(table, y)
+    with pytest.raises(ValueError, match="got NaN"):
+        router.cost_curve([0.5, np.nan], table, y)
+    curve = router.cost_curve([0.4, 0.9], table, y)
+    for threshold, paths in zip((0.4, 0.9), curve.paths, strict=True):
+        router.set_params(threshold=threshold)
+        np.testing.assert_array_equal(paths, router.predict_path(table))
