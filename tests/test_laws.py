@@ -20,10 +20,10 @@ from skquee import (
     PathProbabilities,
     PathTree,
 )
-from skquee.base import Routes
 from skquee.evaluation import price_scorer
 from skquee.policy import open_loop
 from skquee.testing import TableNetwork, make_path_probabilities
+from skquee.walk import Routes
 
 N = 150
 TREES = [

@@ -174,7 +174,7 @@ def gate() -> None:
         router = CostAwareRouter(0.1, random_state=0).fit(values, y)
         now = values[:64].path(0)
         at = np.zeros(64, dtype=np.intp)
-        took = seconds(lambda r=router, a=at, n=now: list(r.regressor_.judge(a, n, None)), 50)
+        took = seconds(lambda r=router, a=at, n=now: list(r.regressor_.judge(a, [n])), 50)
         report(
             f"gate / one ViT-S block, batch 64, {tree.n_paths} x {n_classes}",
             f"{100 * took[1] / block[1]:.2f} % ({1e6 * took[1]:.0f} us of {1e3 * block[1]:.0f} ms)",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +19,12 @@ from tqdm import tqdm
 from skquee.auto._candidates import default_candidates
 from skquee.auto._judging import fold_curves, held_out, ladder
 from skquee.auto._search import Swept, fit_on, seeded, share_trainings, try_out
-from skquee.base import RoutingMixin, Visit
 from skquee.evaluation import CostCurve
 from skquee.paths import PathTree
 from skquee.probabilities import PathProbabilities
 from skquee.router import BudgetMixin
 from skquee.tables import check_weights, spawn_seeds, stored
+from skquee.walk import Decider, RoutingMixin
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -283,18 +283,11 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
             params["costs"] = self.paths_.costs
         return router.set_params(**params)
 
-    def _decide(self, visit: Visit) -> tuple[NDArray[np.intp], NDArray[np.floating]]:
-        steps, errors = self._at(self.lambda_)._decide(visit)
-        return steps, errors
-
-    def _answer(
-        self,
-        paths: NDArray[np.intp],
-        now: NDArray[np.floating],
-        history: Callable[[], list[NDArray[np.floating]]],
-    ) -> NDArray[np.floating]:
-        answer: NDArray[np.floating] = self.router_._answer(paths, now, history)
-        return answer
+    def _decider(self, tree: PathTree) -> Decider:
+        router = self._at(self.lambda_)
+        router._check_knobs()
+        decider: Decider = router._decider(tree)
+        return decider
 
     def _path_answers(self, table: PathProbabilities) -> NDArray[np.int32]:
         answers: NDArray[np.int32] = self.router_._path_answers(table)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 import warnings
 from collections.abc import Mapping
@@ -15,10 +14,8 @@ from sklearn.utils.validation import has_fit_parameter
 from threadpoolctl import threadpool_limits
 
 from skquee.policy import ClosedLoop, OptionValue, Pessimistic
-from skquee.policy._sweep import fit_policy
 from skquee.probabilities import PathProbabilities
 from skquee.router import CostAwareRouter
-from skquee.tables import check_labels
 
 __all__ = [
     "Swept",
@@ -109,17 +106,9 @@ def try_out(
                     paths, right = curve.paths, curve.correct
                 else:
                     if survey is None:
-                        rest = shared._table(rest, reset=False)
-                        survey = shared._survey(rest)
-                        codes = check_labels(answers, shared.classes_, len(rest))
-                        correct = shared._correct(rest, codes).T
-                    mine = copy.copy(shared)
-                    mine.policy = router.policy
-                    mine.policy_, mine._starts = mine._make_policy(), {}
-                    if mine.policy_ is not None:
-                        fit_policy(mine.policy_, rest.paths, *shared._start_rows)
-                    paths = mine._sweep_survey(survey, knobs, rest.paths, len(rest))
-                    right = np.take_along_axis(correct, paths, axis=0)
+                        survey = shared.survey(rest, answers)
+                    mine = shared.with_policy(router.policy)
+                    paths, right = mine.sweep_survey(survey, knobs)
         except Exception as error:
             failed = f"{type(error).__name__}: {error}"
             found[name] = Swept(knobs, time.perf_counter() - began, failed=failed)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from numbers import Real
 from typing import Any
 
@@ -15,13 +18,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from skquee.bank import LazyPathProbabilities
-from skquee.base import RoutingMixin, Visit
 from skquee.baselines._dqnet_training import feature_map, train_controller
 from skquee.baselines._inputs import network_table
 from skquee.evaluation import CostCurve
 from skquee.paths import PathTree
 from skquee.probabilities import PathProbabilities, as_path_probabilities
 from skquee.tables import check_labels, correctness, spawn_seeds, stored
+from skquee.walk import Decider, RoutingMixin, Visit
 
 __all__ = ["DQNetGate"]
 
@@ -98,6 +101,7 @@ class DQNetGate(RoutingMixin, BaseEstimator):
     """
 
     _knob = "setting"
+    _mixes = False
 
     def __init__(
         self,
@@ -259,6 +263,9 @@ class DQNetGate(RoutingMixin, BaseEstimator):
                 bar.update(len(batch))
         return torch.cat(maps)
 
+    def _reader(self) -> Any:
+        return partial(copy.copy(self)._table, reset=False)
+
     # ------------------------------------------------------------------ decide
 
     def _check_knobs(self) -> None:
@@ -269,26 +276,13 @@ class DQNetGate(RoutingMixin, BaseEstimator):
                 "and fit again."
             )
 
-    def _aims(self, features: Tensor, setting: int) -> NDArray[np.intp]:
-        """Return the path of full depth that each sample is to take."""
-        weight, bias = self.controllers_[setting]
-        scores = features.float() @ torch.from_numpy(weight).T + torch.from_numpy(bias)
-        best = (scores.numpy() @ self._marks.T).argmax(axis=1)
-        return self._chosen[best]
+    def _controller(self, setting: int) -> _Controller:
+        return _Controller(*self.controllers_[setting], self._marks, self._chosen)
 
-    def _decide(self, visit: Visit) -> tuple[NDArray[np.intp], NDArray[np.floating]]:
-        tree, unknown = visit.tree, np.full(len(visit.rows), np.nan)
-        if visit.now is None:
-            return np.full(len(visit.rows), tree.prefixes(tree.fullest)[0]), unknown
-        if visit.depth == 1:
-            if self._network is None:
-                features = torch.from_numpy(np.asarray(visit.now, dtype=np.float32))
-            else:
-                assert visit.activations is not None
-                features = feature_map(visit.activations(), self.map_size).half().cpu()
-            setting = self.settings_.index((float(self.target_bits), float(self.alpha)))
-            visit.memory["aims"] = self._aims(features, setting)
-        return tree.ancestors[visit.memory["aims"], visit.depth], unknown
+    def _decider(self, tree: PathTree) -> _AimAtOnce:
+        setting = self.settings_.index((float(self.target_bits), float(self.alpha)))
+        map_size = None if self._network is None else self.map_size
+        return _AimAtOnce(tree, self.classes_, self._controller(setting), map_size)
 
     # ------------------------------------------------------------------ curves
 
@@ -330,7 +324,7 @@ class DQNetGate(RoutingMixin, BaseEstimator):
         full = stored(self._computed(table, probabilities))
         right = correctness(full, codes)
         features = self._features(table, full)
-        taken = np.stack([self._aims(features, int(knob)) for knob in knobs])
+        taken = np.stack([self._controller(int(knob)).aims(features) for knob in knobs])
         return CostCurve(
             knobs,
             taken,
@@ -352,6 +346,44 @@ class DQNetGate(RoutingMixin, BaseEstimator):
 
     def _default_knobs(self, tree: PathTree) -> NDArray[np.float64]:
         return np.arange(len(self.settings_), dtype=np.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class _Controller:
+    """Scores levels of later blocks from what is read of a sample."""
+
+    weight: NDArray[np.float32]
+    bias: NDArray[np.float32]
+    marks: NDArray[np.float32]
+    chosen: NDArray[np.intp]
+
+    def aims(self, features: Tensor) -> NDArray[np.intp]:
+        """Return the path of full depth that each sample is to take."""
+        weight, bias = torch.from_numpy(self.weight), torch.from_numpy(self.bias)
+        scores = features.float() @ weight.T + bias
+        best = (scores.numpy() @ self.marks.T).argmax(axis=1)
+        return self.chosen[best]
+
+
+@dataclass(frozen=True, eq=False)
+class _AimAtOnce(Decider):
+    """Choose a whole path after the first block, and keep to it."""
+
+    controller: _Controller
+    map_size: int | None
+
+    def step(self, visit: Visit) -> tuple[NDArray[np.intp], NDArray[np.floating]]:
+        tree, unknown = self.tree, np.full(len(visit.rows), np.nan)
+        if visit.now is None:
+            return np.full(len(visit.rows), tree.prefixes(tree.fullest)[0]), unknown
+        if visit.depth == 1:
+            if self.map_size is None:
+                features = torch.from_numpy(np.asarray(visit.now, dtype=np.float32))
+            else:
+                assert visit.activations is not None
+                features = feature_map(visit.activations(), self.map_size).half().cpu()
+            visit.memory["aims"] = self.controller.aims(features)
+        return tree.ancestors[visit.memory["aims"], visit.depth], unknown
 
 
 def _full_paths(tree: PathTree, root: int) -> NDArray[np.intp]:

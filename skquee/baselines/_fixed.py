@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 
-from skquee.base import RoutingMixin, Visit
 from skquee.evaluation import hull_points
 from skquee.paths import PathTree
 from skquee.probabilities import PathProbabilities
 from skquee.tables import check_weights, correctness, spawn_seeds, stored
+from skquee.walk import Decider, Follow, RoutingMixin, Visit
 
 __all__ = ["FixedPath", "RandomMixing"]
 
@@ -84,10 +85,8 @@ class FixedPath(RoutingMixin, BaseEstimator):
             return tree.fullest
         return tree.index(self.path if isinstance(self.path, str) else int(self.path))
 
-    def _decide(self, visit: Visit) -> tuple[NDArray[np.intp], NDArray[np.floating]]:
-        line = visit.tree.prefixes(self._index(visit.tree))
-        step = line[min(visit.depth, len(line) - 1)]
-        return np.full(len(visit.rows), step), np.full(len(visit.rows), np.nan)
+    def _decider(self, tree: PathTree) -> Follow:
+        return Follow(tree, self.classes_, tree.prefixes(self._index(tree)))
 
     def _default_knobs(self, tree: PathTree) -> NDArray[np.float64]:
         return np.arange(tree.n_paths, dtype=np.float64)
@@ -95,6 +94,26 @@ class FixedPath(RoutingMixin, BaseEstimator):
     def _sweep(self, table: PathProbabilities, knobs: NDArray[np.float64]) -> NDArray[np.intp]:
         chosen = np.array([table.paths.index(int(knob)) for knob in knobs])
         return np.repeat(chosen[:, None], len(table), axis=1)
+
+
+@dataclass(frozen=True, eq=False)
+class _TwoPaths(Decider):
+    """One of two paths at random for each row."""
+
+    low: int
+    high: int
+    share: float
+    seed: int
+
+    def step(self, visit: Visit) -> tuple[NDArray[np.intp], NDArray[np.floating]]:
+        # The draw belongs to the row, so every gate of its walk sees the same one.
+        rng = np.random.default_rng(self.seed)
+        draws = rng.random(int(visit.rows.max()) + 1)[visit.rows]
+        goal = np.where(draws < self.share, self.high, self.low)
+        step = goal
+        if visit.depth < self.tree.n_exits:
+            step = self.tree.ancestors[goal, visit.depth]
+        return np.where(step >= 0, step, goal), np.full(len(goal), np.nan)
 
 
 class RandomMixing(RoutingMixin, BaseEstimator):
@@ -182,8 +201,7 @@ class RandomMixing(RoutingMixin, BaseEstimator):
                 f"max_cost={self.max_cost!r} is below the cheapest path, which costs {cheapest:g}."
             )
 
-    def _decide(self, visit: Visit) -> tuple[NDArray[np.intp], NDArray[np.floating]]:
-        tree = visit.tree
+    def _decider(self, tree: PathTree) -> _TwoPaths:
         costs, heights = hull_points(tree.path_costs, self.path_accuracy_)
         budget = costs[-1] if self.max_cost is None else min(self.max_cost, costs[-1])
         high = int(min(np.searchsorted(costs, budget), len(costs) - 1))
@@ -198,12 +216,7 @@ class RandomMixing(RoutingMixin, BaseEstimator):
             )
             for i in (low, high)
         ]
-        # The draw belongs to the row, so every gate of its walk sees the same one.
-        rng = np.random.default_rng(self._seed)
-        draws = rng.random(int(visit.rows.max()) + 1)[visit.rows]
-        goal = np.where(draws < share, corners[1], corners[0])
-        step = tree.ancestors[goal, visit.depth] if visit.depth < tree.n_exits else goal
-        return np.where(step >= 0, step, goal), np.full(len(goal), np.nan)
+        return _TwoPaths(tree, self.classes_, corners[0], corners[1], share, self._seed)
 
     def _default_knobs(self, tree: PathTree) -> NDArray[np.float64]:
         return np.linspace(tree.path_costs.min(), tree.path_costs.max(), 51)

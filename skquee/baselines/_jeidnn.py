@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,6 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from skquee.bank import LazyPathProbabilities
-from skquee.base import RoutingMixin, Visit
 from skquee.baselines._inputs import network_table
 from skquee.baselines._jeidnn_training import ExitModel, leaving, train_exits
 from skquee.evaluation import CostCurve
@@ -23,6 +24,7 @@ from skquee.networks._training import train_heads
 from skquee.paths import PathTree
 from skquee.probabilities import PathProbabilities
 from skquee.tables import check_labels, correctness, hold_out, spawn_seeds, stored
+from skquee.walk import Follow, RoutingMixin, Visit
 
 __all__ = ["JEIDNN"]
 
@@ -111,6 +113,8 @@ class JEIDNN(RoutingMixin, BaseEstimator):
     >>> bool(jei.set_params(lambda_=1.0).predict_cost(probs).mean() < dear)
     True
     """
+
+    _mixes = False
 
     def __init__(
         self,
@@ -305,6 +309,9 @@ class JEIDNN(RoutingMixin, BaseEstimator):
     def _line(self, tree: PathTree) -> NDArray[np.intp]:
         return tree.prefixes(tree.fullest if self.along is None else self.along)
 
+    def _reader(self) -> Any:
+        return partial(copy.copy(self)._table, reset=False)
+
     # ------------------------------------------------------------------ decide
 
     def _check_knobs(self) -> None:
@@ -314,19 +321,9 @@ class JEIDNN(RoutingMixin, BaseEstimator):
                 f"itself. Trained: {list(self.gates_)}. Add it to lambdas and fit again."
             )
 
-    def _decide(self, visit: Visit) -> tuple[NDArray[np.intp], NDArray[np.floating]]:
-        tree, unknown = visit.tree, np.full(len(visit.rows), np.nan)
-        line = self._line(tree)
-        if visit.depth >= len(line):
-            return visit.prefixes, unknown
-        step = np.full(len(visit.rows), line[visit.depth])
-        if not visit.depth:
-            return step, unknown
-        model = self._model(float(self.lambda_))
-        seen = [torch.from_numpy(np.asarray(p, dtype=np.float32)) for p in visit.history()]
-        with torch.no_grad():
-            leaves = leaving(torch.sigmoid(model.gate_logits(seen)))[:, -1] >= 0.5
-        return np.where(leaves.numpy(), visit.prefixes, step), unknown
+    def _decider(self, tree: PathTree) -> Follow:
+        gates = _ExitGates(self._model(float(self.lambda_)))
+        return Follow(tree, self.classes_, self._line(tree), gates)
 
     def _model(self, knob: float) -> ExitModel:
         """Return heads and gates of a trade-off; the gates are on the CPU."""
@@ -400,6 +397,19 @@ class JEIDNN(RoutingMixin, BaseEstimator):
 
     def _default_knobs(self, tree: PathTree) -> NDArray[np.float64]:
         return np.array(list(self.gates_))
+
+
+@dataclass(frozen=True, eq=False)
+class _ExitGates:
+    """Leave where the gates of one trade-off say so."""
+
+    model: ExitModel
+
+    def __call__(self, visit: Visit) -> NDArray[np.bool_]:
+        seen = [torch.from_numpy(np.asarray(p, dtype=np.float32)) for p in visit.history()]
+        with torch.no_grad():
+            leaves = leaving(torch.sigmoid(self.model.gate_logits(seen)))[:, -1] >= 0.5
+        return np.asarray(leaves.numpy())
 
 
 def _logarithms(probabilities: NDArray[np.floating]) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,7 +11,6 @@ from joblib import Parallel, delayed
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, clone
 
-from skquee.base import RoutingMixin, Visit
 from skquee.gates import PathErrorRegressor, gate_layouts
 from skquee.gates._features import GateLayout
 from skquee.paths import PathTree
@@ -18,6 +18,7 @@ from skquee.policy import open_loop
 from skquee.probabilities import PathProbabilities
 from skquee.tables import check_weights, correctness, hold_out, spawn_seeds, stored
 from skquee.targets import ClusteredErrorTargets, cross_fitted_targets
+from skquee.walk import Decider, RoutingMixin, Visit
 
 __all__ = ["NextStepRouter"]
 
@@ -142,8 +143,21 @@ class NextStepRouter(RoutingMixin, BaseEstimator):
                 f"itself. Trained: {list(self.regressors_)}. Add it to lambdas and fit again."
             )
 
-    def _decide(self, visit: Visit) -> tuple[NDArray[np.intp], NDArray[np.floating]]:
-        regressor = self.regressors_[float(self.lambda_)]
+    def _decider(self, tree: PathTree) -> _NextStep:
+        return _NextStep(tree, self.classes_, self.regressors_[float(self.lambda_)])
+
+    def _default_knobs(self, tree: PathTree) -> NDArray[np.float64]:
+        return np.array(list(self.regressors_))
+
+
+@dataclass(frozen=True, eq=False)
+class _NextStep(Decider):
+    """Step to the child of least predicted loss, or exit."""
+
+    regressor: PathErrorRegressor
+
+    def step(self, visit: Visit) -> tuple[NDArray[np.intp], NDArray[np.floating]]:
+        regressor = self.regressor
         unknown = np.full(len(visit.rows), np.nan)
         if visit.now is None:
             roots = visit.tree.roots
@@ -152,12 +166,9 @@ class NextStepRouter(RoutingMixin, BaseEstimator):
             best = open_loop(losses, visit.tree.path_costs[roots], 0.0)[0]
             return np.full(len(visit.rows), roots[best]), unknown
         steps = np.empty_like(visit.prefixes)
-        for rows, candidates, losses in regressor.judge(visit.prefixes, visit.now, visit.previous):
+        for rows, candidates, losses in regressor.judge(visit.prefixes, visit.history()):
             steps[rows] = candidates[open_loop(losses, visit.tree.path_costs[candidates], 0.0)]
         return steps, unknown
-
-    def _default_knobs(self, tree: PathTree) -> NDArray[np.float64]:
-        return np.array(list(self.regressors_))
 
 
 def _fit_knob(

@@ -10,11 +10,11 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from skquee.base import Routes, RoutingMixin
 from skquee.evaluation import CostCurve
 from skquee.paths import PathTree
 from skquee.policy import open_loop
 from skquee.tables import check_labels, check_weights, correctness, stored
+from skquee.walk import Routes, RoutingMixin
 
 __all__ = ["OracleRouter"]
 
@@ -42,6 +42,8 @@ class OracleRouter(RoutingMixin, BaseEstimator):
     >>> oracle.predict_path(probs, [0, 1])
     array([0, 1])
     """
+
+    _mixes = False
 
     def __init__(
         self,

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 
-from skquee.base import RoutingMixin, Visit
 from skquee.gates import entropy
 from skquee.paths import PathTree
 from skquee.probabilities import PathProbabilities
 from skquee.tables import check_weights, stored
+from skquee.walk import Follow, RoutingMixin, Visit
 
 __all__ = ["BudgetedThresholdRouter", "PatienceRouter", "ThresholdRouter", "confidence"]
 
@@ -49,6 +50,32 @@ def confidence(probabilities: NDArray[np.floating], measure: str) -> NDArray[np.
     return top[:, -1] - top[:, -2]
 
 
+@dataclass(frozen=True, eq=False)
+class _SureEnough:
+    """Leave where the measure reaches a bound: one for all exits, or one for each."""
+
+    measure: str
+    least: NDArray[np.float64]
+
+    def __call__(self, visit: Visit) -> NDArray[np.bool_]:
+        assert visit.now is not None
+        least = self.least if self.least.ndim == 0 else self.least[visit.depth - 1]
+        return confidence(visit.now, self.measure) >= least
+
+
+@dataclass(frozen=True)
+class _Patient:
+    """Leave where the last answers agree."""
+
+    patience: int
+
+    def __call__(self, visit: Visit) -> NDArray[np.bool_]:
+        if visit.depth < self.patience:
+            return np.zeros(len(visit.rows), dtype=bool)
+        recent = visit.answers[:, visit.depth - self.patience :]
+        return (recent == recent[:, -1:]).all(axis=1)
+
+
 class _ChainRouter(RoutingMixin, BaseEstimator):
     """Follows one path of the tree and decides only when to leave it."""
 
@@ -78,18 +105,12 @@ class _ChainRouter(RoutingMixin, BaseEstimator):
         """Return the path followed and its prefixes, shortest first."""
         return tree.prefixes(tree.fullest if self.along is None else self.along)
 
-    def _leaves(self, visit: Visit) -> NDArray[np.bool_]:
-        raise TypeError(f"{type(self).__name__} must define _leaves.")
+    def _rule(self) -> Callable[[Visit], NDArray[np.bool_]]:
+        """Return who leaves at an exit, frozen at what is set now."""
+        raise TypeError(f"{type(self).__name__} must define _rule.")
 
-    def _decide(self, visit: Visit) -> tuple[NDArray[np.intp], NDArray[np.floating]]:
-        line = self._line(visit.tree)
-        unknown = np.full(len(visit.rows), np.nan)
-        if visit.depth >= len(line):
-            return visit.prefixes, unknown
-        step = np.full(len(visit.rows), line[visit.depth])
-        if visit.now is None:
-            return step, unknown
-        return np.where(self._leaves(visit), visit.prefixes, step), unknown
+    def _decider(self, tree: PathTree) -> Follow:
+        return Follow(tree, self.classes_, self._line(tree), self._rule())
 
 
 class ThresholdRouter(_ChainRouter):
@@ -151,12 +172,10 @@ class ThresholdRouter(_ChainRouter):
                 f"last, got {self.threshold!r}."
             )
 
-    def _leaves(self, visit: Visit) -> NDArray[np.bool_]:
-        assert visit.now is not None
-        values = np.asarray(self.threshold, dtype=np.float64)
-        value = values if values.ndim == 0 else values[visit.depth - 1]
-        sure = confidence(visit.now, self.measure)
-        return sure >= (-value if self.measure == "entropy" else value)
+    def _rule(self) -> Callable[[Visit], NDArray[np.bool_]]:
+        least = np.array(self.threshold, dtype=np.float64)
+        least = -least if self.measure == "entropy" else least
+        return _SureEnough(self.measure, least)
 
     def _sweep(self, table: PathProbabilities, knobs: NDArray[np.float64]) -> NDArray[np.intp]:
         line = self._line(table.paths)
@@ -293,9 +312,8 @@ class BudgetedThresholdRouter(_ChainRouter):
             left[sure >= thresholds[stage]] = 0
         return thresholds
 
-    def _leaves(self, visit: Visit) -> NDArray[np.bool_]:
-        assert visit.now is not None
-        return confidence(visit.now, self.measure) >= self.thresholds_[visit.depth - 1]
+    def _rule(self) -> Callable[[Visit], NDArray[np.bool_]]:
+        return _SureEnough(self.measure, self.thresholds_)
 
     def _default_knobs(self, tree: PathTree) -> NDArray[np.float64]:
         # MSDNet's own grid, p / 20, and its mirror image for late exits.
@@ -347,12 +365,8 @@ class PatienceRouter(_ChainRouter):
         if not self.patience >= 1:
             raise ValueError(f"patience must be at least 1, got {self.patience!r}.")
 
-    def _leaves(self, visit: Visit) -> NDArray[np.bool_]:
-        k = int(self.patience)
-        if visit.depth < k:
-            return np.zeros(len(visit.rows), dtype=bool)
-        recent = visit.answers[:, visit.depth - k :]
-        return (recent == recent[:, -1:]).all(axis=1)
+    def _rule(self) -> Callable[[Visit], NDArray[np.bool_]]:
+        return _Patient(int(self.patience))
 
     def _default_knobs(self, tree: PathTree) -> NDArray[np.float64]:
         return np.arange(1, len(self._line(tree)) + 1, dtype=np.float64)

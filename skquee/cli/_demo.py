@@ -18,7 +18,6 @@ from timm.models.vision_transformer import VisionTransformer
 from tqdm import tqdm
 
 from skquee.bank import MultiPathClassifierBank
-from skquee.base import Routes
 from skquee.baselines import FixedPath, OracleRouter, ThresholdRouter
 from skquee.cli import N_HEADS
 from skquee.display import CostCurveDisplay
@@ -27,6 +26,7 @@ from skquee.gates import PathErrorRegressor
 from skquee.networks import MultiExitNetwork, PTQ4ViT, train_backbone
 from skquee.router import CostAwareRouter
 from skquee.targets import ClusteredErrorTargets
+from skquee.walk import Routes
 
 LAMBDAS = (0, 0.03, 0.1, 0.2, 0.3, 0.5, 1)
 GRID = np.append(0, np.geomspace(1e-3, 100, 121))  # of lambda, for curves

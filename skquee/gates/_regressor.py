@@ -279,21 +279,18 @@ class PathErrorRegressor(BaseEstimator):
         index = tree.index(prefix)
         if tree.is_leaf(index):
             raise ValueError(f"No path extends {tree.names[index]!r}, so no gate follows it.")
-        parent = tree.parents[index]
         for rows, chunk in table.chunks():
-            previous = None if parent < 0 else chunk.path(parent)
             at = np.full(len(chunk), index)
             history = [chunk.path(path) for path in tree.prefixes(index)]
-            for _, candidates, errors in self.judge(at, history[-1], previous, history):
+            for _, candidates, errors in self.judge(at, history):
                 out[rows, candidates] = errors
         return out
 
     def judge(
         self,
         prefixes: NDArray[np.intp],
-        now: NDArray[np.floating],
-        previous: NDArray[np.floating] | None,
-        history: Sequence[NDArray[np.floating]] = (),
+        history: Sequence[NDArray[np.floating]],
+        context: NDArray[np.floating] | None = None,
     ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]]:
         """Predict for samples that stand before one gate, on several prefixes.
 
@@ -301,12 +298,11 @@ class PathErrorRegressor(BaseEstimator):
         ----------
         prefixes : ndarray of shape (m,)
             Path each sample has taken, all of the same depth.
-        now : ndarray of shape (m, n_classes)
-            Probabilities at the exit reached.
-        previous : ndarray of shape (m, n_classes) or None
-            Probabilities at the exit before.
         history : sequence of ndarray of shape (m, n_classes)
-            Probabilities at every exit so far; needed for rich features only.
+            Probabilities at every exit so far; all but the last two are read for rich features
+            only.
+        context : ignored
+            The network takes no notice of it.
 
         Yields
         ------
@@ -323,7 +319,7 @@ class PathErrorRegressor(BaseEstimator):
         network = isinstance(module, GateNetwork)
         rich = self.features == "rich"
         if not rich:
-            features = gate_features(now, previous)
+            features = gate_features(history[-1], history[-2] if len(history) > 1 else None)
             part = module.sample_part(features) if network else features
         for prefix in np.unique(prefixes):
             line = layout.candidates[np.flatnonzero(layout.prefixes == prefix)[0]]

@@ -9,9 +9,9 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
-from skquee.base import Routes
 from skquee.monitoring._martingale import ConformalMartingale
 from skquee.tables import spawn_seeds
+from skquee.walk import Routes
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from skquee.base import Routes
+from skquee.walk import Routes
 
 __all__ = ["OnlineLambdaRouter"]
 

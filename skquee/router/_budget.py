@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,23 +10,22 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from skquee.base import Routes, RoutingMixin, Visit
 from skquee.paths import PathTree
 from skquee.probabilities import PathProbabilities
 from skquee.router._limits import (
     CappedPolicy,
     Sweep,
-    allowed_paths,
     check_aims,
     check_walks,
-    clip_steps,
     held_out_sweep,
     innermost,
     table_sweep,
     takes_knobs,
 )
-from skquee.router._mixing import OperatingPoints, bracket, points_within_bound, takes_dearer
+from skquee.router._mixing import OperatingPoints, bracket, points_within_bound
 from skquee.tables import check_labels, check_weights, spawn_seeds, stored
+from skquee.walk import Clipped, Decider, Mixed, RoutingMixin
+from skquee.walk._decider import allowed_paths
 
 __all__ = ["BudgetRouter"]
 
@@ -339,76 +336,34 @@ class BudgetRouter(RoutingMixin, BaseEstimator):
         self._check_cap(table.paths)
         return table
 
-    def route(self, X: Any) -> Routes:
-        """Route samples, each at its operating point, all in one walk.
-
-        Parameters
-        ----------
-        X : PathProbabilities or array-like of shape (n_samples, n_paths, n_classes)
-            Stored or lazy table; raw X where `router` is a RoutedClassifier.
-
-        Returns
-        -------
-        Routes
-            In the order of the rows.
-        """
-        check_is_fitted(self)
-        other = copy.copy(self)
-        if self.random_state is None:
-            other._start = float(np.random.default_rng().random())
-        return super(BudgetRouter, other).route(X)
-
     def _at(self, knob: Any) -> Any:
         """Return the router at a value of its knob (None: its own), kept within the cap."""
-        other, params = copy.copy(self.router_), {}
+        router, params = copy.copy(self.router_), {}
         if knob is not None:
-            params[other._knob] = knob
-        if self.max_cost_per_sample is not None and hasattr(other, "policy"):
-            other.policy_ = CappedPolicy(self.router_, self.max_cost_per_sample)
-            params["policy"] = other.policy_
-        return other.set_params(**params)
-
-    def _answer(
-        self,
-        paths: NDArray[np.intp],
-        now: NDArray[np.floating],
-        history: Callable[[], list[NDArray[np.floating]]],
-    ) -> NDArray[np.floating]:
-        answer: NDArray[np.floating] = self.router_._answer(paths, now, history)
-        return answer
+            params[router._knob] = knob
+        if self.max_cost_per_sample is not None and hasattr(router, "_policy_now"):
+            params["policy"] = CappedPolicy(router._policy_now(), self.max_cost_per_sample)
+        return router.set_params(**params)
 
     def _path_answers(self, table: PathProbabilities) -> NDArray[np.int32]:
         answers: NDArray[np.int32] = self.router_._path_answers(table)
         return answers
 
-    def _decide(self, visit: Visit) -> tuple[NDArray[np.intp], NDArray[np.floating]]:
+    def _decider(self, tree: PathTree) -> Decider:
         low, high, share, _ = self._mixture()
-        dear = takes_dearer(visit.rows, share, self._start)
-        # Both judge all rows: what a network holds of them cannot be cut up here.
-        steps: Any = None
-        seen: Any = None
-        if share > 0:
-            steps, seen = self._judge("high", high, visit)
-        if share < 1:
-            cheap, sure = self._judge("low", low, visit)
-            steps = cheap if steps is None else np.where(dear, steps, cheap)
-            seen = sure if seen is None else np.where(dear, seen, sure)
-        if self.max_cost_per_sample is not None:
-            steps = clip_steps(visit, steps, self.max_cost_per_sample, self.router_)
-        return steps, seen
+        points = [self._at(knob) for knob in (low, high)]
+        for router in points:
+            router._check_knobs()
+        cheap, dear = (router._decider(tree) for router in points)
+        start = None if self.random_state is None else self._start
+        mixed: Decider = Mixed(tree, self.classes_, cheap, dear, share, start)
+        if self.max_cost_per_sample is None:
+            return mixed
+        owner = type(self.router_).__name__
+        return Clipped(tree, self.classes_, mixed, self.max_cost_per_sample, owner)
 
-    def _judge(
-        self, name: str, knob: Any, visit: Visit
-    ) -> tuple[NDArray[np.intp], NDArray[np.floating]]:
-        """Ask the router at one knob, which keeps a memory of its own."""
-        memory = {
-            key.removeprefix(f"{name} "): values
-            for key, values in visit.memory.items()
-            if key.startswith(f"{name} ")
-        }
-        found = self._at(knob)._decide(replace(visit, memory=memory))
-        visit.memory.update({f"{name} {key}": values for key, values in memory.items()})
-        return found
+    def _reader(self) -> Any:
+        return None if self._bank is None else self._bank.transform
 
     def _default_knobs(self, tree: PathTree) -> NDArray[np.float64]:
         return np.linspace(*self.reachable_, 21)

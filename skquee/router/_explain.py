@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.utils.validation import check_is_fitted
 
-from skquee.base import Routes, Visit
 from skquee.paths import PathTree
 from skquee.policy import OptionValue, Pessimistic
 from skquee.probabilities import PathProbabilities
+from skquee.router._deciding import GateDecider, Judgement
+from skquee.walk import Decider, Routes, Visit, walk
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,6 +38,10 @@ COLUMNS = (
 
 class ExplainMixin:
     """Gives a router ``explain_route``."""
+
+    _table: Any
+    _check_knobs: Any
+    _decider: Any
 
     def explain_route(self, X: Any) -> pd.DataFrame:
         """Tell what every gate on a sample's way saw, predicted and chose.
@@ -93,114 +98,85 @@ n_columns, n_classes)
         bare = not isinstance(X, PathProbabilities) and not hasattr(X, "toarray")
         if bare and np.ndim(X) == 2:
             X = np.asarray(X)[None]
-        notes, routes = _noted_route(self, X)
-        lines = [*_gate_lines(notes, self, routes), _end_lines(self, routes)]
+        check_is_fitted(self)
+        self._check_knobs()
+        table = self._table(X, reset=False)
+        decider: GateDecider = self._decider(table.paths)
+        notes: list[_Note] = []
+        routes = walk(Recorded(decider.tree, decider.classes, decider, notes), table)
+        lines = [*_gate_lines(notes, decider), _end_lines(routes)]
         frame = pd.DataFrame(
             {name: np.concatenate([part[name] for part in lines]) for name in COLUMNS}
         )
         return frame.sort_values(["row", "gate"], kind="stable", ignore_index=True)
 
 
-@dataclass(frozen=True)
-class _Judgement:
-    """What a gate predicted for samples on one prefix, and the candidates it aims at."""
-
-    rows: NDArray[np.intp]
-    prefix: int | None
-    errors: NDArray[np.floating]
-    lambda_: float
-    aimed: NDArray[np.intp]
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Note:
-    """One call of ``_decide``; the answer is that of an exit at this gate."""
+    """What one gate did; the answer is that of an exit here."""
 
     visit: Visit
     steps: NDArray[np.intp]
-    seen: NDArray[np.floating]
     answer: NDArray[np.floating] | None
-    judgements: list[_Judgement]
+    judgements: list[Judgement]
 
 
-def _noted_route(router: Any, X: Any) -> tuple[list[_Note], Routes]:
-    """Route by a shallow copy of the router that notes what its gates do."""
-    other = copy.copy(router)
-    decide, judge, aim = other._decide, other._judge, other._aim
-    notes: list[_Note] = []
-    judged: list[_Judgement] = []
-    standing = np.empty(0, dtype=np.intp)
+@dataclass(frozen=True, eq=False)
+class Recorded(Decider):
+    """Decide as another does, and note what its gates see.
 
-    def noting_judge(*args: Any) -> Iterator[Any]:
-        nonlocal standing
-        for rows, candidates, errors in judge(*args):
-            standing = rows
-            yield rows, candidates, errors
+    Parameters
+    ----------
+    inner : GateDecider
+        Decides.
+    notes : list
+        Filled by one walk.
+    """
 
-    def noting_aim(
-        errors: NDArray[np.floating],
-        costs: NDArray[np.float64],
-        lambda_: float,
-        prefix: int | None,
-    ) -> NDArray[np.intp]:
-        aimed: NDArray[np.intp] = aim(errors, costs, lambda_, prefix)
-        judged.append(_Judgement(standing, prefix, errors, lambda_, aimed))
-        return aimed
+    inner: GateDecider
+    notes: list[_Note]
 
-    def noting_decide(visit: Visit) -> tuple[NDArray[np.intp], NDArray[np.floating]]:
-        nonlocal standing
-        judged.clear()
-        standing = np.arange(len(visit.rows))
-        steps, seen = decide(visit)
-        if visit.now is None:
-            # Where the first step is free, others are tried after this one.
-            noted, answer = [_first(judged[0], visit, steps, seen)], None
-        else:
-            noted = list(judged)
-            answer = other._answer(visit.prefixes, visit.now, visit.history)
-        notes.append(_Note(visit, steps, seen, answer, noted))
+    def step(self, visit: Visit) -> tuple[NDArray[np.intp], NDArray[np.floating]]:
+        """Decide; see :class:`skquee.walk.Decider`."""
+        judged = list(self.inner.judge(visit))
+        steps, seen = (
+            self.inner.step(visit) if visit.now is None else (self.inner.settle(visit, judged))
+        )
+        answer = None
+        if visit.now is not None:
+            answer = self.inner.answer(visit.prefixes, visit.now, visit.history)
+        self.notes.append(_Note(visit, steps, answer, judged))
         return steps, seen
 
-    vars(other).update(_decide=noting_decide, _judge=noting_judge, _aim=noting_aim)
-    return notes, other.route(X)
+    def answer(
+        self, paths: NDArray[np.intp], now: NDArray[np.floating], history: Any
+    ) -> NDArray[np.floating]:
+        """Answer; see :class:`skquee.walk.Decider`."""
+        return self.inner.answer(paths, now, history)
 
 
-def _first(
-    judgement: _Judgement, visit: Visit, steps: NDArray[np.intp], seen: NDArray[np.floating]
-) -> _Judgement:
-    """Return what is aimed at before anything has run, where ``first`` may overrule the policy."""
-    tree, n = visit.tree, len(visit.rows)
-    errors = np.broadcast_to(judgement.errors, (n, tree.n_paths))
-    aimed = np.broadcast_to(judgement.aimed, n).copy()
-    roots = tree.ancestors[:, 0]
-    for row in np.flatnonzero(roots[aimed] != steps).tolist():
-        same = np.flatnonzero((roots == steps[row]) & (errors[row] == seen[row]))
-        aimed[row] = same[np.argmin(tree.path_costs[same])]
-    return _Judgement(judgement.rows, None, errors, judgement.lambda_, aimed)
-
-
-def _gate_lines(notes: Sequence[_Note], router: Any, routes: Routes) -> Iterator[dict[str, Any]]:
-    tree = routes.tree
+def _gate_lines(notes: Sequence[_Note], decider: GateDecider) -> Iterator[dict[str, Any]]:
+    tree = decider.tree
     for note in notes:
         n = len(note.visit.rows)
         if note.answer is None:
             labels, sure = np.full(n, None, dtype=object), np.full(n, np.nan)
         else:
-            labels, sure = router.classes_[note.answer.argmax(axis=1)], note.answer.max(axis=1)
+            labels, sure = decider.classes[note.answer.argmax(axis=1)], note.answer.max(axis=1)
         for judged in note.judgements:
-            if judged.prefix is None:
-                prefix, candidates = -1, np.arange(tree.n_paths)
-            else:
-                prefix, candidates = judged.prefix, tree.descendants(judged.prefix)
-            rows, wide = judged.rows, len(candidates)
+            prefix = -1 if judged.prefix is None else judged.prefix
+            rows, candidates = judged.rows, judged.candidates
+            wide = len(candidates)
+            costs = np.broadcast_to(judged.costs, (len(rows), wide))
             yield _lines(
                 tree,
                 rows=np.repeat(note.visit.rows[rows], wide),
                 gate=note.visit.depth,
                 prefix=np.full(len(rows) * wide, prefix),
                 candidates=np.tile(candidates, len(rows)),
+                costs=costs.ravel(),
                 errors=judged.errors.ravel(),
-                scores=_scores(router, judged, tree.path_costs[candidates]).ravel(),
+                scores=_scores(decider, judged).ravel(),
                 aimed=(np.arange(wide) == judged.aimed[:, None]).ravel(),
                 steps=np.repeat(note.steps[rows], wide),
                 labels=np.repeat(labels[rows], wide),
@@ -208,7 +184,7 @@ def _gate_lines(notes: Sequence[_Note], router: Any, routes: Routes) -> Iterator
             )
 
 
-def _end_lines(router: Any, routes: Routes) -> dict[str, Any]:
+def _end_lines(routes: Routes) -> dict[str, Any]:
     """Return a line for each sample that ran to the end of a path, where no gate is."""
     tree = routes.tree
     rows = np.flatnonzero(~tree.is_inner[routes.paths])
@@ -220,6 +196,7 @@ def _end_lines(router: Any, routes: Routes) -> dict[str, Any]:
         gate=tree.depths[paths],
         prefix=paths,
         candidates=paths,
+        costs=routes.costs[rows],
         errors=unknown,
         scores=unknown,
         aimed=np.full(len(rows), True),
@@ -236,6 +213,7 @@ def _lines(
     gate: int | NDArray[np.intp],
     prefix: NDArray[np.intp],
     candidates: NDArray[np.intp],
+    costs: NDArray[np.float64],
     errors: NDArray[np.floating],
     scores: NDArray[np.floating],
     aimed: NDArray[np.bool_],
@@ -250,7 +228,7 @@ def _lines(
         np.broadcast_to(gate, len(rows)),
         names[prefix],
         names[candidates],
-        tree.path_costs[candidates],
+        costs,
         errors.astype(np.float64),
         scores,
         aimed,
@@ -261,15 +239,14 @@ def _lines(
     return dict(zip(COLUMNS, values, strict=True))
 
 
-def _scores(router: Any, judged: _Judgement, costs: NDArray[np.float64]) -> NDArray[np.float64]:
+def _scores(decider: GateDecider, judged: Judgement) -> NDArray[np.float64]:
     """Return what the policy compares, where it is ``lambda_ * cost`` plus a changed error."""
     errors = np.asarray(judged.errors, dtype=np.float64)
-    ahead = np.ones(len(costs))
+    ahead = np.ones(len(judged.candidates))
     ahead[0] = judged.prefix is None
-    named = isinstance(router.policy, str) and router.policy != "open-loop"
-    policy = router.policy_ if named or hasattr(router.policy, "fit") else None
+    policy = decider.policy
     if isinstance(policy, OptionValue):
-        errors = errors * (1 - float(policy.k_ or 0) * ahead)
+        errors = errors * (1 - float(getattr(policy, "k_", policy.k) or 0) * ahead)
     elif isinstance(policy, Pessimistic):
         errors = errors + policy.margin * ahead
-    return judged.lambda_ * costs + errors
+    return decider.lambda_ * judged.costs + errors

@@ -9,10 +9,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.frozen import FrozenEstimator
 
-from skquee.base import RoutingMixin, Visit
 from skquee.paths import PathTree
-from skquee.policy import ClosedLoop, open_loop
+from skquee.policy import ClosedLoop
 from skquee.probabilities import PathProbabilities
+from skquee.router._deciding import aim_at
+from skquee.walk import RoutingMixin
+from skquee.walk._decider import allowed_paths, cannot_start
 
 # Knobs to paths, and whether each answer was right where labels are known.
 Sweep = Callable[[NDArray[np.float64]], tuple[NDArray[np.intp], NDArray[np.bool_] | None]]
@@ -20,34 +22,14 @@ Sweep = Callable[[NDArray[np.float64]], tuple[NDArray[np.intp], NDArray[np.bool_
 __all__ = [
     "CappedPolicy",
     "Sweep",
-    "allowed_paths",
     "check_aims",
     "check_walks",
     "clip_paths",
-    "clip_steps",
     "held_out_sweep",
     "innermost",
     "table_sweep",
     "takes_knobs",
 ]
-
-
-def allowed_paths(tree: PathTree, cap: float) -> NDArray[np.bool_]:
-    """Tell which paths a sample can take without any of its steps going beyond a cap.
-
-    Parameters
-    ----------
-    tree : PathTree
-        The tree.
-    cap : float
-        Most a sample may cost.
-
-    Returns
-    -------
-    ndarray of shape (n_paths,)
-    """
-    dear = np.where(tree.ancestors >= 0, tree.path_costs[tree.ancestors], 0.0)
-    return np.asarray(dear.max(axis=1) <= cap)
 
 
 def clip_paths(
@@ -83,46 +65,8 @@ def clip_paths(
     ends = np.where(depth > 0, tree.ancestors[np.arange(tree.n_paths), depth - 1], -1)
     clipped = ends[paths]
     if (clipped < 0).any():
-        raise _cannot_start(tree, cap, owner, np.asarray(paths)[clipped < 0])
+        raise cannot_start(tree, cap, type(owner).__name__, np.asarray(paths)[clipped < 0])
     return clipped
-
-
-def clip_steps(visit: Visit, steps: NDArray[np.intp], cap: float, owner: Any) -> NDArray[np.intp]:
-    """Return steps with those beyond a cap replaced by an exit; see :func:`clip_paths`.
-
-    Parameters
-    ----------
-    visit : Visit
-        The gate's samples.
-    steps : ndarray of shape (m,)
-        Path each would step to.
-    cap : float
-        Most a sample may cost.
-    owner : router
-        Named in the message.
-
-    Returns
-    -------
-    ndarray of shape (m,)
-
-    Raises
-    ------
-    ValueError
-        If a first step is beyond the cap already.
-    """
-    barred = ~allowed_paths(visit.tree, cap)[steps]
-    if (barred & (visit.prefixes < 0)).any():
-        raise _cannot_start(visit.tree, cap, owner, steps[barred])
-    return np.where(barred, visit.prefixes, steps)
-
-
-def _cannot_start(tree: PathTree, cap: float, owner: Any, paths: NDArray[np.intp]) -> ValueError:
-    first = int(tree.ancestors[paths[0], 0])
-    return ValueError(
-        f"{type(owner).__name__} starts with path {tree.names[first]!r}, which costs "
-        f"{tree.path_costs[first]:.6g}, and has no policy that could aim elsewhere, so it cannot "
-        f"honour max_cost_per_sample={cap!r}. Raise the cap, or use a CostAwareRouter."
-    )
 
 
 def check_aims(exceed_probability: float | None, **aims: float | None) -> None:
@@ -164,14 +108,14 @@ class CappedPolicy:
 
     Parameters
     ----------
-    router : CostAwareRouter
-        Fitted; its policy aims at the best path that is left.
+    policy : policy, callable or None
+        Aims at the best path that is left; as of :func:`aim_at`.
     cap : float
         Most a sample may cost.
     """
 
-    def __init__(self, router: Any, cap: float) -> None:
-        self.router = router
+    def __init__(self, policy: Any, cap: float) -> None:
+        self.policy = policy
         self.cap = cap
 
     def aim(
@@ -188,23 +132,22 @@ class CappedPolicy:
         -------
         ndarray of shape (n_samples,)
         """
-        prices = np.asarray(costs, dtype=np.float64)
-        router, seen = self.router, np.asarray(errors)
-        aimed: NDArray[np.intp] = np.array(router._aim(seen, prices, lambda_, prefix))
-        over = np.flatnonzero(prices[aimed] > self.cap)
+        seen = np.asarray(errors)
+        prices = np.broadcast_to(np.asarray(costs, dtype=np.float64), seen.shape)
+        rows = np.arange(len(seen))
+        aimed = np.array(aim_at(self.policy, seen, np.asarray(costs), lambda_, prefix))
+        over = np.flatnonzero(prices[rows, aimed] > self.cap)
         if over.size:
             # An error of 2 loses against any probability at a smaller cost, whatever lambda_ is.
-            masked = np.where(prices > self.cap, 2.0, seen[over])
+            masked = np.where(prices[over] > self.cap, 2.0, seen[over])
             # Closed loop would read the 2 as what a gate predicts, and infer what follows.
-            learned = isinstance(getattr(router, "policy_", None), ClosedLoop)
-            aimed[over] = (
-                open_loop(masked, prices, lambda_)
-                if learned
-                else router._aim(masked, prices, lambda_, prefix)
-            )
+            policy = None if isinstance(self.policy, ClosedLoop) else self.policy
+            given = np.asarray(costs)
+            given = given if given.ndim == 1 else given[over]
+            aimed[over] = aim_at(policy, masked, given, lambda_, prefix)
         # The prefix comes first; before anything has run there is none.
-        stay = int(np.argmin(prices)) if prefix is None else 0
-        return np.where(prices[aimed] > self.cap, stay, aimed)
+        stay = prices.argmin(axis=1) if prefix is None else np.zeros(len(seen), dtype=np.intp)
+        return np.where(prices[rows, aimed] > self.cap, stay, aimed)
 
 
 def innermost(router: Any) -> tuple[Any, Any]:
@@ -220,20 +163,11 @@ def innermost(router: Any) -> tuple[Any, Any]:
     router, bank : estimator
         The bank is None where X is a table.
     """
-    bank = None
-    while True:
-        if isinstance(router, FrozenEstimator):
-            router = router.estimator
-        elif _delegates(router):
-            bank = getattr(router, "bank_", bank)
-            router = router.router_
-        else:
-            return router, bank
-
-
-def _delegates(router: Any) -> bool:
-    own = getattr(type(router), "_decide", None)
-    return own is RoutingMixin._decide and hasattr(router, "router_")
+    if isinstance(router, FrozenEstimator):
+        return innermost(router.estimator)
+    if not isinstance(router, RoutingMixin):
+        return router, None
+    return router.innermost()
 
 
 def check_walks(router: Any) -> None:
@@ -249,12 +183,10 @@ def check_walks(router: Any) -> None:
     TypeError
         If it does not decide gate by gate on any table.
     """
-    kind = type(router)
-    walks = isinstance(router, RoutingMixin) and kind._decide is not RoutingMixin._decide
-    if not (walks and kind._table is RoutingMixin._table and kind.route is RoutingMixin.route):
+    if not getattr(router, "_mixes", False):
         raise TypeError(
-            f"{kind.__name__} cannot be held to a budget: two of its operating points do not "
-            "share one walk over a table. Give a router that decides gate by gate, such as "
+            f"{type(router).__name__} cannot be held to a budget: two of its operating points do "
+            "not share one walk over a table. Give a router that decides gate by gate, such as "
             "CostAwareRouter or ThresholdRouter."
         )
 

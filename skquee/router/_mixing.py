@@ -1,4 +1,4 @@
-"""Operating points: which to mix for a budget, who takes which, which bound costly samples."""
+"""Operating points: which to mix for a budget, and which bound costly samples."""
 
 from __future__ import annotations
 
@@ -10,13 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from skquee.paths import PathTree
 
-__all__ = [
-    "OperatingPoints",
-    "bracket",
-    "crossings",
-    "points_within_bound",
-    "takes_dearer",
-]
+__all__ = ["OperatingPoints", "bracket", "crossings", "points_within_bound"]
 
 
 @dataclass(frozen=True)
@@ -203,35 +197,6 @@ def bracket(
         low, high = int(below[i]), int(above[j])
     gap = prices[high] - prices[low]
     return low, high, float((target - prices[low]) / gap) if gap > 0 else 0.0
-
-
-def takes_dearer(rows: NDArray[np.intp], share: float, start: float) -> NDArray[np.bool_]:
-    """Draw a systematic sample of rows.
-
-    Parameters
-    ----------
-    rows : ndarray of shape (n,)
-        Row numbers.
-    share : float
-        Share drawn, in [0, 1].
-    start : float
-        Random start in [0, 1).
-
-    Returns
-    -------
-    ndarray of shape (n,)
-        Of any m rows in succession, m * share rounded up or down are drawn.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skquee.router._mixing import takes_dearer
-    >>> takes_dearer(np.arange(8), 0.25, start=0.5).astype(int)
-    array([0, 1, 0, 0, 0, 1, 0, 0])
-    """
-    if share >= 1:
-        return np.ones(len(rows), dtype=bool)
-    return np.floor((rows + 1) * share + start) > np.floor(rows * share + start)
 
 
 def points_within_bound(costs: NDArray[np.float64], limit: float, alpha: float) -> int:

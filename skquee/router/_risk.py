@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,6 @@ from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted, check_random_state
 
-from skquee.base import Routes, RoutingMixin, Visit
 from skquee.evaluation import CostCurve
 from skquee.evaluation._certify import (
     METHODS,
@@ -25,7 +23,9 @@ from skquee.evaluation._certify import (
     rows_needed,
 )
 from skquee.paths import PathTree
+from skquee.probabilities import PathProbabilities
 from skquee.tables import check_labels, path_answers, stored
+from skquee.walk import Decider, Follow, RoutingMixin
 
 __all__ = ["RiskControlledRouter"]
 
@@ -353,38 +353,15 @@ class RiskControlledRouter(RoutingMixin, BaseEstimator):
     def _check_knobs(self) -> None:
         self.router_._check_knobs()
 
-    def _decide(self, visit: Visit) -> tuple[NDArray[np.intp], NDArray[np.floating]]:
-        if self.best_lambda_ is not None:
-            return self.router_._decide(visit)
-        line = visit.tree.prefixes(visit.tree.fullest)
-        step = line[min(visit.depth, len(line) - 1)]
-        return np.full(len(visit.rows), step), np.full(len(visit.rows), np.nan)
-
-    def _answer(
-        self,
-        paths: NDArray[np.intp],
-        now: NDArray[np.floating],
-        history: Callable[[], list[NDArray[np.floating]]],
-    ) -> NDArray[np.floating]:
+    def _decider(self, tree: PathTree) -> Decider:
         if self.best_lambda_ is None:
-            return now
-        answer: NDArray[np.floating] = self.router_._answer(paths, now, history)
-        return answer
+            return Follow(tree, self.classes_, tree.prefixes(tree.fullest))
+        decider: Decider = self.router_._decider(tree)
+        return decider
 
-    def route(self, X: Any) -> Routes:
-        """Route samples at the chosen operating point.
-
-        Parameters
-        ----------
-        X : PathProbabilities or array-like of shape (n_samples, n_paths, n_classes)
-            Stored or lazy table.
-
-        Returns
-        -------
-        Routes
-        """
-        check_is_fitted(self)
-        return super().route(X) if self.best_lambda_ is None else self.router_.route(X)
+    def _table(self, X: Any, *, reset: bool) -> PathProbabilities:
+        table: PathProbabilities = self.router_._table(X, reset=reset)
+        return table
 
     def cost_curve(
         self,

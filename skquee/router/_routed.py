@@ -11,11 +11,12 @@ from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 
 from skquee.bank import MultiPathClassifierBank, take_rows
-from skquee.base import Routes, RoutingMixin
 from skquee.evaluation import CostCurve
 from skquee.paths import PathTree
+from skquee.router._limits import innermost
 from skquee.router._router import CostAwareRouter
 from skquee.tables import check_target, check_weights, hold_out, spawn_seeds
+from skquee.walk import Decider, Routes, RoutingMixin
 
 __all__ = ["RoutedClassifier"]
 
@@ -161,6 +162,19 @@ class RoutedClassifier(RoutingMixin, BaseEstimator):
         """
         check_is_fitted(self)
         return self.router_.route(self.bank_.transform(X))
+
+    def decider(self, knob: Any = None) -> Decider:
+        """Return what decides at a gate; see :meth:`skquee.CostAwareRouter.decider`."""
+        check_is_fitted(self)
+        decider: Decider = self.router_.decider(knob)
+        return decider
+
+    def _reader(self) -> Any:
+        return self.bank_.transform
+
+    def innermost(self) -> tuple[Any, Any]:
+        """Return the router that decides, and the bank before it or None."""
+        return innermost(self.router_)[0], self.bank_
 
     def score(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Return the router's score, ``accuracy - lambda_ * mean cost``.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from numbers import Real
 from typing import Any, ClassVar
@@ -15,17 +17,26 @@ from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, proces
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
 from skquee.answers import ANSWERS, answered, cross_fitted_answers
-from skquee.base import RoutingMixin, Visit
 from skquee.evaluation import CostCurve
 from skquee.gates import PathErrorClassifier, PathErrorRegressor
 from skquee.paths import PathTree
-from skquee.policy import POLICIES, next_steps, open_loop
+from skquee.policy import POLICIES
 from skquee.policy._sweep import fit_policy, sweep
 from skquee.probabilities import PathProbabilities, as_path_probabilities
 from skquee.router._at_budget import BudgetMixin
+from skquee.router._deciding import GateDecider, Start, aim_at, begin
 from skquee.router._explain import ExplainMixin
-from skquee.tables import check_weights, correctness, hold_out, path_answers, spawn_seeds, stored
+from skquee.tables import (
+    check_labels,
+    check_weights,
+    correctness,
+    hold_out,
+    path_answers,
+    spawn_seeds,
+    stored,
+)
 from skquee.targets import ClusteredErrorTargets, cross_fitted_targets
+from skquee.walk import RoutingMixin
 
 __all__ = ["CostAwareRouter"]
 
@@ -33,6 +44,25 @@ TARGETS = ("shrunken", "bernoulli", "mixed")
 FIRST = ("planned", "free", "highest")
 # Held-out rows that are enough to choose a policy by; rows at most that choose the first step.
 ENOUGH, START_ROWS = 300, 1000
+
+
+@dataclass(frozen=True, eq=False)
+class Surveyed:
+    """What every gate predicts of some rows, and whether each path answers them right.
+
+    Attributes
+    ----------
+    errors : dict of int to ndarray of shape (n_samples, n_candidates)
+        By prefix; -1 is the gate before anything has run.
+    right : ndarray of shape (n_samples, n_paths)
+        Whether each path's answer is right.
+    tree : PathTree
+        With the costs that hold.
+    """
+
+    errors: dict[int, NDArray[np.float32]]
+    right: NDArray[Any]
+    tree: PathTree
 
 
 class CostAwareRouter(BudgetMixin, ExplainMixin, RoutingMixin, BaseEstimator):
@@ -285,8 +315,6 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, RoutingMixin, BaseEstimator):
         policy = self._make_policy()
         self.policy_, self._start_rows = policy, None
         self._policy_of_fit = self.policy
-        self._starts: dict[str, int] = {}
-        self._starts_of = self.policy
         free = self.first == "free"
         if not free and not hasattr(policy, "fit"):
             return
@@ -415,119 +443,119 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, RoutingMixin, BaseEstimator):
                 f"policy={self.policy!r} was set after fit, and has to be fitted: call fit again."
             )
 
-    def _aim(
-        self,
-        errors: NDArray[np.floating],
-        costs: NDArray[np.float64],
-        lambda_: float,
-        prefix: int | None,
-    ) -> NDArray[np.intp]:
+    def _policy_now(self) -> Any:
+        """Return the policy that holds: fitted, a callable, or None for the open loop."""
         if self.policy == "open-loop":
-            return open_loop(errors, costs, lambda_)
-        if not isinstance(self.policy, str) and not _is_policy(self.policy):
-            return np.asarray(self.policy(errors, costs, lambda_))
-        fitted = isinstance(self.policy, str) or hasattr(self.policy, "fit")
-        policy = self.policy_ if fitted else self.policy
-        aimed: NDArray[np.intp] = policy.aim(errors, costs, lambda_, prefix=prefix)
-        return aimed
-
-    def _answer(
-        self,
-        paths: NDArray[np.intp],
-        now: NDArray[np.floating],
-        history: Callable[[], list[NDArray[np.floating]]],
-    ) -> NDArray[np.floating]:
-        if self.answer_ is None:
-            return now
-        passed = history()
-        out = np.empty((len(now), now.shape[1]))
-        for path in np.unique(paths).tolist():
-            rows = np.flatnonzero(paths == path)
-            out[rows] = self.answer_.combine(path, [p[rows] for p in passed])
-        return out
+            return None
+        if isinstance(self.policy, str) or (
+            _is_policy(self.policy) and hasattr(self.policy, "fit")
+        ):
+            return self.policy_
+        return self.policy
 
     def _path_answers(self, table: PathProbabilities) -> NDArray[np.int32]:
         return path_answers(answered(self.answer_, table), check=True)
 
-    def _judge(
-        self,
-        prefixes: NDArray[np.intp],
-        now: NDArray[np.floating],
-        previous: NDArray[np.floating] | None,
-        history: Callable[[], Sequence[NDArray[np.floating]]],
-        context: NDArray[np.float64] | None,
-    ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]]:
-        """Yield rows on one prefix, the paths that start with it, and their predicted errors."""
-        gates = self.regressor_
-        if isinstance(gates, PathErrorRegressor):
-            passed = history() if gates.features == "rich" else ()
-            return gates.judge(prefixes, now, previous, passed)
-        return gates.judge(prefixes, history(), context)
+    def _decider(self, tree: PathTree) -> GateDecider:
+        lambda_, policy = float(self.lambda_), self._policy_now()
+        start = None
+        if not getattr(self.regressor_, "judges_before_running", False):
+            start = self._start(lambda_, tree, policy)
+        return GateDecider(
+            tree, self.classes_, lambda_, self.regressor_, policy, start, self.answer_
+        )
 
-    def _decide(self, visit: Visit) -> tuple[NDArray[np.intp], NDArray[np.floating]]:
-        tree, n = visit.tree, len(visit.rows)
-        if visit.now is None:
-            if getattr(self.regressor_, "judges_before_running", False):
-                ((_, _, errors),) = self.regressor_.judge(visit.prefixes, [], visit.context)
-                aimed = self._aim(errors, tree.path_costs, self.lambda_, None)
-                return tree.ancestors[aimed, 0], errors[np.arange(n), aimed]
-            step, error = self._start(self.lambda_, tree)
-            return np.full(n, step), np.full(n, error)
-        steps = np.empty_like(visit.prefixes)
-        seen = np.empty(n)
-        for rows, candidates, errors in self._judge(
-            visit.prefixes, visit.now, visit.previous, visit.history, visit.context
-        ):
-            prefix = int(visit.prefixes[rows[0]])
-            best = self._aim(errors, tree.path_costs[candidates], self.lambda_, prefix)
-            steps[rows] = next_steps(tree, candidates, visit.depth)[best]
-            seen[rows] = errors[np.arange(len(best)), best]
-        return steps, seen
+    def _start(self, lambda_: float, tree: PathTree, policy: Any) -> Start:
+        """Return the first step where samples are all alike."""
+        if self.first == "free" and len(tree.roots) > 1 and self._start_rows is None:
+            raise ValueError("first='free' was set after fit: call fit again.")
+        free = partial(self._best_root, lambda_, tree, policy)
+        return begin(self.first, policy, lambda_, tree, self.regressor_.base_errors_, free)
 
-    def _start(self, lambda_: float, tree: PathTree) -> tuple[int, float]:
-        """Return the first step where samples are all alike, and the error aimed at."""
-        errors = self.regressor_.base_errors_
-        aimed = int(self._aim(errors[None], tree.path_costs, lambda_, None)[0])
-        if self.first == "highest":
-            root = int(tree.roots[np.argmax(tree.path_costs[tree.roots])])
-        elif self.first == "free" and len(tree.roots) > 1:
-            if self._start_rows is None:
-                raise ValueError("first='free' was set after fit: call fit again.")
-            if self._starts_of is not self.policy:
-                self._starts, self._starts_of = {}, self.policy
-            key = f"{float(lambda_)!r} {tree.costs!r}"  # a text: skops takes no tuples here
-            if key not in self._starts:
-                self._starts = {**self._starts, key: self._best_root(lambda_, tree)}
-            root = self._starts[key]
-        else:
-            root = int(tree.ancestors[aimed, 0])
-        if tree.ancestors[aimed, 0] != root:
-            ours = np.flatnonzero(tree.ancestors[:, 0] == root)
-            aimed = int(ours[np.argmin(errors[ours] + lambda_ * tree.path_costs[ours])])
-        return root, float(errors[aimed])
-
-    def _best_root(self, lambda_: float, tree: PathTree) -> int:
+    def _best_root(self, lambda_: float, tree: PathTree, policy: Any) -> int:
         """Return the first step from which this router loses least on rows of fit."""
         assert self._start_rows is not None
         survey, wrong, weights = self._start_rows
         rows = np.arange(len(wrong))
         losses = []
         for root in tree.roots.tolist():
-            begin = partial(_everywhere, root, len(rows))
-            (taken,) = sweep(self._aim_at, survey, lambda_, tree, len(rows), begin)
+            first = partial(_everywhere, root, len(rows))
+            (taken,) = sweep(partial(aim_at, policy), survey, lambda_, tree, len(rows), first)
             loss = wrong[rows, taken] + lambda_ * tree.path_costs[taken]
             losses.append(np.average(loss, weights=weights))
         return int(tree.roots[int(np.argmin(losses))])
 
-    def _aim_at(
-        self,
-        errors: NDArray[np.floating],
-        costs: NDArray[np.float64],
-        lambda_: float,
-        *,
-        prefix: int,
-    ) -> NDArray[np.intp]:
-        return self._aim(errors, costs, lambda_, prefix)
+    # ------------------------------------------------------------------ surveys
+
+    def survey(self, X: Any, y: ArrayLike) -> Surveyed:
+        """Return what every gate predicts of some rows: all that routes and curves depend on.
+
+        Parameters
+        ----------
+        X : PathProbabilities or array-like of shape (n_samples, n_paths, n_classes)
+            Rows.
+        y : array-like of shape (n_samples,)
+            Their labels.
+
+        Returns
+        -------
+        Surveyed
+            For :meth:`sweep_survey`.
+        """
+        table = self._table(X, reset=False)
+        right = self._correct(table, check_labels(y, self.classes_, len(table)))
+        return Surveyed(self._survey(table), right, table.paths)
+
+    def sweep_survey(
+        self, surveyed: Surveyed, lambdas: NDArray[np.float64]
+    ) -> tuple[NDArray[np.intp], NDArray[Any]]:
+        """Return each row's path, and whether its answer is right, at every ``lambda_``.
+
+        Parameters
+        ----------
+        surveyed : Surveyed
+            From :meth:`survey`.
+        lambdas : ndarray of shape (n_points,)
+            Trade-offs.
+
+        Returns
+        -------
+        paths, right : ndarray of shape (n_points, n_samples)
+        """
+        right = surveyed.right
+        paths = self._sweep_survey(surveyed.errors, lambdas, surveyed.tree, len(right))
+        return paths, np.take_along_axis(right.T, paths, axis=0)
+
+    def with_policy(self, policy: Any) -> CostAwareRouter:
+        """Return this fitted router under another policy; nothing else is trained anew.
+
+        Parameters
+        ----------
+        policy : str, policy or callable
+            As of the constructor.
+
+        Returns
+        -------
+        CostAwareRouter
+
+        Raises
+        ------
+        ValueError
+            If the policy has to be fitted and no rows were kept for it (``first="free"`` keeps
+            some).
+        """
+        other = copy.copy(self)
+        other.policy = policy
+        made = other._make_policy()
+        if hasattr(made, "fit"):
+            if self._start_rows is None:
+                raise ValueError(
+                    f"policy={policy!r} has to be fitted, and fit kept no rows for it: call fit "
+                    "with it, or with first='free'."
+                )
+            made = fit_policy(made, self.paths_, *self._start_rows)
+        other.policy_, other._policy_of_fit = made, policy
+        return other
 
     # ------------------------------------------------------------------ curves
 
@@ -601,13 +629,7 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, RoutingMixin, BaseEstimator):
                 survey.setdefault(-1, []).extend(errors for _, _, errors in judged)
             for prefix in inner:
                 passed = [chunk.path(path) for path in tree.prefixes(prefix)]
-                judged = self._judge(
-                    np.full(len(chunk), prefix),
-                    passed[-1],
-                    passed[-2] if len(passed) > 1 else None,
-                    partial(list, passed),
-                    chunk.context,
-                )
+                judged = self.regressor_.judge(np.full(len(chunk), prefix), passed, chunk.context)
                 survey.setdefault(prefix, []).extend(errors for _, _, errors in judged)
         return {prefix: np.concatenate(parts) for prefix, parts in survey.items()}
 
@@ -621,14 +643,17 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, RoutingMixin, BaseEstimator):
         tree: PathTree,
         n_samples: int,
     ) -> NDArray[np.intp]:
+        policy = self._policy_now()
+
         def first(knob: float) -> NDArray[np.intp]:
             if len(tree.roots) == 1:
                 return np.full(n_samples, tree.roots[0])
             if -1 in survey:
-                return tree.ancestors[self._aim(survey[-1], tree.path_costs, knob, None), 0]
-            return np.full(n_samples, self._start(knob, tree)[0])
+                aimed = aim_at(policy, survey[-1], tree.path_costs, knob, None)
+                return tree.ancestors[aimed, 0]
+            return np.full(n_samples, self._start(knob, tree, policy).root)
 
-        return sweep(self._aim_at, survey, knobs, tree, n_samples, first)
+        return sweep(partial(aim_at, policy), survey, knobs, tree, n_samples, first)
 
 
 def _everywhere(path: int, n_samples: int, lambda_: float) -> NDArray[np.intp]:

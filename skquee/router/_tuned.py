@@ -13,11 +13,13 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.model_selection import check_cv
 from sklearn.utils.validation import check_is_fitted
 
-from skquee.base import Routes, RoutingMixin
 from skquee.evaluation import CostCurve
+from skquee.paths import PathTree
 from skquee.probabilities import PathProbabilities
+from skquee.router._limits import innermost
 from skquee.router._router import CostAwareRouter
 from skquee.tables import check_weights, correctness, default_lambdas, stored
+from skquee.walk import Decider, RoutingMixin
 
 __all__ = ["TunedCostAwareRouterCV"]
 
@@ -245,20 +247,23 @@ class TunedCostAwareRouterCV(RoutingMixin, BaseEstimator):
         variance = (values - mean[:, None]) ** 2 @ share
         return mean + stats.norm.ppf(self.confidence) * np.sqrt(variance * (share**2).sum())
 
-    def route(self, X: Any) -> Routes:
-        """Route samples with the chosen ``lambda_``.
+    def _decider(self, tree: PathTree) -> Decider:
+        decider: Decider = self.router_._decider(tree)
+        return decider
 
-        Parameters
-        ----------
-        X : PathProbabilities or array-like of shape (n_samples, n_paths, n_classes)
-            Stored or lazy table.
+    def _table(self, X: Any, *, reset: bool) -> PathProbabilities:
+        if reset:
+            return super()._table(X, reset=True)
+        table: PathProbabilities = self.router_._table(X, reset=False)
+        return table
 
-        Returns
-        -------
-        Routes
-        """
-        check_is_fitted(self)
-        return self.router_.route(X)
+    def _check_knobs(self) -> None:
+        if hasattr(self, "router_"):
+            self.router_._check_knobs()
+
+    def innermost(self) -> tuple[Any, Any]:
+        """Return the router that decides, and the bank before it or None."""
+        return innermost(self.router_)
 
     def score(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Return the router's score, ``accuracy - lambda_ * mean cost``.

@@ -345,7 +345,7 @@ def test_the_network_takes_rich_features_and_predicts_what_it_judges() -> None:
     assert ((found[:, open_paths] >= 0) & (found[:, open_paths] <= 1)).all()
     history = [TABLE.path(p) for p in TREE.prefixes(PREFIX)]
     at = np.full(240, PREFIX)
-    ((rows, judged, errors),) = gates.judge(at, history[-1], history[-2], history)
+    ((rows, judged, errors),) = gates.judge(at, history)
     assert np.array_equal(errors, found[:, judged]) and len(rows) == 240
     order = [2, 0, 3, 1]
     moved = PathProbabilities(np.asarray(TABLE)[:, :, order], TREE)

@@ -30,8 +30,9 @@ from skquee.baselines import NextStepRouter, OracleRouter, PatienceRouter, Thres
 from skquee.persistence import dump, load
 from skquee.router._budget import BudgetRouter
 from skquee.router._costs import combine_costs
-from skquee.router._mixing import bracket, points_within_bound, takes_dearer
+from skquee.router._mixing import bracket, points_within_bound
 from skquee.testing import TableNetwork, make_path_probabilities
+from skquee.walk._decider import takes_dearer
 
 TREE = PathTree.from_levels(n_exits=3, levels=(6, 8), first="free")
 TABLE, Y = make_path_probabilities(13000, TREE)
@@ -177,14 +178,23 @@ def test_lazy_rows_can_be_measured_too() -> None:
     )
 
 
-def test_streamed_batches_share_one_draw() -> None:
+def test_a_streamed_batch_draws_as_it_does_alone() -> None:
     part = TABLE[2000:2200]
     bank = MultiPathClassifierBank(TableNetwork(part))
     held = BudgetRouter(ROUTER, 0.55, random_state=0).fit(SHORT)
     batches = np.arange(200)[:, None].reshape(20, 10, 1)
-    streamed = np.concatenate([routes.paths for routes in held.stream(bank, batches)])
     exact = PathProbabilities(np.asarray(part).astype(np.float32), TREE)
-    assert np.array_equal(streamed, held.predict_path(exact))
+    for batch, routes in zip(batches, held.stream(bank, batches), strict=True):
+        assert np.array_equal(routes.paths, held.predict_path(exact[batch[:, 0]]))
+
+
+def test_streamed_rows_keep_the_budget_where_each_batch_draws_anew() -> None:
+    part = TABLE[2000:3000]
+    bank = MultiPathClassifierBank(TableNetwork(part))
+    held = BudgetRouter(ROUTER, 0.55).fit(part)
+    batches = np.arange(1000)[:, None].reshape(500, 2, 1)
+    spent = np.concatenate([routes.costs for routes in held.stream(bank, batches, group_size=2)])
+    assert spent.mean() == pytest.approx(0.55, abs=0.03)
 
 
 def test_a_curve_over_budgets_is_a_straight_account_of_cost() -> None:

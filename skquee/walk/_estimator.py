@@ -1,0 +1,422 @@
+"""What every estimator that routes has in common."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import ClassifierMixin
+from sklearn.metrics import accuracy_score
+from sklearn.utils.validation import (
+    check_is_fitted,
+    validate_data,
+)
+
+from skquee.evaluation import CostCurve
+from skquee.paths import PathTree
+from skquee.probabilities import PathProbabilities, as_path_probabilities
+from skquee.tables import (
+    check_labels,
+    check_weights,
+    default_lambdas,
+    encode_labels,
+    path_answers,
+    stored,
+)
+from skquee.walk._decider import Decider
+from skquee.walk._snapshot import Snapshot
+from skquee.walk._stream import stream
+from skquee.walk._visit import Routes
+from skquee.walk._walk import walk
+
+__all__ = ["RoutingMixin"]
+
+
+class RoutingMixin(ClassifierMixin):
+    """Prediction, scoring and cost curves for whatever can decide at a gate.
+
+    A subclass has parameters ``paths``, ``costs`` and ``classes``, calls ``_start_fit`` first
+    in ``fit``, and defines ``_decider(tree)``, which returns a :class:`Decider` that holds all
+    that a decision needs. Nothing is written to the estimator after ``fit``.
+    """
+
+    #: Whether two operating points share one walk over any table: then they can be mixed.
+    _mixes = True
+
+    #: Parameter that ``cost_curve`` sweeps.
+    _knob = "lambda_"
+
+    paths: PathTree | None
+    costs: ArrayLike | None
+    classes: Sequence[Any] | None
+    classes_: NDArray[Any]
+
+    def __sklearn_is_fitted__(self) -> bool:
+        # `lambda_` ends in an underscore, which alone would count as a fitted attribute.
+        return hasattr(self, "classes_")
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.three_d_array = True
+        tags.target_tags.required = True
+        return tags
+
+    #: Parameters whose None stands for a default estimator: name to its maker.
+    _parts: ClassVar[dict[str, Callable[[], Any]]] = {}
+
+    def set_params(self, **params: Any) -> Any:
+        """Set parameters, also of parts left at their default (``targets__n_clusters``).
+
+        Parameters
+        ----------
+        **params
+            Parameters, nested ones with a double underscore.
+
+        Returns
+        -------
+        self
+        """
+        for name, make in self._parts.items():
+            nested = any(key.startswith(f"{name}__") for key in params)
+            if nested and params.get(name, getattr(self, name)) is None:
+                params = {**params, name: make()}
+        return super().set_params(**params)
+
+    # ------------------------------------------------------------------ fit side
+
+    def _table(self, X: Any, *, reset: bool) -> PathProbabilities:
+        """Return X as a table whose tree carries the costs that hold now."""
+        if reset:
+            table = as_path_probabilities(X, self.paths, self.costs, self.classes)
+        else:
+            tree = self._fitted_paths
+            if isinstance(X, PathProbabilities):
+                if not X.paths.same_structure(tree):
+                    raise ValueError(
+                        f"X carries {X.paths!r}, but this estimator was fitted with {tree!r}. "
+                        "Transform X with the bank used in fit."
+                    )
+                tree = tree.with_costs(X.paths.costs)
+            if self.paths is not None:
+                tree = tree.with_costs(self.paths.costs)
+            table = as_path_probabilities(
+                X.with_paths(tree) if isinstance(X, PathProbabilities) else X, tree, self.costs
+            )
+            if table.shape[2] != self.n_classes_:
+                raise ValueError(
+                    f"X has {table.shape[2]} classes, but this estimator was fitted with "
+                    f"{self.n_classes_}."
+                )
+        if len(table) == 0:
+            raise ValueError(
+                f"Found array with 0 sample(s) (shape={table.shape}) while a minimum of 1 is "
+                "required."
+            )
+        if reset or not isinstance(X, PathProbabilities):  # a tree of one structure says as much
+            validate_data(self, table, reset=reset, skip_check_array=True)
+        return table
+
+    def _start_fit(self, X: Any, y: ArrayLike | None) -> tuple[PathProbabilities, NDArray[np.intp]]:
+        """Check X and y, set the fitted attributes all routers share, return class indices."""
+        if y is None:
+            raise ValueError(
+                f"This {type(self).__name__} estimator requires y to be passed, but the target y "
+                "is None."
+            )
+        table = self._table(X, reset=True)
+        classes, codes = encode_labels(table, y)
+        self._fitted_paths = table.paths.with_classes(classes.tolist())
+        self.classes_ = classes
+        self.n_classes_ = len(classes)
+        self.n_paths_ = table.paths.n_paths
+        return table.with_paths(self._fitted_paths), codes
+
+    @property
+    def paths_(self) -> PathTree:
+        """The tree of paths, with the costs that hold now."""
+        check_is_fitted(self)
+        tree = self._fitted_paths
+        if self.costs is not None:
+            return tree.with_costs(self.costs)
+        return tree if self.paths is None else tree.with_costs(self.paths.costs)
+
+    def _decider(self, tree: PathTree) -> Decider:
+        raise TypeError(
+            f"{type(self).__name__} does not decide gate by gate: it has no _decider. Use its own "
+            "predict on the whole table."
+        )
+
+    def _check_knobs(self) -> None:
+        """Raise where a parameter read at predict is not usable."""
+
+    def _path_answers(self, table: PathProbabilities) -> NDArray[np.int32]:
+        """Return the class index that each path answers, shape (n_samples, n_paths)."""
+        return path_answers(table, check=True)
+
+    def _correct(self, table: PathProbabilities, codes: NDArray[np.intp]) -> NDArray[np.bool_]:
+        """Return whether each path's answer is right, shape (n_samples, n_paths)."""
+        return self._path_answers(table) == codes[:, None]
+
+    # ------------------------------------------------------------------ predict side
+
+    def route(self, X: Any) -> Routes:
+        """Route samples, running only what each one's path needs.
+
+        Parameters
+        ----------
+        X : PathProbabilities or array-like of shape (n_samples, n_paths, n_classes)
+            Stored or lazy table.
+
+        Returns
+        -------
+        Routes
+            Label, path, cost, predicted error at each gate, and what was run.
+        """
+        check_is_fitted(self)
+        self._check_knobs()
+        table = self._table(X, reset=False)
+        return walk(self._decider(table.paths), table)
+
+    def decider(self, knob: Any = None) -> Decider:
+        """Return what decides at a gate, frozen at an operating point.
+
+        Parameters
+        ----------
+        knob : float, default=None
+            Value of the parameter that ``cost_curve`` sweeps. Default: the one that is set.
+
+        Returns
+        -------
+        Decider
+            Immutable: later changes of this estimator do not reach it.
+        """
+        check_is_fitted(self)
+        router = self if knob is None else self._at_knob(knob)
+        router._check_knobs()
+        return router._decider(router.paths_)
+
+    def _at_knob(self, knob: Any) -> Any:
+        """Return a copy at another value of the knob."""
+        other = copy.copy(self)
+        return other if knob is None else other.set_params(**{self._knob: knob})
+
+    def freeze(self) -> Snapshot:
+        """Return an immutable snapshot of this router at its operating point.
+
+        It predicts as this router does now, whatever is set or fitted later; threads may share
+        it, and a single row costs it microseconds.
+
+        Returns
+        -------
+        Snapshot
+
+        Raises
+        ------
+        NotFittedError
+            If the router is not fitted.
+        """
+        return Snapshot(self.decider(), self._reader())
+
+    def _reader(self) -> Callable[[Any], PathProbabilities] | None:
+        """Return what makes a table of X for a snapshot; None: X is a table."""
+        return None
+
+    def innermost(self) -> tuple[Any, Any]:
+        """Return the router that decides, and the bank before it or None."""
+        return self, None
+
+    def stream(
+        self, bank: Any, batches: Iterable[Any], *, group_size: int = 64, max_waiting: int = 1024
+    ) -> Iterator[Any]:
+        """Route batches one after the other; see :func:`skquee.streaming.stream`.
+
+        Parameters
+        ----------
+        bank : MultiPathClassifierBank
+            Over a network.
+        batches : iterable
+            Of images, or of (images, labels).
+        group_size : int, default=64
+            Rows run together in deeper blocks, of several batches.
+        max_waiting : int, default=1024
+            Rows that may wait: bounds memory.
+
+        Yields
+        ------
+        Routes or StreamError
+            One a batch, in order.
+        """
+        check_is_fitted(self)
+        return stream(self, bank, batches, group_size=group_size, max_waiting=max_waiting)
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Predict labels.
+
+        Parameters
+        ----------
+        X : PathProbabilities or array-like of shape (n_samples, n_paths, n_classes)
+            Stored or lazy table.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+        """
+        return self.route(X).labels
+
+    def predict_proba(self, X: Any) -> NDArray[np.floating]:
+        """Predict class probabilities: those of the path each sample takes.
+
+        Parameters
+        ----------
+        X : PathProbabilities or array-like of shape (n_samples, n_paths, n_classes)
+            Stored or lazy table.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+        """
+        return self.route(X).probabilities
+
+    def predict_path(self, X: Any) -> NDArray[np.intp]:
+        """Tell the path each sample takes.
+
+        Parameters
+        ----------
+        X : PathProbabilities or array-like of shape (n_samples, n_paths, n_classes)
+            Stored or lazy table.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            Indices into ``paths_.names``.
+        """
+        return self.route(X).paths
+
+    def predict_cost(self, X: Any) -> NDArray[np.float64]:
+        """Tell the cost of the path each sample takes.
+
+        Parameters
+        ----------
+        X : PathProbabilities or array-like of shape (n_samples, n_paths, n_classes)
+            Stored or lazy table.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            In the unit of ``paths_.costs``.
+        """
+        return self.route(X).costs
+
+    def predict_error(self, X: Any) -> NDArray[np.float64]:
+        """Predict the probability that each sample's answer is wrong.
+
+        Parameters
+        ----------
+        X : PathProbabilities or array-like of shape (n_samples, n_paths, n_classes)
+            Stored or lazy table.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            As judged by the last gate the sample passed; NaN where no gate predicts.
+        """
+        return self.route(X).predicted_error
+
+    def score(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+        """Return accuracy less the price paid: ``accuracy - lambda_ * mean cost``.
+
+        Equation 1 turned round. It moves with ``lambda_``: to choose ``lambda_`` by search use
+        a scorer of :mod:`skquee.evaluation`. Estimators without ``lambda_`` return accuracy.
+
+        Parameters
+        ----------
+        X : PathProbabilities or array-like of shape (n_samples, n_paths, n_classes)
+            Stored or lazy table.
+        y : array-like of shape (n_samples,)
+            Labels.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights.
+
+        Returns
+        -------
+        float
+        """
+        routes = self.route(X)
+        accuracy = accuracy_score(y, routes.labels, sample_weight=sample_weight)
+        price = getattr(self, "lambda_", 0.0)
+        weights = check_weights(sample_weight, len(routes.costs))
+        return float(accuracy - price * np.average(routes.costs, weights=weights))
+
+    def cost_curve(
+        self,
+        lambdas: ArrayLike | None = None,
+        X: Any = None,
+        y: ArrayLike | None = None,
+        *,
+        sample_weight: ArrayLike | None = None,
+    ) -> CostCurve:
+        """Sweep the trade-off and return accuracy and cost at every value.
+
+        Parameters
+        ----------
+        lambdas : array-like of shape (n_points,), default=None
+            Values of ``lambda_``, or of the parameter this estimator trades with.
+            Default: a grid that spans the range.
+        X : PathProbabilities or array-like of shape (n_samples, n_paths, n_classes), default=None
+            Rows to measure on. Every path of a lazy table is run once.
+        y : array-like of shape (n_samples,), default=None
+            Their labels.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights.
+
+        Returns
+        -------
+        CostCurve
+        """
+        check_is_fitted(self)
+        if X is None or y is None:
+            raise ValueError(
+                f"{type(self).__name__} keeps no held-out rows: give cost_curve X and y."
+            )
+        table = stored(self._table(X, reset=False))
+        knobs = self._knobs(lambdas, table.paths)
+        right = self._correct(table, check_labels(y, self.classes_, len(table)))
+        taken = self._sweep(table, knobs)
+        return CostCurve(
+            knobs,
+            taken,
+            np.take_along_axis(right.T, taken, axis=0),
+            table.paths,
+            knob=self._knob,
+            sample_weight=sample_weight,
+            label=type(self).__name__,
+        )
+
+    def _default_knobs(self, tree: PathTree) -> NDArray[np.float64]:
+        return default_lambdas(tree)
+
+    def _search_knobs(self, table: PathProbabilities) -> NDArray[np.float64]:
+        """Return values of the knob that differ on these rows; labels are not looked at."""
+        return self._default_knobs(table.paths)
+
+    def _knobs(self, values: ArrayLike | None, tree: PathTree) -> NDArray[np.float64]:
+        knobs = self._default_knobs(tree) if values is None else np.asarray(values, np.float64)
+        knobs = np.atleast_1d(knobs)
+        if knobs.ndim != 1 or knobs.size == 0:
+            raise ValueError(f"lambdas must be a non-empty list, got shape {knobs.shape}.")
+        if np.isnan(knobs).any():
+            raise ValueError("lambdas must be numbers, got NaN.")
+        return knobs
+
+    def _sweep(self, table: PathProbabilities, knobs: NDArray[np.float64]) -> NDArray[np.intp]:
+        """Return the path of every sample at every knob, shape (n_knobs, n_samples)."""
+        taken = np.empty((len(knobs), len(table)), dtype=np.intp)
+        for line, knob in zip(taken, knobs.tolist(), strict=True):
+            router = self._at_knob(knob)
+            router._check_knobs()
+            line[:] = walk(router._decider(table.paths), table).paths
+        return taken

@@ -1,0 +1,145 @@
+"""The one walk: rows through a tree, gate by gate, running what each one's path needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skquee.paths import PathTree
+from skquee.probabilities import PathProbabilities, check_probabilities
+from skquee.walk._decider import Decider
+from skquee.walk._visit import Routes, Visit
+
+__all__ = ["ends", "walk"]
+
+
+def walk(decider: Decider, table: PathProbabilities) -> Routes:
+    """Route rows by what a decider says.
+
+    Parameters
+    ----------
+    decider : Decider
+        Over the table's tree.
+    table : PathProbabilities
+        Stored or lazy, at least one row.
+
+    Returns
+    -------
+    Routes
+    """
+    if len(table) <= table.chunk_size:
+        return _walk_chunk(decider, table, 0)
+    return Routes.joined(
+        [_walk_chunk(decider, chunk, rows.start) for rows, chunk in table.chunks()]
+    )
+
+
+def _walk_chunk(decider: Decider, table: PathProbabilities, start: int) -> Routes:
+    tree, n = decider.tree, len(table)
+    inner, n_exits = tree.is_inner, tree.n_exits
+    run = table.walk()
+    merge = getattr(run, "merge", None)
+    visited = np.full((n, n_exits), -1, dtype=np.intp)
+    errors = np.full((n, n_exits), np.nan)
+    final: NDArray[np.floating] | None = None
+    # What was answered at each exit, and by which rows: read only where it is asked for.
+    passed: list[tuple[NDArray[np.intp], NDArray[np.floating]]] = []
+    memory: dict[str, NDArray[Any]] = {}
+    known = getattr(table, "row_path_costs", None)
+    row_costs = None if known is None else known()
+
+    rows = np.arange(n)
+    at = np.full(n, -1, dtype=np.intp)
+    now = previous = None
+    for depth in range(n_exits):
+        if depth == 0 and len(tree.roots) == 1:
+            goal = np.full(n, tree.roots[0])
+        else:
+            visit = Visit(
+                depth,
+                at,
+                now,
+                previous,
+                rows + start,
+                tree,
+                history=partial(_history, tuple(passed), rows),
+                activations=_activations(run, rows) if depth else None,
+                memory=memory,
+                context=None if table.context is None else table.context[rows],
+                costs=None if row_costs is None else row_costs[rows],
+            )
+            goal, errors[rows, depth] = decider.step(visit)
+            going = goal != at
+            if not going.all():
+                rows, goal = rows[going], goal[going]
+                now = None if now is None else now[going]
+                memory = {name: values[going] for name, values in memory.items()}
+                if rows.size == 0:
+                    break
+        previous, at = now, goal if merge is None else merge(goal)
+        now = run.advance(rows, at)
+        check_probabilities(now, rows + start, _Names(tree, at))
+        passed.append((rows, now))
+        visited[rows, depth] = at
+        answer = decider.answer(at, now, partial(_history, tuple(passed), rows))
+        # Written at every exit reached: the last one stays.
+        if final is None:
+            final = answer.copy()
+        else:
+            final[rows] = answer
+        stays = inner[at]
+        if not stays.all():
+            rows, at, now = rows[stays], at[stays], now[stays]
+            previous = None if previous is None else previous[stays]
+            memory = {name: values[stays] for name, values in memory.items()}
+            if rows.size == 0:
+                break
+    assert final is not None
+    paths = ends(visited)
+    return Routes(
+        labels=decider.classes[final.argmax(axis=1)],
+        paths=paths,
+        costs=tree.path_costs[paths] if row_costs is None else row_costs[np.arange(n), paths],
+        probabilities=final,
+        predicted_errors=errors,
+        visited=visited,
+        counts=run.counts,
+        tree=tree,
+    )
+
+
+def ends(visited: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Return the last path of each row of ``Routes.visited``."""
+    return visited[np.arange(len(visited)), (visited >= 0).sum(axis=1) - 1]
+
+
+class _Names(Sequence[str]):
+    """Names of paths, looked up only where a message needs one."""
+
+    def __init__(self, tree: PathTree, paths: NDArray[np.intp]) -> None:
+        self.tree, self.paths = tree, paths
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, place: Any) -> Any:
+        return self.tree.names[int(self.paths[place])]
+
+
+def _history(
+    passed: Sequence[tuple[NDArray[np.intp], NDArray[np.floating]]], rows: NDArray[np.intp]
+) -> list[NDArray[np.floating]]:
+    """Return what rows answered at each exit; the rows of every exit stand in rising order."""
+    return [
+        answers if len(there) == len(rows) else answers[np.searchsorted(there, rows)]
+        for there, answers in passed
+    ]
+
+
+def _activations(run: Any, rows: NDArray[np.intp]) -> Callable[[], Any] | None:
+    read = getattr(run, "activations", None)
+    return None if read is None else partial(read, rows)
