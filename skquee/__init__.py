@@ -61,6 +61,7 @@ _SUBMODULES = (
     "streaming",
     "targets",
     "testing",
+    "walk",
 )
 
 __all__ = [

@@ -28,8 +28,8 @@ PAGES = ["idea.rst", "data.rst", "decisions.rst", "networks.rst", "paper.rst", "
         "persistence",
         "policy",
         "router",
-        "streaming",
         "testing",
+        "walk",
     ],
 )
 def test_api_reference_lists_every_public_name(module):

@@ -232,7 +232,7 @@ class RoutingMixin(ClassifierMixin):
     def stream(
         self, bank: Any, batches: Iterable[Any], *, group_size: int = 64, max_waiting: int = 1024
     ) -> Iterator[Any]:
-        """Route batches one after the other; see :func:`skquee.streaming.stream`.
+        """Route batches one after the other; see :func:`skquee.walk.stream`.
 
         Parameters
         ----------

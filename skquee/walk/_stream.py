@@ -109,7 +109,7 @@ def stream(
     >>> import numpy as np
     >>> from skquee import MultiPathClassifierBank
     >>> from skquee.baselines import ThresholdRouter
-    >>> from skquee.streaming import stream
+    >>> from skquee.walk import stream
     >>> from skquee.testing import TableNetwork, make_path_probabilities
     >>> table, y = make_path_probabilities(100)
     >>> bank = MultiPathClassifierBank(TableNetwork(table))
