@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import exp, log
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from sklearn.model_selection import KFold
 from sklearn.utils.validation import has_fit_parameter
 
 from skquee.gates import PathErrorClassifier
+from skquee.gates._one import OneLinear
 from skquee.paths import PathTree
 from skquee.probabilities import PathProbabilities
 from skquee.tables import path_answers
@@ -96,6 +98,26 @@ class RecallAnswer(BaseEstimator):
         # Ties go to the last exit.
         best = errors.shape[1] - 1 - errors[:, ::-1].argmin(axis=1)
         return np.stack(history)[best, np.arange(len(best))]
+
+    def one(self) -> _OneRecall | None:
+        """Return what answers for one row on plain numbers, None where arrays are needed."""
+        errors = self.errors_.one()
+        return None if errors is None else _OneRecall(errors)
+
+
+class _OneRecall:
+    """:class:`RecallAnswer` for one row on plain numbers."""
+
+    def __init__(self, errors: OneLinear) -> None:
+        self.errors = errors
+
+    def combine(self, path: int, history: list[list[float]]) -> list[float]:
+        """Return the answer of a path."""
+        if len(history) == 1:
+            return history[0]
+        errors = self.errors.judge(path, history)
+        # Ties go to the last exit.
+        return history[len(errors) - 1 - errors[::-1].index(min(errors))]
 
 
 class EnsembleAnswer(BaseEstimator):
@@ -181,6 +203,31 @@ class EnsembleAnswer(BaseEstimator):
         for weight, p in zip(self.weights_[path].tolist(), history, strict=True):
             scores += weight * np.log(np.maximum(p, TINY))
         return _softmax(scores)
+
+    def one(self) -> _OneEnsemble:
+        """Return what answers for one row on plain numbers."""
+        return _OneEnsemble([weights.tolist() for weights in self.weights_])
+
+
+class _OneEnsemble:
+    """:class:`EnsembleAnswer` for one row on plain numbers."""
+
+    def __init__(self, weights: list[list[float]]) -> None:
+        self.weights = weights
+
+    def combine(self, path: int, history: list[list[float]]) -> list[float]:
+        """Return the answer of a path."""
+        if len(history) == 1:
+            return history[0]
+        weights = self.weights[path]
+        scores = [
+            sum(w * log(q if q > TINY else TINY) for w, q in zip(weights, column, strict=True))
+            for column in zip(*history, strict=True)
+        ]
+        top = max(scores)
+        grown = [exp(score - top) for score in scores]
+        total = sum(grown)
+        return [value / total for value in grown]
 
 
 ANSWERS = {"recall": RecallAnswer, "ensemble": EnsembleAnswer}

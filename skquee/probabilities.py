@@ -410,6 +410,13 @@ class _StoredWalk:
             np.asarray(table._base[rows if table._rows is None else table._rows[rows], columns])
         )
 
+    def one(self, path: int) -> list[float]:
+        """Return the answer of a path where the walk has one row."""
+        table = self._table
+        assert table.paths.columns is not None
+        row = 0 if table._rows is None else table._rows[0]
+        return np.asarray(table._base[row, table.paths.columns[path]]).tolist()
+
 
 def as_path_probabilities(
     X: Any,

@@ -62,6 +62,14 @@ class _SureEnough:
         least = self.least if self.least.ndim == 0 else self.least[visit.depth - 1]
         return confidence(visit.now, self.measure) >= least
 
+    def one(self, history: list[list[float]]) -> bool:
+        """Tell whether one row leaves; see :meth:`skquee.walk.Decider.one`."""
+        now = history[-1]
+        least = self.least if self.least.ndim == 0 else self.least[len(history) - 1]
+        if self.measure == "max_probability":
+            return bool(max(now) >= least)
+        return bool(confidence(np.array([now]), self.measure)[0] >= least)
+
 
 @dataclass(frozen=True)
 class _Patient:

@@ -15,6 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 from threadpoolctl import threadpool_limits
 
+from skquee.gates._one import OneLinear
 from skquee.gates._rich import GateInputs, training_parts
 from skquee.paths import PathTree
 from skquee.probabilities import PathProbabilities, as_path_probabilities
@@ -238,6 +239,18 @@ class PathErrorClassifier(BaseEstimator):
             known = context if whole or context is None else context[positions]
             features = self._inputs.of(prefix, mine, known)
             yield positions, self._judged[prefix], self._models[prefix].predict(features)
+
+    def one(self) -> OneLinear | None:
+        """Return what judges one row on plain numbers, None where arrays are needed."""
+        rates = self._inputs.rates
+        linear = all(isinstance(model, _Linear) for model in self._models.values())
+        if not linear or rates is None or self._inputs.n_context:
+            return None
+        n_classes = np.arange(rates.counts.shape[2])
+        return OneLinear(
+            {prefix: (model.weights, model.bias) for prefix, model in self._models.items()},
+            {prefix: rates.of(prefix, n_classes).tolist() for prefix in self._models},
+        )
 
     @property
     def judges_before_running(self) -> bool:

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from skquee.gates._features import GateLayout, gate_features, gate_layouts
 from skquee.gates._mlp import GateData, GateNetwork, train_gate
+from skquee.gates._one import OneNetwork
 from skquee.gates._rich import GateInputs, training_parts
 from skquee.paths import PathTree
 from skquee.probabilities import PathProbabilities, as_path_probabilities, check_probabilities
@@ -337,6 +338,20 @@ class PathErrorRegressor(BaseEstimator):
             else:
                 errors = _predict_flat(module, mine, codes)
             yield positions, candidates, errors
+
+    def one(self) -> OneNetwork | None:
+        """Return what judges one row on plain numbers, None where arrays are needed."""
+        networks = all(isinstance(module, GateNetwork) for module in self.gates_)
+        if self.features != "paper" or not networks:
+            return None
+        codes = self.paths_.encoding.astype(np.float32)
+        return OneNetwork(
+            {
+                int(prefix): (module, codes[line[line >= 0]])
+                for layout, module in zip(self._layouts, self.gates_, strict=True)
+                for prefix, line in zip(layout.prefixes, layout.candidates, strict=True)
+            }
+        )
 
     def _check_parameters(self) -> None:
         for name in ("embedding_size", "hidden_size", "batch_size", "max_epochs", "patience"):

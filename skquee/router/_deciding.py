@@ -188,21 +188,26 @@ class GateDecider(Decider):
 
     def one(self) -> Any:
         """Return what decides for one row on plain numbers; see :class:`skquee.walk.Decider`."""
-        reads = getattr(self.gates, "judges_one", None)
-        if reads is None or not reads() or not (self.rule is None or hasattr(self.rule, "one")):
+        if self.start is None and len(self.tree.roots) > 1:
             return None
-        if len(self.tree.roots) > 1 and self.start is None:
+        make = [part.one if hasattr(part, "one") else _nothing for part in (self.gates, self.rule)]
+        gates, rule = (one() for one in make)
+        if gates is None or (self.rule is not None and rule is None):
             return None
-        return _OneRow(self)
+        return _OneRow(self, gates, rule)
+
+
+def _nothing() -> None:
+    return None
 
 
 class _OneRow:
     """A gate decider for one row on plain numbers: the same decisions, without arrays."""
 
-    def __init__(self, decider: GateDecider) -> None:
+    def __init__(self, decider: GateDecider, gates: Any, rule: Any) -> None:
         tree, self.lambda_ = decider.tree, decider.lambda_
-        self.judge, self.policy = decider.gates.judge_one, decider.policy
-        self.combine = None if decider.rule is None else decider.rule.one
+        self.judge, self.policy = gates.judge, decider.policy
+        self.combine = None if rule is None else rule.combine
         roots = tree.roots.tolist()
         self.first = (roots[0], np.nan)
         if decider.start is not None and len(roots) > 1:

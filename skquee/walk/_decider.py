@@ -128,6 +128,29 @@ class Follow(Decider):
             return step, unknown
         return np.where(self.leaves(visit), visit.prefixes, step), unknown
 
+    def one(self) -> Any:
+        """Decide for one row; see :class:`Decider`."""
+        rule = None if self.leaves is None else getattr(self.leaves, "one", None)
+        return None if self.leaves is not None and rule is None else _FollowOne(self.line, rule)
+
+
+class _FollowOne:
+    """:class:`Follow` for one row on plain numbers."""
+
+    def __init__(self, line: NDArray[np.intp], leaves: Any) -> None:
+        self.line, self.leaves = line.tolist(), leaves
+
+    def start(self) -> tuple[int, float]:
+        return self.line[0], np.nan
+
+    def step(self, prefix: int, history: list[list[float]]) -> tuple[int, float]:
+        depth = len(history)
+        stop = depth >= len(self.line) or (self.leaves is not None and self.leaves(history))
+        return prefix if stop else self.line[depth], np.nan
+
+    def answer(self, path: int, history: list[list[float]]) -> list[float]:
+        return history[-1]
+
 
 @dataclass(frozen=True, eq=False)
 class Mixed(Decider):

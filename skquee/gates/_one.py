@@ -1,0 +1,152 @@
+"""Gate inputs of one row on plain numbers: for ten numbers an array costs more than the sums."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import exp, log
+from typing import Any
+
+import numpy as np
+
+__all__ = ["OneLinear", "OneNetwork", "paper_row", "rich_row"]
+
+Vector = list[float]
+TINY = 1e-6
+SMALLEST = 1.1754943508222875e-38  # of float32, as in `entropy`
+N_TOP = 3
+
+
+def paper_row(now: Vector, previous: Vector | None) -> Vector:
+    """Return :func:`gate_features` of one row.
+
+    Parameters
+    ----------
+    now : list of float
+        Probabilities at this exit.
+    previous : list of float or None
+        Those at the exit before.
+
+    Returns
+    -------
+    list of float, of length 2 * n_classes + 4
+    """
+    if previous is None:
+        return [*now, *[0.0] * len(now), _entropy(now), 0.0, 0.0, max(now)]
+    return [*now, *previous, _entropy(now), _entropy(previous), max(previous), max(now)]
+
+
+def rich_row(history: Sequence[Vector], rate: float) -> Vector:
+    """Return :func:`rich_features` of one row without context.
+
+    Parameters
+    ----------
+    history : sequence of list of float
+        Probabilities at every exit so far, in order.
+    rate : float
+        Error rate of the class that the last exit predicts.
+
+    Returns
+    -------
+    list of float
+    """
+    now = history[-1]
+    top = sorted(now, reverse=True)[:N_TOP]
+    first = top[0]
+    square = 0.0
+    for p in now:
+        square += p * p
+    found = [
+        *top,
+        _log_odds(first),
+        first - top[1],
+        _entropy(now),
+        1 / (square if square > TINY else TINY),
+        rate,
+    ]
+    if len(history) == 1:
+        return found
+    answer = now.index(first)
+    logs = [log(p if p > TINY else TINY) for p in now]
+    run, unbroken = 1.0, True
+    for earlier in history[-2::-1]:
+        most = max(earlier)
+        said = earlier.index(most)
+        agrees = said == answer
+        unbroken = unbroken and agrees
+        run += unbroken
+        apart = 0.0
+        for p, a, q in zip(now, logs, earlier, strict=True):
+            apart += p * (a - log(q if q > TINY else TINY))
+        found += [
+            _log_odds(most),
+            _entropy(earlier),
+            float(agrees),
+            _log_odds(now[said]),
+            _log_odds(earlier[answer]),
+            apart,
+        ]
+    found.append(run)
+    return found
+
+
+def _log_odds(p: float) -> float:
+    bounded = TINY if p < TINY else (1 - TINY if p > 1 - TINY else p)
+    return log(bounded / (1 - bounded))
+
+
+def _entropy(vector: Vector) -> float:
+    total = 0.0
+    for p in vector:
+        if p > SMALLEST:
+            total -= p * log(p)
+    return total if total > 0 else 0.0
+
+
+class OneLinear:
+    """Logistic error models over rich features, for one row.
+
+    Parameters
+    ----------
+    models : dict of int to (ndarray of shape (n_features, n_judged), ndarray of shape (n_judged,))
+        Weights and bias of each prefix.
+    rates : dict of int to list of float
+        Error rate of each class that a prefix may predict.
+    """
+
+    def __init__(self, models: dict[int, Any], rates: dict[int, Vector]) -> None:
+        self.models, self.rates = models, rates
+
+    def judge(self, prefix: int, history: Sequence[Vector]) -> Vector:
+        """Return the predicted error of every path that is judged at `prefix`."""
+        now = history[-1]
+        features = rich_row(history, self.rates[prefix][now.index(max(now))])
+        weights, bias = self.models[prefix]
+        scores = (np.array(features) @ weights + bias).tolist()
+        return [1 / (1 + exp(-score if score > -60 else 60.0)) for score in scores]
+
+
+class OneNetwork:
+    """The paper's network over the last two exits, for one row.
+
+    Parameters
+    ----------
+    gates : dict of int to (GateNetwork, ndarray of shape (n_candidates, n_exits + 1))
+        Network and codes of the candidates of each prefix.
+    """
+
+    def __init__(self, gates: dict[int, Any]) -> None:
+        self.gates = {
+            prefix: (module.weights, codes @ module.weights["path"], module.sigmoid)
+            for prefix, (module, codes) in gates.items()
+        }
+
+    def judge(self, prefix: int, history: Sequence[Vector]) -> Vector:
+        """Return the predicted error of every path that starts with `prefix`."""
+        w, paths, sigmoid = self.gates[prefix]
+        row = paper_row(history[-1], history[-2] if len(history) > 1 else None)
+        part = np.array(row, dtype=np.float32) @ w["sample"] + w["bias"]
+        layer = np.maximum(part + paths, 0) @ w["hidden"] + w["hidden_bias"]
+        scores = (np.maximum(layer, 0) @ w["output"] + w["output_bias"]).tolist()
+        if not sigmoid:
+            return list(scores)
+        return [1 / (1 + exp(min(-score, 80.0))) for score in scores]
