@@ -68,7 +68,7 @@ def recalibrated(y, labels, scores, rows):
 
 def make_table(y, labels, scores, names, prices, rows):
     """Return the table of a cascade that starts with the cheapest service."""
-    tree = PathTree.cascade(prices, first="lowest", names=names, normalize=False)
+    tree = PathTree.cascade(prices, first="lowest", names=names)
     classes = np.unique(np.append(labels, y)).tolist()
     return PathProbabilities.from_labels(
         labels, recalibrated(y, labels, scores, rows), classes, paths=tree

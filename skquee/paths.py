@@ -18,6 +18,9 @@ __all__ = ["PathTree"]
 Level = Hashable
 Steps = tuple[Level, ...]
 
+#: Unit of costs that are fractions of a network's fullest path.
+WHOLE_NETWORK = "of the whole network"
+
 
 @dataclass(frozen=True)
 class PathTree:
@@ -38,17 +41,21 @@ class PathTree:
     levels : sequence of hashable, length n_paths
         Level of the *last* step of each path.
     costs : sequence of float, length n_paths
-        Cost of each whole path, in any one unit.
+        Cost of each whole path, in any one unit. It is never rescaled.
     columns : sequence of int, length n_paths, default=None
         Column of the probability table that holds each path's answer. Paths that end in
         the same model of a cascade share one. Default: one column a path, in order.
     classes : sequence, default=None
         Labels of the class axis of the table, in order.
+    cost_unit : str, default=None
+        What one unit of cost is, e.g. ``"ms"`` or ``"$"``: for messages, tables and plots.
 
     Attributes
     ----------
     n_paths, n_columns, n_exits : int
         Number of paths, of distinct classifiers, and depth of the longest path.
+    path_costs : ndarray of shape (n_paths,)
+        The costs as an array.
     depths : ndarray of shape (n_paths,)
         Number of steps of each path.
     roots : ndarray
@@ -62,7 +69,7 @@ class PathTree:
     ------
     ValueError
         If names repeat, a parent does not stand before its child, or costs are missing,
-        negative or not finite.
+        negative, not finite or all zero.
 
     Examples
     --------
@@ -84,6 +91,7 @@ class PathTree:
     costs: tuple[float, ...]
     columns: tuple[int, ...] | None = None
     classes: tuple[Any, ...] | None = None
+    cost_unit: str | None = None
 
     def __post_init__(self) -> None:
         n_paths = len(self.names)
@@ -100,6 +108,8 @@ class PathTree:
         }
         for name, value in cast.items():
             object.__setattr__(self, name, value)
+        if self.cost_unit is not None and not isinstance(self.cost_unit, str):
+            raise TypeError(f"cost_unit must be a text such as 'ms', got {self.cost_unit!r}.")
         for name in ("parents", "levels", "columns"):
             if len(cast[name]) != n_paths:
                 raise ValueError(
@@ -120,6 +130,11 @@ class PathTree:
             )
         if self.classes is not None and len(set(self.classes)) != len(self.classes):
             raise ValueError("classes must be distinct labels.")
+        if not any(self.costs):
+            raise ValueError(
+                "The costs are all zero: there is nothing to trade. Give what each path costs, in "
+                "any one unit; single ones may be 0."
+            )
         self._warn_where_a_longer_path_is_cheaper()
 
     # ------------------------------------------------------------------ builders
@@ -134,8 +149,8 @@ class PathTree:
         monotone: bool = True,
         first: str = "highest",
         max_paths: int | None = 50,
-        normalize: bool = True,
         classes: Sequence[Any] | None = None,
+        cost_unit: str | None = None,
         random_state: int | np.random.Generator | None = None,
     ) -> PathTree:
         """Build every route through a network of blocks, each run at one of several levels.
@@ -149,7 +164,8 @@ class PathTree:
         block_costs : array-like of shape (n_exits,) or (n_exits, n_levels), default=None
             Operations of each block: the step cost is then ``FLOPS * bits`` (equation 17).
             With two dimensions, the step cost of each block at each level, in the order of
-            `levels` (required for levels that are not numbers). Default: equal blocks.
+            `levels` (required for levels that are not numbers). Default: equal blocks, and
+            costs are then fractions of the fullest path's.
         monotone : bool, default=True
             Leave out paths that go back to a higher level (section 5.2).
         first : {"highest", "free"}, default="highest"
@@ -157,10 +173,10 @@ class PathTree:
         max_paths : int or None, default=50
             Keep a uniform random sample of this many paths when there are more. The
             fullest path and every prefix (exit now) of a kept path are kept.
-        normalize : bool, default=True
-            Divide costs by the dearest path's.
         classes : sequence, default=None
             Labels of the class axis.
+        cost_unit : str, default=None
+            What one unit of `block_costs` is, e.g. ``"ms"``.
         random_state : int, Generator or None, default=None
             Seed of that sample.
 
@@ -181,6 +197,8 @@ class PathTree:
             raise ValueError(f"first must be 'highest' or 'free', got {first!r}.")
         numeric = all(isinstance(level, (int, float, np.number)) for level in levels)
         ordered = sorted(levels) if numeric else list(levels)  # type: ignore[type-var]
+        if block_costs is None and cost_unit is not None:
+            raise ValueError(f"cost_unit={cost_unit!r} is for block_costs, which are left out.")
         if not ordered or len(set(ordered)) != len(ordered):
             raise ValueError(f"levels must be distinct and at least one, got {list(levels)}.")
         step_costs = _block_step_costs(block_costs, n_exits, list(levels), ordered, numeric)
@@ -206,7 +224,8 @@ class PathTree:
         tree_ranks = sorted(ranks, key=lambda steps: (len(steps), steps))
         costs = [sum(step_costs[i, rank] for i, rank in enumerate(steps)) for steps in tree_ranks]
         paths = [tuple(ordered[rank] for rank in steps) for steps in tree_ranks]
-        return cls.from_paths(paths, costs, normalize=normalize, classes=classes)
+        tree = cls.from_paths(paths, costs, classes=classes, cost_unit=cost_unit)
+        return relative_to_whole(tree) if block_costs is None else tree
 
     @classmethod
     def chain(
@@ -214,8 +233,8 @@ class PathTree:
         step_costs: ArrayLike,
         *,
         names: Sequence[str] | None = None,
-        normalize: bool = True,
         classes: Sequence[Any] | None = None,
+        cost_unit: str | None = None,
     ) -> PathTree:
         """Build a plain early-exit network or cascade: every step follows the one before.
 
@@ -225,10 +244,10 @@ class PathTree:
             What each exit or model adds to the cost.
         names : sequence of str, default=None
             Names of the paths. Default: ``"1", "2", ...``.
-        normalize : bool, default=True
-            Divide costs by the dearest path's.
         classes : sequence, default=None
             Labels of the class axis.
+        cost_unit : str, default=None
+            What one unit of cost is, e.g. ``"ms"`` or ``"$"``.
 
         Returns
         -------
@@ -238,7 +257,7 @@ class PathTree:
         --------
         >>> from skquee import PathTree
         >>> PathTree.chain([1, 2, 5], names=["small", "medium", "large"]).path_costs
-        array([0.125, 0.375, 1.   ])
+        array([1., 3., 8.])
         """
         steps = check_costs(step_costs, None, "step_costs")
         n_exits = len(steps)
@@ -246,8 +265,9 @@ class PathTree:
             names=tuple(names) if names is not None else tuple(map(str, range(1, n_exits + 1))),
             parents=tuple(range(-1, n_exits - 1)),
             levels=(1,) * n_exits,
-            costs=_normalized(np.cumsum(steps), normalize),
+            costs=tuple(np.cumsum(steps).tolist()),
             classes=None if classes is None else tuple(classes),
+            cost_unit=cost_unit,
         )
 
     @classmethod
@@ -259,8 +279,8 @@ class PathTree:
         first: str = "free",
         names: Sequence[str] | None = None,
         max_paths: int | None = 50,
-        normalize: bool = True,
         classes: Sequence[Any] | None = None,
+        cost_unit: str | None = None,
     ) -> PathTree:
         """Build a model cascade: every increasing sequence of models.
 
@@ -279,10 +299,10 @@ class PathTree:
             Names of the models. Default: ``"1", "2", ...``.
         max_paths : int or None, default=50
             Refuse a tree of more paths (there are ``2 ** n_models - 1``).
-        normalize : bool, default=True
-            Divide costs by the dearest path's.
         classes : sequence, default=None
             Labels of the class axis.
+        cost_unit : str, default=None
+            What one unit of cost is, e.g. ``"ms"`` or ``"$"``.
 
         Returns
         -------
@@ -302,7 +322,7 @@ class PathTree:
         if first not in ("free", "lowest"):
             raise ValueError(f"first must be 'free' or 'lowest', got {first!r}.")
         if not skip:
-            return cls.chain(steps, names=names, normalize=normalize, classes=classes)
+            return cls.chain(steps, names=names, classes=classes, cost_unit=cost_unit)
         n_paths = 2 ** (n_models - 1) if first == "lowest" else 2**n_models - 1
         if max_paths is not None and n_paths > max_paths:
             raise ValueError(
@@ -324,20 +344,21 @@ class PathTree:
             names=tuple("-".join(labels[i] for i in sequence) for sequence in sequences),
             parents=tuple(index.get(sequence[:-1], -1) for sequence in sequences),
             levels=tuple(sequence[-1] + 1 for sequence in sequences),
-            costs=_normalized([steps[list(sequence)].sum() for sequence in sequences], normalize),
+            costs=tuple(float(steps[list(sequence)].sum()) for sequence in sequences),
             columns=tuple(sequence[-1] for sequence in sequences),
             classes=None if classes is None else tuple(classes),
+            cost_unit=cost_unit,
         )
 
     @classmethod
     def from_paths(
         cls,
         paths: Sequence[Sequence[Level]],
-        costs: ArrayLike,
+        path_costs: ArrayLike,
         *,
         columns: Sequence[int] | None = None,
-        normalize: bool = True,
         classes: Sequence[Any] | None = None,
+        cost_unit: str | None = None,
     ) -> PathTree:
         """Build a tree from explicit paths.
 
@@ -346,14 +367,14 @@ class PathTree:
         paths : sequence of sequences of levels
             Each path as the levels it takes, e.g. ``[(8,), (8, 6), (8, 8)]``. Every prefix
             of a path must be there too: a gate reads its answer.
-        costs : array-like of shape (n_paths,)
-            Cost of each whole path.
+        path_costs : array-like of shape (n_paths,)
+            Cost of each whole path, in any one unit.
         columns : sequence of int, default=None
             Column of the table each path reads. Default: one each, in this order.
-        normalize : bool, default=True
-            Divide costs by the dearest path's.
         classes : sequence, default=None
             Labels of the class axis.
+        cost_unit : str, default=None
+            What one unit of cost is, e.g. ``"ms"`` or ``"$"``.
 
         Returns
         -------
@@ -363,7 +384,7 @@ class PathTree:
         Examples
         --------
         >>> from skquee import PathTree
-        >>> PathTree.from_paths([(8,), (8, 6), (8, 8)], costs=[4, 7, 8]).names
+        >>> PathTree.from_paths([(8,), (8, 6), (8, 8)], path_costs=[4, 7, 8]).names
         ('8', '8-6', '8-8')
         """
         sequences = [tuple(path) for path in paths]
@@ -382,9 +403,10 @@ class PathTree:
             names=tuple(_name(sequence) for sequence in sequences),
             parents=tuple(index.get(sequence[:-1], -1) for sequence in sequences),
             levels=tuple(sequence[-1] for sequence in sequences),
-            costs=_normalized(check_costs(costs, len(sequences)), normalize),
+            costs=tuple(check_costs(path_costs, len(sequences), "path_costs").tolist()),
             columns=None if columns is None else tuple(columns),
             classes=None if classes is None else tuple(classes),
+            cost_unit=cost_unit,
         )
 
     # ------------------------------------------------------------------ questions
@@ -554,7 +576,7 @@ class PathTree:
         return int(longest[np.argmax(self.path_costs[longest])])
 
     def same_structure(self, other: PathTree) -> bool:
-        """Whether two trees differ at most in costs and classes.
+        """Whether two trees differ at most in costs, their unit and classes.
 
         Parameters
         ----------
@@ -574,28 +596,41 @@ class PathTree:
 
     # ------------------------------------------------------------------ changes
 
-    def with_costs(self, costs: ArrayLike, *, normalize: bool = False) -> PathTree:
+    def with_costs(self, path_costs: ArrayLike, *, cost_unit: str | None = "same") -> PathTree:
         """Return this tree with other path costs: learning never depends on them.
 
         Parameters
         ----------
-        costs : array-like of shape (n_paths,)
-            Cost of each whole path, in any unit.
-        normalize : bool, default=False
-            Divide by the dearest path's.
+        path_costs : array-like of shape (n_paths,)
+            Cost of each whole path, in any one unit.
+        cost_unit : str or None, default="same"
+            What one unit of them is. ``"same"`` keeps this tree's; costs "of the whole network"
+            whose dearest is no longer 1 have none then.
 
         Returns
         -------
         PathTree
+
+        Examples
+        --------
+        >>> from skquee import PathTree
+        >>> tree = PathTree.chain([1, 2], cost_unit="ms")
+        >>> tree.with_costs([0.5, 1.5]).cost_unit
+        'ms'
+        >>> tree.with_costs([0.01, 0.05], cost_unit="$").cost_unit
+        '$'
         """
-        found = _normalized(check_costs(costs, self.n_paths), normalize)
+        found = tuple(check_costs(path_costs, self.n_paths, "path_costs").tolist())
+        unit = self.cost_unit if cost_unit == "same" else cost_unit
+        if cost_unit == "same" and unit == WHOLE_NETWORK and max(found) != 1:
+            unit = None
         # Itself where nothing changes, or the last one, with all that was worked out: routing asks
         # at every batch.
-        if found == self.costs:
+        if (found, unit) == (self.costs, self.cost_unit):
             return self
         last, derived = self.__dict__.get("_last"), self.__dict__.get("_derived", 0)
-        if last is None or last.costs != found:
-            last = replace(self, costs=found)
+        if last is None or (last.costs, last.cost_unit) != (found, unit):
+            last = replace(self, costs=found, cost_unit=unit)
             last.__dict__["_derived"] = derived + 1
             if derived < 3:  # a tree derived again and again does not keep them all
                 self.__dict__["_last"] = last
@@ -646,9 +681,10 @@ class PathTree:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain lists, fit for JSON when levels and classes are."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {
-            field.name: None if (value := getattr(self, field.name)) is None else list(value)
-            for field in fields(self)
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in values.items()
         }
 
     def __getstate__(self) -> dict[str, Any]:
@@ -676,7 +712,9 @@ class PathTree:
                 return
 
 
-def check_costs(costs: ArrayLike | None, n: int | None, what: str = "costs") -> NDArray[np.float64]:
+def check_costs(
+    costs: ArrayLike | None, n: int | None, what: str = "costs", each: str = "path"
+) -> NDArray[np.float64]:
     """Return `costs` as a checked float array.
 
     Parameters
@@ -685,8 +723,8 @@ def check_costs(costs: ArrayLike | None, n: int | None, what: str = "costs") -> 
         One number a path or step.
     n : int or None
         Expected length.
-    what : str
-        Name for messages.
+    what, each : str
+        Name for messages, and what each number is for.
 
     Returns
     -------
@@ -694,7 +732,7 @@ def check_costs(costs: ArrayLike | None, n: int | None, what: str = "costs") -> 
     """
     values = np.asarray(costs, dtype=np.float64) if costs is not None else np.empty(0)
     if values.ndim != 1 or values.size == 0 or (n is not None and values.size != n):
-        expected = "a non-empty list" if n is None else f"{n} numbers, one a path"
+        expected = "a non-empty list" if n is None else f"{n} numbers, one a {each}"
         got = f"an array of shape {values.shape}" if values.size else "none"
         raise ValueError(f"{what} must be {expected}, got {got}.")
     if not np.isfinite(values).all() or (values < 0).any():
@@ -703,6 +741,22 @@ def check_costs(costs: ArrayLike | None, n: int | None, what: str = "costs") -> 
             f"{what} must be finite and not negative, but entry {bad} is {values[bad]:g}."
         )
     return values
+
+
+def relative_to_whole(tree: PathTree) -> PathTree:
+    """Return a network's tree with costs as fractions of its fullest path's.
+
+    Parameters
+    ----------
+    tree : PathTree
+        With costs in any unit.
+
+    Returns
+    -------
+    PathTree
+        Its ``cost_unit`` is "of the whole network".
+    """
+    return tree.with_costs(tree.path_costs / tree.path_costs.max(), cost_unit=WHOLE_NETWORK)
 
 
 def _frozen(array: NDArray[Any]) -> NDArray[Any]:
@@ -716,12 +770,6 @@ def _name(steps: Sequence[Level]) -> str:
 
 def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
-
-
-def _normalized(costs: ArrayLike, normalize: bool) -> tuple[float, ...]:
-    values = np.asarray(costs, dtype=np.float64)
-    top = values.max()
-    return tuple((values / top if normalize and top > 0 else values).tolist())
 
 
 def _block_step_costs(

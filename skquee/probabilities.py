@@ -13,7 +13,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skquee.paths import PathTree
+from skquee.paths import PathTree, check_costs
 
 __all__ = ["PathProbabilities"]
 
@@ -252,7 +252,8 @@ class PathProbabilities:
         confidences: ArrayLike,
         classes: Sequence[Any],
         paths: PathTree | None = None,
-        costs: ArrayLike | None = None,
+        *,
+        step_costs: ArrayLike | None = None,
     ) -> PathProbabilities:
         """Build the table of black-box classifiers that return one label and one score.
 
@@ -270,8 +271,9 @@ class PathProbabilities:
             All labels, in the order wanted for the class axis.
         paths : PathTree, default=None
             The tree. Default: a chain.
-        costs : array-like of shape (n_columns,), default=None
-            Step costs of that chain. Default: equal.
+        step_costs : array-like of shape (n_columns,), default=None
+            What running each classifier of that chain adds, in any one unit. Needed unless
+            `paths` is given, which carries costs (and says their unit).
 
         Returns
         -------
@@ -281,13 +283,15 @@ class PathProbabilities:
         Raises
         ------
         ValueError
-            If shapes differ, a label is not in `classes`, or a score is outside [0, 1].
+            If shapes differ, a label is not in `classes`, a score is outside [0, 1], or costs
+            are left out.
 
         Examples
         --------
         >>> from skquee import PathProbabilities
         >>> labels, scores = [["cat"], ["dog"]], [[0.75], [0.5]]
-        >>> table = PathProbabilities.from_labels(labels, scores, classes=["cat", "dog"])
+        >>> classes = ["cat", "dog"]
+        >>> table = PathProbabilities.from_labels(labels, scores, classes, step_costs=[1])
         >>> table.path(0).round(2)
         array([[0.75, 0.25],
                [0.5 , 0.5 ]], dtype=float32)
@@ -313,9 +317,15 @@ class PathProbabilities:
         values = np.repeat(((1 - top) / (n_classes - 1))[:, :, None], n_classes, axis=2)
         np.put_along_axis(values, codes[:, :, None], top[:, :, None], axis=2)
         if paths is None:
-            paths = PathTree.chain(np.ones(given.shape[1]) if costs is None else costs)
-        elif costs is not None:
-            raise ValueError("Give paths, which carries costs, or costs, not both.")
+            if step_costs is None:
+                raise ValueError(
+                    "Costs are left out: give step_costs=, what running each of the "
+                    f"{given.shape[1]} classifiers costs in any one unit, or paths= a PathTree."
+                )
+            steps = check_costs(step_costs, given.shape[1], "step_costs", each="classifier")
+            paths = PathTree.chain(steps)
+        elif step_costs is not None:
+            raise ValueError("Give paths, which carries costs, or step_costs, not both.")
         return cls(values.astype(np.float32), paths.with_classes(order.tolist()))
 
     def save(self, file: str | os.PathLike[str], dtype: Any = None) -> None:
@@ -421,7 +431,8 @@ class _StoredWalk:
 def as_path_probabilities(
     X: Any,
     paths: PathTree | None = None,
-    costs: ArrayLike | None = None,
+    *,
+    path_costs: ArrayLike | None = None,
     classes: Sequence[Any] | None = None,
 ) -> PathProbabilities:
     """Return `X` as a table with the tree, costs and classes that hold.
@@ -431,8 +442,8 @@ def as_path_probabilities(
     X : PathProbabilities or array-like of shape (n_samples, n_columns, n_classes)
         The table.
     paths : PathTree, default=None
-        The tree; needed for a bare array unless `costs` is given.
-    costs : array-like of shape (n_paths,), default=None
+        The tree; needed for a bare array unless `path_costs` is given.
+    path_costs : array-like of shape (n_paths,), default=None
         Path costs in place of the tree's. For a bare array without `paths`: a chain.
     classes : sequence, default=None
         Labels in place of the tree's.
@@ -456,23 +467,22 @@ def as_path_probabilities(
                 "X must be a table of probabilities of shape (n_samples, n_paths, n_classes), got "
                 f"an array of shape {values.shape}."
             )
-        if paths is None and costs is None:
+        if paths is None and path_costs is None:
             raise ValueError(
-                "X is a bare array, so the paths are not known: give paths= a PathTree, or costs= "
-                "for a plain chain, or a PathProbabilities that carries its tree."
+                "X is a bare array, so the paths are not known: give paths= a PathTree, or "
+                "path_costs= for a plain chain, or a PathProbabilities that carries its tree."
             )
     tree = paths if paths is not None else carried
     if tree is None:
-        assert costs is not None
-        steps = np.diff(np.asarray(costs, dtype=np.float64), prepend=0.0)
-        tree = PathTree.chain(np.maximum(steps, 0.0))
+        assert path_costs is not None
+        tree = PathTree.chain(np.ones(check_costs(path_costs, None, "path_costs").size))
     elif paths is not None and carried is not None and not paths.same_structure(carried):
         raise ValueError(
             f"X carries {carried!r}, but {paths!r} is expected. Transform X with the bank used in "
             "fit, or pass the matching paths=."
         )
-    if costs is not None:
-        tree = tree.with_costs(costs)
+    if path_costs is not None:
+        tree = tree.with_costs(path_costs)
     if classes is not None:
         tree = tree.with_classes(classes)
     elif tree.classes is None and carried is not None and carried.classes is not None:

@@ -282,10 +282,10 @@ def check_costs_read_at_predict(router: Any) -> None:
     other = table.paths.path_costs * 7.0
     if "lambda_" in fitted.get_params() and "lambdas" not in fitted.get_params():
         before = fitted.predict_path(table)
-        fitted.set_params(costs=other, lambda_=fitted.lambda_ / 7.0)
+        fitted.set_params(path_costs=other, lambda_=fitted.lambda_ / 7.0)
         assert np.array_equal(fitted.predict_path(table), before), "k costs, lambda_ / k"
     elif "max_cost" not in fitted.get_params():
-        fitted.set_params(costs=other)
+        fitted.set_params(path_costs=other)
     else:
         return
     routes = fitted.route(table)
@@ -357,7 +357,7 @@ def check_bad_input(router: Any) -> None:
     _raises(ValueError, "1 class", lambda: fit(table, np.zeros(200, dtype=int)))
     named = table.with_paths(tree.with_classes(range(4)))
     _raises(ValueError, "labels", lambda: fit(named, np.where(y == 0, 77, y)))
-    _raises(ValueError, "costs", lambda: fitted.set_params(costs=[1.0]).predict(table))
+    _raises(ValueError, "path_costs", lambda: fitted.set_params(path_costs=[1.0]).predict(table))
 
 
 def _random(router: Any) -> bool:

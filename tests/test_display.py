@@ -151,7 +151,7 @@ def test_fixed_paths_and_oracle_stand_beside_the_curve(router):
 
 def test_costs_set_on_the_router_hold_for_everything_drawn(router):
     X, y = make_table(seed=1)
-    priced = copy(router).set_params(costs=TREE.path_costs * 40)
+    priced = copy(router).set_params(path_costs=TREE.path_costs * 40)
     display = CostCurveDisplay.from_estimator(priced, X, y, lambdas=[0.0, 0.01])
     assert display.fixed_.get_offsets()[:, 0].max() == 40
     assert display.line_.get_xdata()[-1] == 40
@@ -292,7 +292,7 @@ def test_paths_can_be_put_together_by_exit_or_level(by, labels, shares):
 
 
 def test_levels_without_an_order_keep_that_of_the_tree():
-    tree = PathTree.from_paths([("int8",), ("int8", "bf16"), ("int8", 4)], costs=[1, 2, 3])
+    tree = PathTree.from_paths([("int8",), ("int8", "bf16"), ("int8", 4)], path_costs=[1, 2, 3])
     display = PathUsageDisplay.from_predictions([0, 0], [1, 2], tree=tree, by="level")
     assert [bars.get_label() for bars in display.bars_] == ["int8", "bf16", "4"]
 

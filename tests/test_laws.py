@@ -52,7 +52,7 @@ law = settings(max_examples=25, deadline=None)
 
 
 def route(router: CostAwareRouter, table: Any, lambda_: float, costs: Any = None) -> Routes:
-    return router.set_params(lambda_=lambda_, costs=costs).route(table)
+    return router.set_params(lambda_=lambda_, path_costs=costs).route(table)
 
 
 class Chunked(PathProbabilities):
@@ -137,7 +137,7 @@ def test_a_lazy_table_gives_the_routes_of_the_stored_one(
 def test_a_point_of_the_curve_is_what_prediction_does(fitted: Any, lambda_: float) -> None:
     router, table = fitted
     y = np.arange(N) % 4
-    curve = router.set_params(costs=None).cost_curve([lambda_], table, y)
+    curve = router.set_params(path_costs=None).cost_curve([lambda_], table, y)
     routes = route(router, table, lambda_)
     assert np.array_equal(curve.paths[0], routes.paths)
     assert curve.cost[0] == pytest.approx(routes.costs.mean())
@@ -192,7 +192,7 @@ def test_a_search_at_a_fixed_price_picks_a_trade_off_near_it(price: float) -> No
     values[np.arange(n), 0, first] = sure
     values[np.arange(n), 0, 1 - first] = 1 - sure
     values[np.arange(n), 1, y] = 1
-    table = PathProbabilities(values, PathTree.from_paths([(1,), (1, 1)], [1, 2], normalize=False))
+    table = PathProbabilities(values, PathTree.from_paths([(1,), (1, 1)], [1, 2]))
     router = CostAwareRouter(
         targets=ClusteredErrorTargets(40, n_init=1),
         regressor=PathErrorRegressor(DecisionTreeRegressor(min_samples_leaf=100)),

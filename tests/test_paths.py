@@ -53,7 +53,9 @@ def test_encoding_is_equation_14() -> None:
 
 
 def test_encoding_of_named_levels_counts_them() -> None:
-    tree = PathTree.from_paths([("int8",), ("int8", "fp32"), ("int8", "int8")], costs=[1, 5, 2])
+    tree = PathTree.from_paths(
+        [("int8",), ("int8", "fp32"), ("int8", "int8")], path_costs=[1, 5, 2]
+    )
     assert tree.encoding.tolist() == [[1, 0, 1], [1, 2, 2], [1, 1, 2]]
 
 
@@ -63,15 +65,16 @@ def test_costs_are_equation_17() -> None:
     for path in range(tree.n_paths):
         steps = tree.steps(path)
         ran = sum(flops[i] * bits for i, bits in enumerate(steps))  # type: ignore[operator,misc]
-        assert tree.path_costs[path] == pytest.approx(ran / sum(f * 8 for f in flops))
+        assert tree.path_costs[path] == pytest.approx(ran)
+    equal = PathTree.from_levels(3, levels, first="free")
+    assert equal.path_costs.max() == 1
+    assert equal.cost_unit == "of the whole network"
 
 
 def test_costs_of_every_block_at_every_level_follow_the_given_order_of_levels() -> None:
-    tree = PathTree.from_levels(2, (8, 4), [[10, 1], [20, 2]], normalize=False)
+    tree = PathTree.from_levels(2, (8, 4), [[10, 1], [20, 2]])
     assert dict(zip(tree.names, tree.costs, strict=True)) == {"8": 10, "8-4": 12, "8-8": 30}
-    named = PathTree.from_levels(
-        2, ("low", "high"), [[1, 10], [2, 20]], normalize=False, first="free"
-    )
+    named = PathTree.from_levels(2, ("low", "high"), [[1, 10], [2, 20]], first="free")
     assert named.costs[named.index("high-low")] == 12
     with pytest.raises(ValueError, match=r"not numbers.*shape \(2, 2\), got \(2,\)"):
         PathTree.from_levels(2, ("low", "high"), [1, 2])
@@ -114,7 +117,7 @@ def test_sampling_does_not_list_every_path_of_a_huge_tree() -> None:
 
 def test_cascade_lists_every_increasing_sequence_with_columns_and_costs() -> None:
     costs = [1.0, 4.0, 10.0, 5.0]
-    tree = PathTree.cascade(costs, names=["a", "b", "c", "d"], normalize=False)
+    tree = PathTree.cascade(costs, names=["a", "b", "c", "d"])
     expected = {
         "-".join("abcd"[i] for i in sequence): (sequence[-1], sum(costs[i] for i in sequence))
         for length in range(1, 5)
@@ -144,13 +147,13 @@ def test_cascade_may_start_at_the_first_model_only_or_skip_nothing() -> None:
 
 def test_a_missing_prefix_is_named() -> None:
     with pytest.raises(ValueError, match="'8-6-4' needs its prefix '8-6'"):
-        PathTree.from_paths([(8,), (8, 6, 4)], costs=[1, 2])
+        PathTree.from_paths([(8,), (8, 6, 4)], path_costs=[1, 2])
     with pytest.raises(ValueError, match="parent must"):  # a prefix behind its path
-        PathTree.from_paths([(8, 6), (8,)], costs=[2, 1])
+        PathTree.from_paths([(8, 6), (8,)], path_costs=[2, 1])
     with pytest.raises(ValueError, match="same path twice"):
-        PathTree.from_paths([(8,), (8,)], costs=[1, 1])
+        PathTree.from_paths([(8,), (8,)], path_costs=[1, 1])
     with pytest.raises(ValueError, match="at least one step"):
-        PathTree.from_paths([()], costs=[1])
+        PathTree.from_paths([()], path_costs=[1])
 
 
 @pytest.mark.parametrize(
@@ -166,14 +169,14 @@ def test_a_missing_prefix_is_named() -> None:
 )
 def test_bad_costs_fail_with_the_entry(costs: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        PathTree.from_paths([(8,), (8, 6)], costs=costs)  # type: ignore[arg-type]
+        PathTree.from_paths([(8,), (8, 6)], path_costs=costs)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=message):
         PathTree.chain([1, 1]).with_costs(costs)  # type: ignore[arg-type]
 
 
 def test_costs_that_fall_along_a_path_warn() -> None:
-    with pytest.warns(UserWarning, match=r"'8-6' costs 0\.25, less than its prefix '8'"):
-        PathTree.from_paths([(8,), (8, 6)], costs=[4, 1])
+    with pytest.warns(UserWarning, match="'8-6' costs 1, less than its prefix '8'"):
+        PathTree.from_paths([(8,), (8, 6)], path_costs=[4, 1])
     with pytest.warns(UserWarning, match="Costs are those of whole paths"):
         PathTree.chain([1, 1]).with_costs([3, 1])
 
@@ -206,7 +209,6 @@ def test_new_costs_keep_everything_else() -> None:
     assert dear.same_structure(tree)
     assert dear.costs == (10, 20, 40)
     assert dear.classes == ("a", "b")
-    assert tree.with_costs([10, 20, 40], normalize=True).costs == (0.25, 0.5, 1.0)
     assert tree.costs[-1] == 1.0
     assert not tree.same_structure(PathTree.chain([1, 1, 1]))
 
@@ -252,7 +254,6 @@ trees = st.one_of(
 @given(trees)
 def test_every_tree_holds_every_prefix_and_its_views_agree(tree: PathTree) -> None:
     assert tree.depths.max() == tree.n_exits
-    assert tree.path_costs.max() == pytest.approx(1.0)
     for path in range(tree.n_paths):
         line = tree.prefixes(path)
         assert line[-1] == path

@@ -161,14 +161,14 @@ def test_the_label_of_a_black_box_stays_the_answer_at_any_confidence(
     labels = rng.choice(names, size=(40, 2))
     scores = rng.random((40, 2))
     scores[:3] = [[0, 1], [1 / n_classes, 0.5], [1e-9, 1 - 1e-9]]
-    table = PathProbabilities.from_labels(labels, scores, names, costs=[1, 3])
+    table = PathProbabilities.from_labels(labels, scores, names, step_costs=[1, 3])
     values = np.asarray(table).astype(dtype)
     assert (names[values.argmax(axis=2)] == labels).all()
     check_probabilities(values, 0, table.paths.names)
     kept = scores > 1.002 / n_classes
     assert np.allclose(np.asarray(table).max(axis=2)[kept], scores[kept], atol=1e-6)
     assert table.paths.classes == tuple(names)
-    assert table.paths.costs == (0.25, 1.0)
+    assert table.paths.costs == (1, 4)
 
 
 @pytest.mark.parametrize(
@@ -181,14 +181,17 @@ def test_the_label_of_a_black_box_stays_the_answer_at_any_confidence(
         (["a"], [0.5], {}, r"shape \(n_samples, n_columns\)"),
         ([["a"]], [[0.5, 0.5]], {}, r"\(1, 1\) and \(1, 2\)"),
         ([["a"]], [[0.5]], {"classes": ["a"]}, "at least 2 labels"),
-        ([["a"]], [[0.5]], {"paths": PathTree.chain([1]), "costs": [1]}, "not both"),
+        ([["a"]], [[0.5]], {"paths": PathTree.chain([1])}, "not both"),
+        ([["a"]], [[0.5]], {"step_costs": None}, "Costs are left out: give step_costs="),
+        ([["a"]], [[0.5]], {"step_costs": [1, 2]}, "step_costs must be 1 numbers, one a class"),
     ],
 )
 def test_bad_labels_and_confidences_fail(
     labels: Any, scores: Any, options: Any, message: str
 ) -> None:
+    options = {"classes": ["a", "b"], "step_costs": [1], **options}
     with pytest.raises(ValueError, match=message):
-        PathProbabilities.from_labels(labels, scores, **{"classes": ["a", "b"], **options})
+        PathProbabilities.from_labels(labels, scores, **options)
 
 
 @pytest.mark.parametrize(
@@ -243,12 +246,12 @@ def test_what_is_not_a_table_fails_with_what_was_got() -> None:
         as_path_probabilities(
             PathProbabilities(np.zeros((4, 3, 2)), PathTree.chain([1, 1, 1])), tree
         )
-    assert as_path_probabilities(np.zeros((4, 2, 2)), costs=[3, 9]).paths.costs == (3, 9)
+    assert as_path_probabilities(np.zeros((4, 2, 2)), path_costs=[3, 9]).paths.costs == (3, 9)
 
 
 def test_a_bare_array_with_costs_is_a_chain_of_whole_path_costs() -> None:
     table, y = make_path_probabilities(100, PathTree.chain([1, 2, 5]))
-    router = CostAwareRouter(costs=[10, 30, 80], random_state=0, cross_fit=1)
+    router = CostAwareRouter(path_costs=[10, 30, 80], random_state=0, cross_fit=1)
     fitted = clone(router).fit(np.asarray(table), y)
     assert fitted.paths_.costs == (10, 30, 80)
     assert fitted.paths_.parents == (-1, 0, 1)

@@ -120,7 +120,9 @@ def test_an_empty_cluster_has_the_paths_own_error() -> None:
 
 def test_equal_vectors_make_fewer_clusters_without_a_warning() -> None:
     labels = np.array([["a"], ["b"], ["c"]] * 20)
-    table = PathProbabilities.from_labels(labels, np.full((60, 1), 0.8), ["a", "b", "c"])
+    table = PathProbabilities.from_labels(
+        labels, np.full((60, 1), 0.8), ["a", "b", "c"], step_costs=[1]
+    )
     y = np.where(np.arange(60) < 30, labels[:, 0], "a")
     with warnings.catch_warnings():
         warnings.simplefilter("error")

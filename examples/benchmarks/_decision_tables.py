@@ -159,7 +159,7 @@ def language_models(name: str, seed: int, n_fit: int, n_test: int) -> Split:
     ).fit_transform(prompts)
     context = np.column_stack([vectors, np.log1p([len(prompt) for prompt in prompts])])
     # Each question is asked of both; a row is right for a model where its label is that model's.
-    tree = PathTree.from_paths([("mixtral",), ("gpt-4",)], costs=[0.025, 1.0])
+    tree = PathTree.from_paths([("mixtral",), ("gpt-4",)], path_costs=[0.025, 1.0])
     y = np.where(small, 0, np.where(large, 1, 2))
     values = np.zeros((len(y), 2, 3), dtype=np.float32)
     values[:, 0] = (0.6, 0.2, 0.2)

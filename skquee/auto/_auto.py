@@ -53,7 +53,7 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
         the paper's router, and its relatives.
     cv : int or splitter, default=3
         Folds.
-    paths, costs, classes
+    paths, path_costs, classes
         As of :class:`skquee.CostAwareRouter`.
     random_state : int, RandomState or None, default=None
         Seed of folds and routers. Results do not depend on `n_jobs`.
@@ -106,7 +106,7 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
         candidates: Mapping[str, Any] | None = None,
         cv: Any = 3,
         paths: PathTree | None = None,
-        costs: ArrayLike | None = None,
+        path_costs: ArrayLike | None = None,
         classes: Sequence[Any] | None = None,
         random_state: Any = None,
         n_jobs: int | None = None,
@@ -115,7 +115,7 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
         self.candidates = candidates
         self.cv = cv
         self.paths = paths
-        self.costs = costs
+        self.path_costs = path_costs
         self.classes = classes
         self.random_state = random_state
         self.n_jobs = n_jobs
@@ -279,8 +279,8 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
         if router._knob is not None:
             value = float(self.cv_curve_.knobs[self._operating_points(lambda_)])
             params[router._knob] = int(value) if router._knob == "path" else value
-        if self.costs is not None or self.paths is not None:
-            params["costs"] = self.paths_.costs
+        if self.path_costs is not None or self.paths is not None:
+            params["path_costs"] = self.paths_.costs
         return router.set_params(**params)
 
     def _decider(self, tree: PathTree) -> Decider:

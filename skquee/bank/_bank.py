@@ -106,7 +106,7 @@ class MultiPathClassifierBank(  # type: ignore[call-arg]
     >>> bank.fit(X, y).transform(X)
     LazyPathProbabilities(150 samples, 2 paths, 3 classes, float64)
     >>> bank.costs_
-    array([0.1, 1. ])
+    array([ 1., 10.])
     """
 
     def __init__(
@@ -242,10 +242,11 @@ class MultiPathClassifierBank(  # type: ignore[call-arg]
                 raise ValueError(f"The PathTree has the paths {extra[:5]}, the network has not.")
             if isinstance(self.costs, str):
                 network: Any = self._network()
-                costs = dict(zip(own.names, network.path_costs(self.costs), strict=True))
-                tree = tree.with_costs([costs[name] for name in tree.names], normalize=True)
+                whole = network.costed_paths(self.costs)
+                costs = dict(zip(own.names, whole.costs, strict=True))
+                tree = tree.with_costs([costs[p] for p in tree.names], cost_unit=whole.cost_unit)
             elif self.costs is not None:
-                tree = tree.with_costs(self.costs, normalize=True)
+                tree = tree.with_costs(self.costs)
         elif isinstance(self.paths, PathTree):
             tree = self.paths
             if self.costs is not None:

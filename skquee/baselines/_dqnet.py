@@ -71,7 +71,7 @@ class DQNetGate(RoutingMixin, BaseEstimator):
         Rows a step; fewer where an epoch would have under 20.
     learning_rate, weight_decay : float, default=1e-3, 1e-4
         Of Adam.
-    paths, costs, classes
+    paths, path_costs, classes
         As of :class:`skquee.CostAwareRouter`.
     random_state : int, RandomState or None, default=None
         Seed.
@@ -119,7 +119,7 @@ class DQNetGate(RoutingMixin, BaseEstimator):
         learning_rate: float = 1e-3,
         weight_decay: float = 1e-4,
         paths: PathTree | None = None,
-        costs: ArrayLike | None = None,
+        path_costs: ArrayLike | None = None,
         classes: Sequence[Any] | None = None,
         random_state: Any = None,
     ) -> None:
@@ -136,7 +136,7 @@ class DQNetGate(RoutingMixin, BaseEstimator):
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
         self.paths = paths
-        self.costs = costs
+        self.path_costs = path_costs
         self.classes = classes
         self.random_state = random_state
 

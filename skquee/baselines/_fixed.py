@@ -29,7 +29,7 @@ class FixedPath(RoutingMixin, BaseEstimator):
     ----------
     path : int or str, default=None
         Index or name. Default: the fullest path. Read at prediction.
-    paths, costs, classes
+    paths, path_costs, classes
         As of :class:`skquee.CostAwareRouter`.
 
     Examples
@@ -49,12 +49,12 @@ class FixedPath(RoutingMixin, BaseEstimator):
         path: int | str | None = None,
         *,
         paths: PathTree | None = None,
-        costs: ArrayLike | None = None,
+        path_costs: ArrayLike | None = None,
         classes: Sequence[Any] | None = None,
     ) -> None:
         self.path = path
         self.paths = paths
-        self.costs = costs
+        self.path_costs = path_costs
         self.classes = classes
 
     def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> FixedPath:
@@ -127,7 +127,7 @@ class RandomMixing(RoutingMixin, BaseEstimator):
     ----------
     max_cost : float, default=None
         Expected cost. Default: no limit, the most accurate path. Read at prediction.
-    paths, costs, classes
+    paths, path_costs, classes
         As of :class:`skquee.CostAwareRouter`.
     random_state : int, RandomState or None, default=0
         Seed of the draws.
@@ -143,8 +143,8 @@ class RandomMixing(RoutingMixin, BaseEstimator):
     >>> from skquee import PathTree
     >>> from skquee.baselines import RandomMixing
     >>> probs = np.array([[[0.9, 0.1], [0.8, 0.2]], [[0.6, 0.4], [0.1, 0.9]]] * 500)
-    >>> mixing = RandomMixing(max_cost=0.75, paths=PathTree.chain([1, 1])).fit(probs, [0, 1] * 500)
-    >>> bool(abs(mixing.predict_cost(probs).mean() - 0.75) < 0.05)
+    >>> mixing = RandomMixing(max_cost=1.5, paths=PathTree.chain([1, 1])).fit(probs, [0, 1] * 500)
+    >>> bool(abs(mixing.predict_cost(probs).mean() - 1.5) < 0.1)
     True
     """
 
@@ -155,13 +155,13 @@ class RandomMixing(RoutingMixin, BaseEstimator):
         max_cost: float | None = None,
         *,
         paths: PathTree | None = None,
-        costs: ArrayLike | None = None,
+        path_costs: ArrayLike | None = None,
         classes: Sequence[Any] | None = None,
         random_state: Any = 0,
     ) -> None:
         self.max_cost = max_cost
         self.paths = paths
-        self.costs = costs
+        self.path_costs = path_costs
         self.classes = classes
         self.random_state = random_state
 

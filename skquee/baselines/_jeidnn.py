@@ -81,7 +81,7 @@ class JEIDNN(RoutingMixin, BaseEstimator):
         code does. It makes samples leave early at any trade-off.
     validation_fraction : float, default=0.1
         Share of the rows that choose the epoch and weigh the gates' classes.
-    paths, costs, classes
+    paths, path_costs, classes
         As of :class:`skquee.CostAwareRouter`, of the chain of exits where a network runs. Costs
         are read in fit here.
     random_state : int, RandomState or None, default=None
@@ -135,7 +135,7 @@ class JEIDNN(RoutingMixin, BaseEstimator):
         balance: bool = False,
         validation_fraction: float = 0.1,
         paths: PathTree | None = None,
-        costs: ArrayLike | None = None,
+        path_costs: ArrayLike | None = None,
         classes: Sequence[Any] | None = None,
         random_state: Any = None,
     ) -> None:
@@ -155,7 +155,7 @@ class JEIDNN(RoutingMixin, BaseEstimator):
         self.balance = balance
         self.validation_fraction = validation_fraction
         self.paths = paths
-        self.costs = costs
+        self.path_costs = path_costs
         self.classes = classes
         self.random_state = random_state
 
@@ -294,8 +294,8 @@ class JEIDNN(RoutingMixin, BaseEstimator):
         chain = PathTree.from_paths(
             [full.steps(int(path)) for path in line],
             full.path_costs[line],
-            normalize=False,
             classes=full.classes,
+            cost_unit=full.cost_unit,
         )
         heads = None
         if reset:

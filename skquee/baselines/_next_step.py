@@ -40,7 +40,7 @@ class NextStepRouter(RoutingMixin, BaseEstimator):
         Price of one unit of cost, among the trained ones.
     lambdas : array-like, default=None
         Further trade-offs trained in fit, for ``cost_curve`` and ``set_params(lambda_=...)``.
-    targets, regressor, paths, costs, classes, cross_fit, random_state, n_jobs
+    targets, regressor, paths, path_costs, classes, cross_fit, random_state, n_jobs
         As of :class:`skquee.CostAwareRouter`. Costs are read in fit here.
 
     Attributes
@@ -72,7 +72,7 @@ class NextStepRouter(RoutingMixin, BaseEstimator):
         targets: Any = None,
         regressor: Any = None,
         paths: PathTree | None = None,
-        costs: ArrayLike | None = None,
+        path_costs: ArrayLike | None = None,
         classes: Sequence[Any] | None = None,
         cross_fit: int = 2,
         random_state: Any = None,
@@ -83,7 +83,7 @@ class NextStepRouter(RoutingMixin, BaseEstimator):
         self.targets = targets
         self.regressor = regressor
         self.paths = paths
-        self.costs = costs
+        self.path_costs = path_costs
         self.classes = classes
         self.cross_fit = cross_fit
         self.random_state = random_state

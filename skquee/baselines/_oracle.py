@@ -29,7 +29,7 @@ class OracleRouter(RoutingMixin, BaseEstimator):
     ----------
     lambda_ : float, default=0.0
         Price of one unit of cost. Read at prediction.
-    paths, costs, classes
+    paths, path_costs, classes
         As of :class:`skquee.CostAwareRouter`.
 
     Examples
@@ -50,12 +50,12 @@ class OracleRouter(RoutingMixin, BaseEstimator):
         lambda_: float = 0.0,
         *,
         paths: PathTree | None = None,
-        costs: ArrayLike | None = None,
+        path_costs: ArrayLike | None = None,
         classes: Sequence[Any] | None = None,
     ) -> None:
         self.lambda_ = lambda_
         self.paths = paths
-        self.costs = costs
+        self.path_costs = path_costs
         self.classes = classes
 
     def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> OracleRouter:

@@ -136,7 +136,7 @@ class ThresholdRouter(_ChainRouter):
         Largest probability, its lead over the second, or entropy in nats.
     along : int or str, default=None
         Path to follow. Default: the fullest one (highest level everywhere).
-    paths, costs, classes
+    paths, path_costs, classes
         As of :class:`skquee.CostAwareRouter`.
 
     Examples
@@ -159,14 +159,14 @@ class ThresholdRouter(_ChainRouter):
         measure: str = "max_probability",
         along: int | str | None = None,
         paths: PathTree | None = None,
-        costs: ArrayLike | None = None,
+        path_costs: ArrayLike | None = None,
         classes: Sequence[Any] | None = None,
     ) -> None:
         self.threshold = threshold
         self.measure = measure
         self.along = along
         self.paths = paths
-        self.costs = costs
+        self.path_costs = path_costs
         self.classes = classes
 
     def _check_knobs(self) -> None:
@@ -230,7 +230,7 @@ class BudgetedThresholdRouter(_ChainRouter):
         Measure of confidence.
     along : int or str, default=None
         Path to follow. Default: the fullest one.
-    paths, costs, classes
+    paths, path_costs, classes
         As of :class:`skquee.CostAwareRouter`.
 
     Attributes
@@ -258,14 +258,14 @@ class BudgetedThresholdRouter(_ChainRouter):
         measure: str = "max_probability",
         along: int | str | None = None,
         paths: PathTree | None = None,
-        costs: ArrayLike | None = None,
+        path_costs: ArrayLike | None = None,
         classes: Sequence[Any] | None = None,
     ) -> None:
         self.ratio = ratio
         self.measure = measure
         self.along = along
         self.paths = paths
-        self.costs = costs
+        self.path_costs = path_costs
         self.classes = classes
 
     def fit(
@@ -338,7 +338,7 @@ class PatienceRouter(_ChainRouter):
         Equal consecutive answers needed; 1 leaves at the first exit. Read at prediction.
     along : int or str, default=None
         Path to follow. Default: the fullest one.
-    paths, costs, classes
+    paths, path_costs, classes
         As of :class:`skquee.CostAwareRouter`.
 
     Examples
@@ -360,13 +360,13 @@ class PatienceRouter(_ChainRouter):
         *,
         along: int | str | None = None,
         paths: PathTree | None = None,
-        costs: ArrayLike | None = None,
+        path_costs: ArrayLike | None = None,
         classes: Sequence[Any] | None = None,
     ) -> None:
         self.patience = patience
         self.along = along
         self.paths = paths
-        self.costs = costs
+        self.path_costs = path_costs
         self.classes = classes
 
     def _check_knobs(self) -> None:

@@ -61,10 +61,10 @@ class CostCurve:
     >>> tree = PathTree.chain([1, 1])
     >>> curve = CostCurve([0.0, 1.0], [[1, 1], [0, 0]], [[True, True], [True, False]], tree)
     >>> curve
-    CostCurve(2 points of lambda_, 2 given rows, cost 0.5 to 1, accuracy 0.5 to 1)
+    CostCurve(2 points of lambda_, 2 given rows, cost 1 to 2, accuracy 0.5 to 1)
     >>> curve.area()
     0.75
-    >>> curve.accuracy_at(0.75)
+    >>> curve.accuracy_at(1.5)
     0.75
     """
 

@@ -122,6 +122,7 @@ class CompiledRunner(BlockRunner):
             kept,
             costs,
             classes=self.classes_.tolist(),
+            cost_unit="ms",
             **{"random_state": self._seed, "first": "free", **tree_options},
         )
         self._levels = {engine: built[engine] for engine in kept}

@@ -22,7 +22,7 @@ from skquee.networks._levels import FLOAT, accuracy_of_paths, keep_levels
 from skquee.networks._training import HeadKind
 from skquee.networks.engines import BITS
 from skquee.networks.quantization import PTQ4ViT, float_copies
-from skquee.paths import PathTree
+from skquee.paths import PathTree, relative_to_whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -435,8 +435,8 @@ class MultiExitNetwork(CompiledRunner, BaseEstimator):
     def _paths(self, levels: Sequence[int], **options: Any) -> PathTree:
         options = {"random_state": self._seed, **options}
         classes = self.classes_.tolist()
-        return PathTree.from_levels(
-            len(self.flops_), levels, self.flops_, classes=classes, **options
+        return relative_to_whole(
+            PathTree.from_levels(len(self.flops_), levels, self.flops_, classes=classes, **options)
         )
 
     def _forget(self, *names: str) -> None:
@@ -457,7 +457,7 @@ class MultiExitNetwork(CompiledRunner, BaseEstimator):
         embedding_size: int = 8,
         hidden_size: int = 16,
     ) -> NDArray[np.float64]:
-        """Return what every path costs, for ``costs=`` of a bank or router.
+        """Return what every path costs, for ``path_costs=`` of a bank or router.
 
         Parameters
         ----------
@@ -477,7 +477,11 @@ class MultiExitNetwork(CompiledRunner, BaseEstimator):
         Returns
         -------
         ndarray of shape (n_paths,)
-            For one image, not normalised.
+            For one image.
+
+        See Also
+        --------
+        costed_paths : The tree with these costs.
         """
         check_is_fitted(self)
         tree, n_exits = self.paths_, len(self.flops_)
@@ -495,6 +499,25 @@ class MultiExitNetwork(CompiledRunner, BaseEstimator):
             head_flops=self.head_flops_ if heads else None,
             gate=gate_flops(len(self.classes_), n_exits, tree.n_paths, **sizes) if gates else 0,
         )
+
+    def costed_paths(self, kind: str = "bitops", **options: Any) -> PathTree:
+        """Return the tree with costs of a kind and their unit.
+
+        Parameters
+        ----------
+        kind : {"bitops", "flops", "latency"}, default="bitops"
+            As of ``path_costs``.
+        **options
+            Of ``path_costs``.
+
+        Returns
+        -------
+        PathTree
+            In milliseconds for "latency", else as fractions of the whole network: 1 is its
+            fullest path.
+        """
+        tree = self.paths_.with_costs(self.path_costs(kind, **options), cost_unit="ms")
+        return tree if kind == "latency" else relative_to_whole(tree)
 
     def summary(self) -> pd.DataFrame:
         """Return what every path is and costs.

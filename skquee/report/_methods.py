@@ -17,7 +17,7 @@ from skquee.baselines import (
     ThresholdRouter,
 )
 from skquee.evaluation import CostCurve
-from skquee.paths import PathTree
+from skquee.paths import PathTree, relative_to_whole
 
 if TYPE_CHECKING:
     from skquee.report._study import Study
@@ -87,7 +87,8 @@ def _uniform(study: Study) -> CostCurve:
     flops = np.cumsum(network.flops_)
     steps = [(level,) * depth for level in network.levels_ for depth in range(1, len(flops) + 1)]
     # In the unit of the network's tree: 1 is all blocks at the highest level.
-    tree = PathTree.from_paths(steps, [flops[len(path) - 1] * path[0] for path in steps])
+    operations = [flops[len(path) - 1] * path[0] for path in steps]
+    tree = relative_to_whole(PathTree.from_paths(steps, operations))
     bank = MultiPathClassifierBank(network.with_paths(tree))
     table, y = bank.materialize(study.images["test"]), study.labels["test"]
     whole = np.flatnonzero(tree.depths == tree.n_exits)

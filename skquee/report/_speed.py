@@ -146,7 +146,7 @@ def measure_speed(
                 for kind, router in {**fitted, "one path": FixedPath()}.items():
                     network.latency_ = latency.get(kind, measured)
                     costs = network.path_costs("latency", batch_size=size)
-                    router.set_params(costs=costs / costs.max())
+                    router.set_params(path_costs=costs)
                     if kind not in fitted:
                         router.fit(table, validation[1])
                     for loss, knob in _operating_points(router, table, validation[1], wanted):

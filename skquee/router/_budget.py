@@ -161,9 +161,9 @@ class BudgetRouter(RoutingMixin, BaseEstimator):
         return innermost(self.router)[0].paths
 
     @property
-    def costs(self) -> Any:  # type: ignore[override]
-        """The router's ``costs``."""
-        return innermost(self.router)[0].costs
+    def path_costs(self) -> Any:  # type: ignore[override]
+        """The router's ``path_costs``."""
+        return innermost(self.router)[0].path_costs
 
     @property
     def classes(self) -> Any:  # type: ignore[override]

@@ -15,9 +15,9 @@ __all__ = ["combine_costs"]
 def combine_costs(
     costs: Mapping[str, ArrayLike], weights: Mapping[str, float]
 ) -> NDArray[np.float64]:
-    """Return the weighted sum of several costs, for the ``costs`` parameter of any router.
+    """Return the weighted sum of several costs, for ``path_costs`` of any router.
 
-    Routers read ``costs`` at prediction, so prices may change at any time without a fit.
+    Routers read ``path_costs`` at prediction, so prices may change at any time without a fit.
 
     Parameters
     ----------

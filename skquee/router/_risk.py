@@ -161,9 +161,9 @@ class RiskControlledRouter(RoutingMixin, BaseEstimator):
         return getattr(self._router(), "paths", None)
 
     @property
-    def costs(self) -> Any:  # type: ignore[override]
-        """The router's ``costs``."""
-        return getattr(self._router(), "costs", None)
+    def path_costs(self) -> Any:  # type: ignore[override]
+        """The router's ``path_costs``."""
+        return getattr(self._router(), "path_costs", None)
 
     @property
     def classes(self) -> Any:  # type: ignore[override]

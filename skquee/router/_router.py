@@ -70,13 +70,13 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, RoutingMixin, BaseEstimator):
 
     The QuEE method. After each block a gate predicts the probability of error of every path
     that is still open, aims at the best one, and takes its first step or exits (equations 9
-    and 18). It is trained once; ``lambda_`` and ``costs`` are read at prediction.
+    and 18). It is trained once; ``lambda_`` and ``path_costs`` are read at prediction.
 
     Parameters
     ----------
     lambda_ : float, default=1.0
         Price of one unit of cost, in units of error probability. Not learned: change it with
-        ``set_params`` at any time. It is per unit of ``paths_.costs``.
+        ``set_params`` at any time. It is per unit of cost (``paths_.cost_unit``).
     targets : ClusteredErrorTargets or str, default=None
         Makes the error targets. Default: K-means with 20 clusters a path (the paper). "shrunken":
         the same, each cluster drawn towards its path's mean by ten rows. "bernoulli": the errors
@@ -86,7 +86,7 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, RoutingMixin, BaseEstimator):
         scikit-learn estimator: :class:`skquee.gates.PathErrorClassifier`.
     paths : PathTree, default=None
         The tree, where the table is a bare array. Its costs go before the table's.
-    costs : array-like of shape (n_paths,), default=None
+    path_costs : array-like of shape (n_paths,), default=None
         Cost of each whole path in any unit, in place of the tree's.
     classes : sequence, default=None
         Labels of the class axis, where the tree does not carry them.
@@ -153,12 +153,12 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, RoutingMixin, BaseEstimator):
     >>> y = rng.integers(3, size=300)
     >>> logits = rng.normal(size=(300, 2, 3)) + np.array([1, 4])[:, None] * np.eye(3)[y][:, None]
     >>> probs = np.exp(logits) / np.exp(logits).sum(axis=2, keepdims=True)
-    >>> router = CostAwareRouter(lambda_=0.3, paths=PathTree.chain([1, 3]), random_state=0)
+    >>> router = CostAwareRouter(lambda_=0.1, paths=PathTree.chain([1, 3]), random_state=0)
     >>> router.fit(probs, y).predict(probs).shape
     (300,)
-    >>> bool(router.predict_cost(probs).mean() < 1)
+    >>> bool(router.predict_cost(probs).mean() < 4)
     True
-    >>> bool((router.set_params(lambda_=100.0).predict_cost(probs) == 0.25).all())
+    >>> bool((router.set_params(lambda_=100.0).predict_cost(probs) == 1).all())
     True
     """
 
@@ -171,7 +171,7 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, RoutingMixin, BaseEstimator):
         targets: Any = None,
         regressor: Any = None,
         paths: PathTree | None = None,
-        costs: ArrayLike | None = None,
+        path_costs: ArrayLike | None = None,
         classes: Sequence[Any] | None = None,
         features: str = "paper",
         answer: Any = "last",
@@ -186,7 +186,7 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, RoutingMixin, BaseEstimator):
         self.targets = targets
         self.regressor = regressor
         self.paths = paths
-        self.costs = costs
+        self.path_costs = path_costs
         self.classes = classes
         self.features = features
         self.answer = answer

@@ -81,8 +81,8 @@ class TunedCostAwareRouterCV(RoutingMixin, BaseEstimator):
     >>> logits = rng.normal(size=(300, 2, 3)) + np.array([1, 4])[:, None] * np.eye(3)[y][:, None]
     >>> probs = np.exp(logits) / np.exp(logits).sum(axis=2, keepdims=True)
     >>> router = CostAwareRouter(paths=PathTree.chain([1, 3]), random_state=0)
-    >>> tuned = TunedCostAwareRouterCV(router, max_cost=0.6, cv=2).fit(probs, y)
-    >>> tuned.best_cost_ <= 0.6
+    >>> tuned = TunedCostAwareRouterCV(router, max_cost=2.5, cv=2).fit(probs, y)
+    >>> tuned.best_cost_ <= 2.5
     True
     """
 
@@ -116,9 +116,9 @@ class TunedCostAwareRouterCV(RoutingMixin, BaseEstimator):
         return self._router().paths
 
     @property
-    def costs(self) -> Any:  # type: ignore[override]
-        """The router's ``costs``."""
-        return self._router().costs
+    def path_costs(self) -> Any:  # type: ignore[override]
+        """The router's ``path_costs``."""
+        return self._router().path_costs
 
     @property
     def classes(self) -> Any:  # type: ignore[override]

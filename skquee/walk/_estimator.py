@@ -38,7 +38,7 @@ __all__ = ["RoutingMixin"]
 class RoutingMixin(ClassifierMixin):
     """Prediction, scoring and cost curves for whatever can decide at a gate.
 
-    A subclass has parameters ``paths``, ``costs`` and ``classes``, calls ``_start_fit`` first
+    A subclass has parameters ``paths``, ``path_costs`` and ``classes``, calls ``_start_fit`` first
     in ``fit``, and defines ``_decider(tree)``, which returns a :class:`Decider` that holds all
     that a decision needs. Nothing is written to the estimator after ``fit``.
     """
@@ -50,7 +50,7 @@ class RoutingMixin(ClassifierMixin):
     _knob = "lambda_"
 
     paths: PathTree | None
-    costs: ArrayLike | None
+    path_costs: ArrayLike | None
     classes: Sequence[Any] | None
     classes_: NDArray[Any]
 
@@ -91,7 +91,9 @@ class RoutingMixin(ClassifierMixin):
     def _table(self, X: Any, *, reset: bool) -> PathProbabilities:
         """Return X as a table whose tree carries the costs that hold now."""
         if reset:
-            table = as_path_probabilities(X, self.paths, self.costs, self.classes)
+            table = as_path_probabilities(
+                X, self.paths, path_costs=self.path_costs, classes=self.classes
+            )
         else:
             tree = self._fitted_paths
             if isinstance(X, PathProbabilities):
@@ -100,11 +102,13 @@ class RoutingMixin(ClassifierMixin):
                         f"X carries {X.paths!r}, but this estimator was fitted with {tree!r}. "
                         "Transform X with the bank used in fit."
                     )
-                tree = tree.with_costs(X.paths.costs)
+                tree = tree.with_costs(X.paths.costs, cost_unit=X.paths.cost_unit)
             if self.paths is not None:
-                tree = tree.with_costs(self.paths.costs)
+                tree = tree.with_costs(self.paths.costs, cost_unit=self.paths.cost_unit)
             table = as_path_probabilities(
-                X.with_paths(tree) if isinstance(X, PathProbabilities) else X, tree, self.costs
+                X.with_paths(tree) if isinstance(X, PathProbabilities) else X,
+                tree,
+                path_costs=self.path_costs,
             )
             if table.shape[2] != self.n_classes_:
                 raise ValueError(
@@ -140,9 +144,10 @@ class RoutingMixin(ClassifierMixin):
         """The tree of paths, with the costs that hold now."""
         check_is_fitted(self)
         tree = self._fitted_paths
-        if self.costs is not None:
-            return tree.with_costs(self.costs)
-        return tree if self.paths is None else tree.with_costs(self.paths.costs)
+        if self.path_costs is not None:
+            return tree.with_costs(self.path_costs)
+        own = self.paths
+        return tree if own is None else tree.with_costs(own.costs, cost_unit=own.cost_unit)
 
     def _decider(self, tree: PathTree) -> Decider:
         raise TypeError(

@@ -103,7 +103,7 @@ def test_frozen_unfitted_callable_and_pipeline_stand_side_by_side() -> None:
     table = bank.transform(frame)
     assert table.shape == (240, 4, 3)
     assert list(bank.classes_) == ["ant", "bee", "cat"]
-    assert np.allclose(bank.costs_, np.array([1, 3, 6, 10]) / 10)
+    assert np.allclose(bank.costs_, [1, 3, 6, 10])
     expected = [
         by_sign(X),
         frozen.predict_proba(X),
@@ -403,7 +403,7 @@ def test_a_network_bank_takes_costs_and_classes_and_is_shared_by_clones() -> Non
     bank, network = network_bank(costs=[1, 2, 3, 4, 5, 10], classes=list("abcd"))
     assert clone(bank).classifiers is network
     assert bank.fit(np.arange(90)[:, None]).paths_.classes == tuple("abcd")
-    assert np.allclose(bank.costs_, [0.1, 0.2, 0.3, 0.4, 0.5, 1.0])
+    assert np.allclose(bank.costs_, [1, 2, 3, 4, 5, 10])
 
 
 def test_network_rows_that_leave_in_any_pattern_keep_their_own_activations() -> None:

@@ -331,7 +331,7 @@ def test_next_step_starts_where_the_mean_loss_is_least() -> None:
 )
 def test_a_tree_of_one_path_leaves_no_choice(router: Any) -> None:
     values = np.random.default_rng(0).dirichlet(np.ones(3), size=(30, 1))
-    table = PathProbabilities(values, PathTree.chain([2], normalize=False))
+    table = PathProbabilities(values, PathTree.chain([2]))
     y = np.arange(30) % 3
     fitted = clone(router).fit(table, y)
     assert (fitted.predict_path(table) == 0).all()

@@ -24,7 +24,7 @@ from skquee.evaluation import (
     unpack,
 )
 
-TREE = PathTree.chain([1, 1, 2])
+TREE = PathTree.chain([0.25, 0.25, 0.5])
 
 
 class CalibratedRouter(ClassifierMixin, BaseEstimator):

@@ -74,7 +74,12 @@ def test_other_counts_of_bit_operations_follow_their_formulas(digits, make_backb
         assert network.path_costs(heads=True, gates=True)[path] == with_heads + gates
     costs = network.path_costs(product=True, heads=True, gates=True)
     bank = MultiPathClassifierBank(network, costs=costs)
-    np.testing.assert_allclose(bank.paths_.path_costs, costs / costs.max())
+    np.testing.assert_allclose(bank.paths_.path_costs, costs)
+    assert bank.paths_.cost_unit is None
+    whole = network.costed_paths(product=True, heads=True, gates=True)
+    np.testing.assert_allclose(whole.path_costs, costs / costs.max())
+    assert whole.cost_unit == tree.cost_unit == "of the whole network"
+    assert MultiPathClassifierBank(network, costs="flops").paths_ == network.costed_paths("flops")
 
 
 def test_a_gate_counts_what_its_layers_multiply():

@@ -256,7 +256,7 @@ def test_a_budget_and_a_cap_hold_together() -> None:
 def test_a_cap_follows_costs_read_at_predict() -> None:
     moved = copy(ROUTER)
     held = BudgetRouter(moved, max_cost_per_sample=0.7).fit(SHORT)
-    moved.set_params(costs=TREE.path_costs * 2, lambda_=0.0)
+    moved.set_params(path_costs=TREE.path_costs * 2, lambda_=0.0)
     assert held.predict_cost(SHORT).max() <= 0.7
 
 
@@ -424,7 +424,7 @@ def test_combined_costs_route_by_the_price_of_each() -> None:
     costs = {"ms": TREE.path_costs * 10, "dollars": TREE.path_costs**2}
     total = combine_costs(costs, {"ms": 0.5, "dollars": 2.0})
     assert np.allclose(total, 5 * TREE.path_costs + 2 * TREE.path_costs**2)
-    routed = _at(0.2).set_params(costs=total).route(SHORT)
+    routed = _at(0.2).set_params(path_costs=total).route(SHORT)
     assert np.allclose(routed.costs, total[routed.paths])
     assert np.array_equal(combine_costs(costs, {"ms": 0.0, "dollars": 1.0}), costs["dollars"])
 
@@ -449,7 +449,7 @@ def test_costs_that_cannot_be_combined_are_refused(costs: Any, weights: Any, mes
 def test_other_costs_ask_for_the_budget_to_be_measured_again() -> None:
     router = copy(ROUTER)
     held = router.at_budget(0.6, SHORT, random_state=0)
-    router.set_params(costs=np.array(TREE.costs) * 3)
+    router.set_params(path_costs=np.array(TREE.costs) * 3)
     with pytest.raises(ValueError, match="costs of the paths have changed"):
         held.predict(SHORT)
     assert router.at_budget(1.8, SHORT, random_state=0).expected_cost_ == pytest.approx(1.8)

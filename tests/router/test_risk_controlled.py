@@ -231,7 +231,7 @@ def test_other_knobs_are_swept_from_the_dear_end() -> None:
 
 
 def test_costs_of_the_router_hold() -> None:
-    router = threshold().set_params(costs=TABLE.paths.path_costs * 10)
+    router = threshold().set_params(path_costs=TABLE.paths.path_costs * 10)
     found = controlled(router, max_error=0.3).fit(TABLE[CAL], Y[CAL])
     same = controlled(max_error=0.3).fit(TABLE[CAL], Y[CAL])
     assert found.cost_ == pytest.approx(10 * same.cost_)

@@ -51,7 +51,7 @@ class NotingRouter(ThresholdRouter):
 def bank() -> MultiPathClassifierBank:
     return MultiPathClassifierBank(
         [("stump", Memory(max_depth=1, random_state=0)), ("linear", LogisticRegression())],
-        costs=[1, 4],
+        costs=[0.2, 0.8],
     )
 
 

@@ -207,7 +207,7 @@ def test_rows_held_out_take_no_part_and_the_curve_names_them() -> None:
     with pytest.raises(ValueError, match="No rows were held out"):
         quick(validation_fraction=0.0).fit(TABLE, Y).cost_curve([1.0])
     # New costs reach the held-out curve too.
-    router.set_params(costs=TABLE.paths.path_costs * 10)
+    router.set_params(path_costs=TABLE.paths.path_costs * 10)
     assert np.allclose(router.cost_curve([0.01, 0.1]).cost, curve.cost * 10)
 
 
@@ -232,13 +232,13 @@ def test_lambda_and_costs_need_no_refit(fitted: CostAwareRouter) -> None:
     dear = router.set_params(lambda_=0.01).predict_cost(TABLE).mean()
     assert cheap < dear
     milliseconds = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
-    routes = router.set_params(costs=milliseconds).route(TABLE)
+    routes = router.set_params(path_costs=milliseconds).route(TABLE)
     assert np.array_equal(routes.costs, np.array(milliseconds)[routes.paths])
     assert router.paths_.costs == tuple(milliseconds)
     assert router.regressor_ is gates
     # The table's own costs hold where the router has none.
     recosted = TABLE.with_paths(TABLE.paths.with_costs(milliseconds))
-    same = router.set_params(costs=None).route(recosted)
+    same = router.set_params(path_costs=None).route(recosted)
     assert np.array_equal(same.paths, routes.paths)
 
 
@@ -428,7 +428,7 @@ def test_a_pickle_and_a_clone_behave(fitted: CostAwareRouter) -> None:
         ({"policy": "greedy"}, "policy must be one of"),
         ({"validation_fraction": 1.0}, r"validation_fraction must lie in \[0, 1\)"),
         ({"cross_fit": 0}, "cross_fit must be at least 1"),
-        ({"costs": [1.0]}, "costs must be 6 numbers"),
+        ({"path_costs": [1.0]}, "path_costs must be 6 numbers"),
         ({"paths": TREES["chain"]}, "is expected"),
         ({"classes": ["a", "b"]}, "4 classes, but the tree has 2"),
     ],

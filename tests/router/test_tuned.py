@@ -76,9 +76,7 @@ def calibrated(n: int) -> tuple[PathProbabilities, np.ndarray]:
     values[np.arange(n), 0, first] = sure
     values[np.arange(n), 0, 1 - first] = 1 - sure
     values[np.arange(n), 1, y] = 1
-    return PathProbabilities(
-        values, PathTree.from_paths([(1,), (1, 1)], [1.0, 2.0], normalize=False)
-    ), y
+    return PathProbabilities(values, PathTree.from_paths([(1,), (1, 1)], [1.0, 2.0])), y
 
 
 @pytest.mark.parametrize("price", [0.1, 0.3])
@@ -148,7 +146,7 @@ def test_weights_count_in_the_choice() -> None:
 
 def test_new_costs_set_on_the_router_hold_in_the_sweep() -> None:
     found = tuned(max_cost=60.0, lambdas=GRID / 100)
-    found.set_params(router__costs=TABLE.paths.path_costs * 100).fit(TABLE, Y)
+    found.set_params(router__path_costs=TABLE.paths.path_costs * 100).fit(TABLE, Y)
     same = tuned(max_cost=0.6).fit(TABLE, Y)
     assert found.best_lambda_ == pytest.approx(same.best_lambda_ / 100)
     assert found.paths_.costs[-1] == 100
