@@ -197,7 +197,7 @@ def test_really_timed_engines_are_in_the_order_of_their_speed(network: MultiExit
         kept = copy.copy(network).compile(batch_size=2)
     costs = kept.paths_.path_costs
     assert set(kept.levels_) <= set(ENGINES)
-    assert costs.max() == 1 and (costs > 0).all()
+    assert (costs > 0).all()
 
 
 @needs_int8
