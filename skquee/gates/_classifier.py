@@ -15,6 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 from threadpoolctl import threadpool_limits
 
+from skquee.gates._logistic import MOST_FEATURES, fit_logistic
 from skquee.gates._one import OneLinear
 from skquee.gates._rich import GateInputs, training_parts
 from skquee.paths import PathTree
@@ -158,6 +159,7 @@ class PathErrorClassifier(BaseEstimator):
             rows = np.flatnonzero(weights)
             table, goals, weights = table[rows], goals[rows], weights[rows]
         template = _make(self.estimator)
+        shared = isinstance(self.estimator, str) and self.estimator == "logistic"
         self.paths_ = table.paths
         self.n_features_in_ = table.shape[1]
         self.base_errors_ = np.average(goals, axis=0, weights=weights)
@@ -171,6 +173,7 @@ class PathErrorClassifier(BaseEstimator):
                 goals[:, paths],
                 weights,
                 int(seed),
+                shared,
             )
             for (prefix, paths), seed in zip(judged.items(), seeds, strict=True)
         )
@@ -309,13 +312,16 @@ def _fit_prefix(
     goals: NDArray[np.float64],
     weights: NDArray[np.float64] | None,
     seed: int,
+    shared: bool,
 ) -> _Linear | _Several:
-    """Train the models of one prefix."""
+    """Train the models of one prefix; `shared`: all of them over one design."""
     linear = type(template) is LogisticRegression
     centre, scale = np.zeros(features.shape[1]), np.ones(features.shape[1])
     if linear:
         centre, scale = features.mean(axis=0), np.maximum(features.std(axis=0), 1e-6)
         features = (features - centre) / scale
+    if shared and features.shape[1] <= MOST_FEATURES:
+        return _fit_shared(features, goals, weights, centre, scale)
     with threadpool_limits(limits=1):  # the same bits whatever n_jobs
         models = [_fit_one(template, features, goal, weights, seed) for goal in goals.T]
     if not linear:
@@ -329,6 +335,29 @@ def _fit_prefix(
         else:
             coefficients[:, place] = model.coef_[0] / scale
             bias[place] = model.intercept_[0] - centre @ coefficients[:, place]
+    return _Linear(coefficients, bias)
+
+
+def _fit_shared(
+    features: NDArray[np.float64],
+    goals: NDArray[np.float64],
+    weights: NDArray[np.float64] | None,
+    centre: NDArray[np.float64],
+    scale: NDArray[np.float64],
+) -> _Linear:
+    """Train the logistic models of one prefix together."""
+    share = np.ones(len(goals)) if weights is None else weights
+    varies = np.ptp(goals, axis=0) > 0
+    coefficients, bias = np.zeros((features.shape[1], goals.shape[1])), np.empty(goals.shape[1])
+    constant = (np.average(goals[:, ~varies], axis=0, weights=share) * len(goals) + 0.5) / (
+        len(goals) + 1
+    )
+    bias[~varies] = np.log(constant / (1 - constant))
+    if varies.any():
+        with threadpool_limits(limits=1):  # the same bits whatever n_jobs
+            found, bias[varies] = fit_logistic(features, goals[:, varies], weights)
+        coefficients[:, varies] = found / scale[:, None]
+        bias[varies] -= centre @ coefficients[:, varies]
     return _Linear(coefficients, bias)
 
 

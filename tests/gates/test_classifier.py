@@ -24,6 +24,7 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from skquee import CostAwareRouter, PathErrorRegressor, PathProbabilities, PathTree
 from skquee.baselines import NextStepRouter
 from skquee.gates import PathErrorClassifier, rich_features
+from skquee.gates._logistic import fit_logistic
 from skquee.gates._rich import (
     N_PARTS,
     PRIOR_ROWS,
@@ -188,13 +189,28 @@ def test_logistic_is_scikit_learns_on_standardised_features_for_every_pair(weigh
         scaler = StandardScaler().fit(own)
         predicted = gates.predict(TABLE, prefix)
         for path in TREE.descendants(prefix).tolist():
-            model = LogisticRegression(max_iter=200)
+            model = LogisticRegression(max_iter=5000, tol=1e-9)
             model.fit(scaler.transform(own), WRONG[:, path], sample_weight=weights)
             expected = model.predict_proba(scaler.transform(seen))[:, 1]
             assert np.allclose(predicted[:, path], expected, atol=1e-5), (prefix, path)
         closed = np.setdiff1d(np.arange(TREE.n_paths), TREE.descendants(prefix))
         assert np.isnan(predicted[:, closed]).all()
     assert np.allclose(gates.base_errors_, np.average(WRONG, axis=0, weights=weights))
+
+
+def test_many_features_are_left_to_scikit_learns_own_solver(monkeypatch: Any) -> None:
+    fast = PathErrorClassifier().fit(TABLE, SOFT).predict(TABLE, PREFIX)
+    monkeypatch.setattr("skquee.gates._classifier.MOST_FEATURES", 3)
+    slow = PathErrorClassifier().fit(TABLE, SOFT).predict(TABLE, PREFIX)
+    assert np.allclose(fast, slow, atol=0.02, equal_nan=True)
+
+
+def test_rows_that_a_line_separates_have_a_finite_logistic_model() -> None:
+    x = np.linspace(-1, 1, 40)[:, None]
+    goals = (x > 0).astype(float)
+    coefficients, intercepts = fit_logistic(1e6 * x, goals)
+    assert np.isfinite(coefficients).all() and np.isfinite(intercepts).all()
+    assert ((1e6 * x @ coefficients + intercepts > 0) == (goals > 0)).all()
 
 
 def test_a_probability_counts_as_an_error_with_that_weight_and_as_none_with_the_rest() -> None:
