@@ -5,13 +5,15 @@ from __future__ import annotations
 import itertools
 import math
 import warnings
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from skquee._reading import tree_fields
 
 __all__ = ["PathTree"]
 
@@ -686,6 +688,33 @@ class PathTree:
             name: list(value) if isinstance(value, tuple) else value
             for name, value in values.items()
         }
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> PathTree:
+        """Return the tree that :meth:`to_dict` described.
+
+        Parameters
+        ----------
+        record : mapping
+            Its fields, as JSON holds them.
+
+        Returns
+        -------
+        PathTree
+
+        Raises
+        ------
+        ValueError
+            If a field is missing, unknown, or of another type than a tree writes.
+
+        Examples
+        --------
+        >>> from skquee import PathTree
+        >>> tree = PathTree.chain([1, 2])
+        >>> PathTree.from_dict(tree.to_dict()) == tree
+        True
+        """
+        return cls(**tree_fields(record))
 
     def __getstate__(self) -> dict[str, Any]:
         # Cached arrays would make equal trees hash and pickle differently.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
+
+from skquee._atomic import whole_file
 
 __all__ = ["dump", "load"]
 
@@ -84,15 +84,8 @@ def dump(router: Any, file: str | os.PathLike[str]) -> None:
             f"{type(router).__name__} was fitted on a network, which a skops file does not hold. "
             "Save the network by network.save(folder) and fit again, or fit on a stored table."
         )
-    target = Path(file)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".partial")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(io.dumps(router))
-        os.replace(name, target)
-    except BaseException:
-        os.unlink(name)
-        raise
+    with whole_file(file) as stream:
+        stream.write(io.dumps(router))
 
 
 def load(file: str | os.PathLike[str], trusted: Sequence[str] = ()) -> Any:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
-import tempfile
-import zipfile
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from skquee._table_files import check_storage_type, read_table, write_table
 from skquee.paths import PathTree, check_costs
 
 __all__ = ["PathProbabilities"]
@@ -338,24 +335,21 @@ class PathProbabilities:
         file : path
             Where to.
         dtype : dtype, default=None
-            Type to store, e.g. ``"float16"``. Default: as it is.
+            float16, float32 or float64. Default: as it is.
+
+        Raises
+        ------
+        FileNotFoundError, IsADirectoryError
+            If the folder does not exist, or `file` is one.
+        ValueError
+            If values are of another type, or levels or classes neither texts nor numbers.
         """
-        target = Path(file)
         values = np.asarray(self)
-        known: dict[str, Any] = {} if self.context is None else {"context": self.context}
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=target.name, suffix=".partial")
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                np.savez(
-                    stream,
-                    values=values.astype(dtype or values.dtype, copy=False),
-                    paths=np.array(json.dumps(self.paths.to_dict())),
-                    **known,
-                )
-            os.replace(name, target)
-        except BaseException:
-            os.unlink(name)
-            raise
+        if dtype is None and values.dtype.kind in "iub":
+            dtype = np.float32
+        stored = check_storage_type(values.dtype if dtype is None else dtype)
+        known = {} if self.context is None else {"context": self.context}
+        write_table(file, values.astype(stored, copy=False), self.paths, known)
 
     @classmethod
     def load(
@@ -378,30 +372,17 @@ class PathProbabilities:
 
         Raises
         ------
+        FileNotFoundError
+            If there is no such file.
         ValueError
-            If the file holds no tree and none is given.
+            If it is damaged or something else, holds no tree and none is given, or holds another
+            type than float16, float32 and float64.
         """
-        source = Path(file)
-        if zipfile.is_zipfile(source):
-            with np.load(source, allow_pickle=False) as archive:
-                if not {"values", "paths"} <= set(archive.files):
-                    raise ValueError(
-                        f"{source} holds {archive.files}, not the 'values' and 'paths' of a saved "
-                        "table."
-                    )
-                tree = paths or PathTree(**json.loads(str(archive["paths"])))
-                values = None if mmap else archive["values"]
-                context = archive["context"] if "context" in archive.files else None
-            if values is None:
-                values = _map_member(source, "values.npy")
-            return cls(values, tree)._knowing(context)
-        values = np.load(source, mmap_mode="r" if mmap else None, allow_pickle=False)
-        sidecar = source.with_name(source.name + ".json")
-        if paths is None:
-            if not sidecar.exists():
-                raise ValueError(f"{source} has no tree beside it ({sidecar.name}): pass paths=.")
-            paths = PathTree(**json.loads(sidecar.read_text(encoding="utf8")))
-        return cls(values, paths)
+        values, tree, known = read_table(file, paths, mmap)
+        try:
+            return _with_context(cls(values, tree), known.get("context"))
+        except ValueError as error:
+            raise ValueError(f"{file}: {error}") from None
 
 
 class _StoredWalk:
@@ -584,26 +565,3 @@ def check_probabilities(
 def _wide(values: NDArray[Any]) -> NDArray[np.floating]:
     """At least float32: float16 is a storage type."""
     return values if values.dtype in (np.float32, np.float64) else values.astype(np.float32)
-
-
-def _map_member(archive: Path, member: str) -> NDArray[Any]:
-    """Memory-map one uncompressed array of an ``.npz``."""
-    with zipfile.ZipFile(archive) as zipped:
-        entry = zipped.getinfo(member)
-        if entry.compress_type != zipfile.ZIP_STORED:
-            return np.asarray(np.load(archive, allow_pickle=False)[member.removesuffix(".npy")])
-    with archive.open("rb") as stream:
-        stream.seek(entry.header_offset + 26)
-        lengths = np.frombuffer(stream.read(4), dtype="<u2")
-        stream.seek(entry.header_offset + 30 + int(lengths.sum()))
-        version = np.lib.format.read_magic(stream)
-        read = (
-            np.lib.format.read_array_header_1_0
-            if version == (1, 0)
-            else np.lib.format.read_array_header_2_0
-        )
-        shape, fortran, dtype = read(stream)
-        offset = stream.tell()
-    return np.memmap(
-        archive, dtype=dtype, mode="r", offset=offset, shape=shape, order="F" if fortran else "C"
-    )

@@ -11,6 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
+from skquee._atomic import held, write_text
+from skquee._checks import check_output
+from skquee._reading import array_header, read_json
+from skquee._table_files import check_storage_type, tree_text
 from skquee.probabilities import PathProbabilities, check_probabilities
 
 if TYPE_CHECKING:
@@ -50,30 +54,29 @@ def materialize(
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
-    if dtype.kind != "f":
-        raise ValueError(f"dtype must be a float type, got {dtype}.")
+    dtype = check_storage_type(dtype)
     if out is None:
         whole = np.empty(table.shape, dtype=dtype)
         _fill(table, whole, batch_size, 0, None)
         return PathProbabilities(whole, table.paths)
-    target = Path(out)
+    target = check_output(out, "out")
     if target.suffix != ".npy":
         raise ValueError(f"out must end in .npy, got {target.name!r}.")
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"The folder of out, {target.parent}, does not exist.")
-    tree = table.paths.to_dict()
-    try:
-        json.dumps(tree)
-    except TypeError as error:
-        raise ValueError(
-            f"The tree's levels and classes must fit JSON to be saved: {error}."
-        ) from None
+    tree = tree_text(table.paths)
+    with held(target, f"writing {target}"):
+        return _to_file(table, batch_size, target, dtype, tree)
+
+
+def _to_file(
+    table: LazyPathProbabilities, batch_size: int, target: Path, dtype: np.dtype[Any], tree: str
+) -> PathProbabilities:
     partial = target.with_name(target.name + ".partial")
     note = target.with_name(target.name + ".partial.json")
     job = {"shape": list(table.shape), "dtype": str(dtype), "input": _fingerprint(table)}
     done = _resume(note, partial, job)
     values: Any = None  # a memory map; numpy's type for it lacks flush
     if done:
+        # The note fits and the file was checked: it is an earlier run of this job.
         values = np.lib.format.open_memmap(partial, mode="r+")
         # Other weights under the same names are another job: the first row tells.
         if not np.allclose(values[0], table[[0]].run_all()[0], atol=1e-2):
@@ -84,13 +87,13 @@ def materialize(
 
     def remember(rows: int) -> None:
         values.flush()
-        _write(note, {**job, "done": rows})
+        write_text(note, json.dumps({**job, "done": rows}))
 
     _fill(table, values, batch_size, done, remember)
-    _write(target.with_name(target.name + ".json"), tree)
+    write_text(target.with_name(target.name + ".json"), tree)
     os.replace(partial, target)
     note.unlink(missing_ok=True)
-    return PathProbabilities(np.load(target, mmap_mode="r", allow_pickle=False), table.paths)
+    return PathProbabilities.load(target, table.paths)
 
 
 def _fill(
@@ -117,18 +120,16 @@ def _resume(note: Path, partial: Path, job: dict[str, Any]) -> int:
     if not (note.exists() and partial.exists()):
         return 0
     try:
-        record = json.loads(note.read_text(encoding="utf8"))
-    except json.JSONDecodeError:
+        record = read_json(note, "note of an interrupted run")
+        with partial.open("rb") as stream:
+            header = array_header(stream, partial.stat().st_size, partial, "table file")
+    except (OSError, ValueError):
         return 0
     done = record.pop("done", 0)
-    return int(done) if record == job else 0
-
-
-def _write(file: Path, content: dict[str, Any]) -> None:
-    """Write JSON under another name, then move it into place."""
-    fresh = file.with_name(file.name + ".new")
-    fresh.write_text(json.dumps(content), encoding="utf8")
-    os.replace(fresh, file)
+    same = (
+        record == job and list(header.shape) == job["shape"] and str(header.dtype) == job["dtype"]
+    )
+    return done if same and isinstance(done, int) and 0 < done <= job["shape"][0] else 0
 
 
 def _fingerprint(table: LazyPathProbabilities) -> str:

@@ -15,6 +15,7 @@ from skquee.cli._reproduce_options import add_reproduce_command
 
 __all__ = ["main"]
 
+INTERRUPTED = 130  # as a shell says it: 128 + SIGINT
 N_HEADS = 4  # attention heads of the demo's network
 
 
@@ -57,6 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (OSError, ValueError) as error:
         print(f"{options.parser.prog}: error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print(f"{options.parser.prog}: interrupted", file=sys.stderr)
+        return INTERRUPTED
     return 0
 
 

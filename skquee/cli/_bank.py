@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from torch.utils.data import Subset
 from torchvision.datasets import ImageFolder
 from tqdm import tqdm
 
+from skquee._atomic import held, whole_file, write_text
 from skquee.bank import MultiPathClassifierBank
 from skquee.networks import BasePTQ, MultiExitNetwork, PTQ4ViT, UniformPTQ
 
@@ -30,6 +30,11 @@ def build(options: argparse.Namespace) -> None:
     options : Namespace
         Checked options of the command.
     """
+    with held(options.out / "network", f"building a bank in {options.out}"):
+        _build(options)
+
+
+def _build(options: argparse.Namespace) -> None:
     train, validation = _split(options)
     exits = options.exits
     if exits is not None:
@@ -61,12 +66,12 @@ def build(options: argparse.Namespace) -> None:
     bank = MultiPathClassifierBank(network, batch_size=options.batch_size)
     bank.materialize(validation[0], out=options.out / "val_probs.npy", dtype="float16")
     labels = options.out / "val_labels.npy"
-    np.save(labels.with_suffix(".new.npy"), validation[1])
-    os.replace(labels.with_suffix(".new.npy"), labels)
+    with whole_file(labels) as stream:
+        np.save(stream, validation[1])
     network.save(options.out / "network")
     shutil.rmtree(cache, ignore_errors=True)
     table = network.summary()
-    table.to_csv(options.out / "paths.csv", float_format="%.6g")
+    write_text(options.out / "paths.csv", table.to_csv(float_format="%.6g"))
     found = ", ".join(f"{level}: {acc:.2%}" for level, acc in network.level_accuracy_.items())
     print(f"Accuracy of the last exit by level (32 is float): {found}\n")
     _report(table, len(validation[1]), "validation")
@@ -100,7 +105,7 @@ def evaluate(options: argparse.Namespace) -> None:
         right += (network.classes_[answers.argmax(axis=2)] == y[rows, None]).sum(axis=0)
     table = network.summary().assign(accuracy=right / len(y))
     if options.csv is not None:
-        table.to_csv(options.csv, float_format="%.6g")
+        write_text(options.csv, table.to_csv(float_format="%.6g"))
     _report(table, len(y), options.data.name)
 
 

@@ -17,6 +17,7 @@ from threadpoolctl import threadpool_limits
 from timm.models.vision_transformer import VisionTransformer
 from tqdm import tqdm
 
+from skquee._atomic import whole_file, write_text
 from skquee.bank import MultiPathClassifierBank
 from skquee.baselines import FixedPath, OracleRouter, ThresholdRouter
 from skquee.cli import N_HEADS
@@ -235,7 +236,7 @@ def save(
         "curves.csv": pd.concat(points).set_index(["method", "setting"]),
     }
     for name, frame in frames.items():
-        frame.to_csv(folder / name, float_format="%.6g")
+        write_text(folder / name, frame.to_csv(float_format="%.6g"))
     figure = Figure(figsize=(8.0, 4.6), layout="constrained")
     CostCurveDisplay.from_predictions(
         [curves["router"], curves["threshold"]],
@@ -244,7 +245,8 @@ def save(
         names=["QuEE router", "Confidence threshold"],
         ax=figure.subplots(),
     )
-    figure.savefig(folder / "cost_curve.png", dpi=150)
+    with whole_file(folder / "cost_curve.png") as stream:
+        figure.savefig(stream, format="png", dpi=150)
     return [folder / name for name in ("cost_curve.png", *frames)]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from skquee._atomic import heal_folder, whole_folder
 from skquee._version import __version__
 from skquee.networks._execution import choose_device
 from skquee.networks._fit import assemble
@@ -101,22 +101,11 @@ def save(network: MultiExitNetwork, folder: str | os.PathLike[str]) -> None:
         for key, value in blocks.state_dict().items():
             if value.data_ptr() not in shared:
                 tensors[f"levels.{level}.{key}"] = value
-    fresh = target.with_name(target.name + ".partial")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir()
-    # Copies: safetensors refuses tensors that share memory, as tied weights do.
-    save_file(
-        {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}, fresh / WEIGHTS
-    )
-    (fresh / RECORD).write_text(text, encoding="utf8")
-    if target.exists():
-        old = target.with_name(target.name + ".old")
-        shutil.rmtree(old, ignore_errors=True)
-        os.replace(target, old)
-        os.replace(fresh, target)
-        shutil.rmtree(old)
-    else:
-        os.replace(fresh, target)
+    with whole_folder(target) as fresh:
+        # Copies: safetensors refuses tensors that share memory, as tied weights do.
+        copies = {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}
+        save_file(copies, fresh / WEIGHTS)
+        (fresh / RECORD).write_text(text, encoding="utf8")
 
 
 def load(
@@ -143,6 +132,7 @@ def load(
     MultiExitNetwork
     """
     source = Path(folder)
+    heal_folder(source, frozenset((RECORD, WEIGHTS)))
     for name in (RECORD, WEIGHTS):
         if not (source / name).is_file():
             raise FileNotFoundError(f"{source} holds no saved network: {name} is missing.")

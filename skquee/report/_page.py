@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from skquee._atomic import whole_file, write_text
 from skquee._version import __version__
 from skquee.report._claims import RULE, claims
 from skquee.report._figures import CAPTIONS, FIGURES, TITLES
@@ -58,20 +58,19 @@ def write_report(study: Study, folder: Path | str | None = None) -> Path:
             bar.set_description(name)
             figure, table = draw(study)
             picture = target / f"{name}.png"
-            fresh = picture.with_name(f"{name}.new.png")
-            figure.savefig(fresh, dpi=150)
-            os.replace(fresh, picture)
-            _write(target / f"{name}.csv", table.to_csv(float_format="%.6g"))
+            with whole_file(picture) as stream:
+                figure.savefig(stream, format="png", dpi=150)
+            write_text(target / f"{name}.csv", table.to_csv(float_format="%.6g"))
             sections.append(
                 f"<h2>{escape(TITLES[name])}</h2>\n<p>{escape(CAPTIONS[name])}</p>\n"
                 f'<a href="{name}.png"><img src="{name}.png" alt="{escape(CAPTIONS[name])}"></a>\n'
                 f"{_table(table)}"
             )
     found = claims(study)
-    _write(target / "claims.csv", found.to_csv(index=False))
-    _write(target / "claims.md", _markdown(found))
+    write_text(target / "claims.csv", found.to_csv(index=False))
+    write_text(target / "claims.md", _markdown(found))
     page = target / "report.html"
-    _write(page, _page(study, found, sections))
+    write_text(page, _page(study, found, sections))
     return page
 
 
@@ -174,9 +173,3 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return "" if value != value else f"{value:.4g}"
     return str(value)
-
-
-def _write(file: Path, text: str) -> None:
-    fresh = file.with_name(file.name + ".new")
-    fresh.write_text(text, encoding="utf8")
-    os.replace(fresh, file)

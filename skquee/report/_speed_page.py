@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
+from skquee._atomic import whole_file, write_text
 from skquee.display._style import COLORS, MARKERS, tidy
 
 if TYPE_CHECKING:
@@ -67,13 +67,10 @@ def write_speed(found: pd.DataFrame, file: Path) -> None:
     file : Path
         A .csv; the chart has the same name with .png.
     """
-    fresh = file.with_name(file.name + ".new")
-    found.to_csv(fresh, index=False, float_format="%.6g")
-    os.replace(fresh, file)
+    write_text(file, found.to_csv(index=False, float_format="%.6g"))
     part = found[found["threads"] == found["threads"].min()]
-    picture = file.with_suffix(".new.png")
-    _chart(part).savefig(picture, dpi=150)
-    os.replace(picture, file.with_suffix(".png"))
+    with whole_file(file.with_suffix(".png")) as stream:
+        _chart(part).savefig(stream, format="png", dpi=150)
 
 
 def _chart(part: pd.DataFrame) -> Figure:

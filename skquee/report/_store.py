@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from skquee._atomic import whole_file
 from skquee.evaluation import CostCurve
 from skquee.paths import PathTree
 
@@ -25,21 +25,22 @@ class Store:
 
     Parameters
     ----------
-    folder : Path
-        Made where it is absent.
+        folder : Path
+            Made where it is absent.
 
     Examples
     --------
-    >>> import tempfile
-    >>> from pathlib import Path
-    >>> from skquee import PathTree
-    >>> from skquee.evaluation import CostCurve
-    >>> from skquee.report._store import Store
-    >>> curve = CostCurve([0.0], [[1, 1]], [[True, False]], PathTree.chain([1, 1]))
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     first = Store(Path(folder)).curve("router", lambda: curve)
-    ...     Store(Path(folder)).curve("router", lambda: None).accuracy  # not computed again
-    array([0.5])
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from skquee import PathTree
+        >>> from skquee._atomic import whole_file
+    from skquee.evaluation import CostCurve
+        >>> from skquee.report._store import Store
+        >>> curve = CostCurve([0.0], [[1, 1]], [[True, False]], PathTree.chain([1, 1]))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     first = Store(Path(folder)).curve("router", lambda: curve)
+        ...     Store(Path(folder)).curve("router", lambda: None).accuracy  # not computed again
+        array([0.5])
     """
 
     def __init__(self, folder: Path) -> None:
@@ -69,7 +70,7 @@ class Store:
                 "source": found.source,
                 "label": found.label,
             }
-            with _Fresh(file) as fresh:
+            with whole_file(file) as fresh:
                 np.savez_compressed(
                     fresh,
                     knobs=found.knobs,
@@ -104,7 +105,7 @@ class Store:
         file = self.folder / f"{name}.csv"
         if not file.exists():
             found = self.timed(name, make)
-            with _Fresh(file) as fresh:
+            with whole_file(file) as fresh:
                 fresh.write(found.to_csv().encode("utf8"))
         return pd.read_csv(file, index_col=0)
 
@@ -137,7 +138,7 @@ class Store:
                     f"another folder, or the same {name} to go on."
                 )
             return
-        with _Fresh(file) as fresh:
+        with whole_file(file) as fresh:
             fresh.write(json.dumps(now, indent=1).encode("utf8"))
 
     def timed(self, name: str, make: Callable[[], Any]) -> Any:
@@ -158,7 +159,7 @@ class Store:
         began = time.perf_counter()
         found = make()
         seconds = {**self.seconds, name: round(time.perf_counter() - began, 1)}
-        with _Fresh(self.folder / "seconds.json") as fresh:
+        with whole_file(self.folder / "seconds.json") as fresh:
             fresh.write(json.dumps(seconds, indent=1).encode("utf8"))
         return found
 
@@ -167,22 +168,3 @@ class Store:
         """How long each result took to compute."""
         file = self.folder / "seconds.json"
         return json.loads(file.read_text(encoding="utf8")) if file.exists() else {}
-
-
-class _Fresh:
-    """A file under another name, moved into place once it is whole."""
-
-    def __init__(self, file: Path) -> None:
-        self._file = file
-        self._fresh = file.with_name(file.name + ".new")
-
-    def __enter__(self) -> Any:
-        self._stream = open(self._fresh, "wb")
-        return self._stream
-
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        self._stream.close()
-        if error is None:
-            os.replace(self._fresh, self._file)
-        else:
-            self._fresh.unlink(missing_ok=True)

@@ -371,7 +371,7 @@ def test_bad_options_of_materialize_fail_before_any_work(tmp_path: Path) -> None
     for options, error, message in (
         ({"out": tmp_path / "t.npz"}, ValueError, "must end in .npy"),
         ({"out": tmp_path / "no" / "t.npy"}, FileNotFoundError, "does not exist"),
-        ({"dtype": "int8"}, ValueError, "float type, got int8"),
+        ({"dtype": "int8"}, ValueError, "float64, got int8"),
         ({"batch_size": -1}, ValueError, "batch_size must be at least 1"),
     ):
         with pytest.raises(error, match=message):

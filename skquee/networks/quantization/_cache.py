@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from skquee._atomic import whole_file
 from skquee.networks.quantization._grids import Grid
 
 __all__ = ["Found", "GridCache", "fingerprint"]
@@ -134,11 +134,5 @@ class GridCache:
             for key, buffer in grid.named_buffers()
         }
         content = save(tensors, metadata={"grids": json.dumps(described)})
-        handle, temporary = tempfile.mkstemp(dir=self.folder, suffix=".part")
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(content)
-            os.replace(temporary, self._file(unit, level))
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+        with whole_file(self._file(unit, level)) as stream:
+            stream.write(content)
