@@ -41,7 +41,7 @@ for n, forest in zip(sizes, forests, strict=True):
     print(f"{n:>4} trees: accuracy {forest.score(X_test, y_test):.1%}")
 bank = MultiPathClassifierBank(
     [(f"{n} trees", FrozenEstimator(forest)) for n, forest in zip(sizes, forests, strict=True)],
-    costs=sizes,
+    step_costs=sizes,
 )
 pipe = make_pipeline(bank, CostAwareRouter(random_state=0)).fit(X_val, y_val)
 

@@ -52,7 +52,7 @@ bank = MultiPathClassifierBank(
         ("logistic", FrozenEstimator(logistic)),
         ("svm", FrozenEstimator(svm)),
     ],
-    costs=[6, 64 * 10, 64 * n_support],
+    step_costs=[6, 64 * 10, 64 * n_support],
     paths="cascade",
 )
 val_probs = bank.fit(X_val, y_val).materialize(X_val)

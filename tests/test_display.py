@@ -69,7 +69,7 @@ def banked():
     y = np.where(X[:, 0] * X[:, 1] > 0, "same", "other")
     models = [("line", LogisticRegression()), ("tree", DecisionTreeClassifier(max_depth=4))]
     frozen = [(name, FrozenEstimator(model.fit(X, y))) for name, model in models]
-    bank = MultiPathClassifierBank(frozen, costs=[1, 3])
+    bank = MultiPathClassifierBank(frozen, step_costs=[1, 3])
     pipe = make_pipeline(bank, ThresholdRouter(0.7)).fit(X, y)
     return X, y, pipe, RoutedClassifier(bank, ThresholdRouter(0.7)).fit(X, y)
 

@@ -1,8 +1,17 @@
 """Banks: fixed classifiers behind one table of probabilities."""
 
 from skquee.bank._bank import MultiPathClassifierBank
-from skquee.bank._estimators import take_rows
+from skquee.bank._calls import CallError
 from skquee.bank._network import run_exit
+from skquee.bank._rows import take_rows
+from skquee.bank._times import CallTimes
 from skquee.bank._walk import LazyPathProbabilities
 
-__all__ = ["LazyPathProbabilities", "MultiPathClassifierBank", "run_exit", "take_rows"]
+__all__ = [
+    "CallError",
+    "CallTimes",
+    "LazyPathProbabilities",
+    "MultiPathClassifierBank",
+    "run_exit",
+    "take_rows",
+]

@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import issparse
-from sklearn.base import BaseEstimator, TransformerMixin, clone, is_classifier
+from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.exceptions import NotFittedError
-from sklearn.frozen import FrozenEstimator
-from sklearn.linear_model import LogisticRegression
-from sklearn.tree import DecisionTreeClassifier
-from sklearn.utils import assert_all_finite, get_tags
+from sklearn.utils import assert_all_finite
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
     check_consistent_length,
     check_is_fitted,
     column_or_1d,
-    has_fit_parameter,
     validate_data,
 )
 
-from skquee.bank._estimators import EstimatorEngine
+from skquee.bank._calls import Calls
+from skquee.bank._composition import (
+    DEFAULT_STEP_COSTS,
+    NamedClassifiers,
+    is_estimator,
+    is_frozen_model,
+    is_network,
+)
+from skquee.bank._estimators import EstimatorEngine, Member
+from skquee.bank._fitting import fit_model, input_tags, settle_classes
 from skquee.bank._network import NetworkEngine, PathNetwork
+from skquee.bank._rows import n_rows_of, take_rows
+from skquee.bank._times import CallTimes, measure_calls
 from skquee.bank._walk import LazyPathProbabilities
 from skquee.paths import PathTree, check_costs
 from skquee.probabilities import PathProbabilities
@@ -33,7 +40,11 @@ from skquee.probabilities import PathProbabilities
 __all__ = ["MultiPathClassifierBank"]
 
 
+NETWORK_ROWS = 256
+
+
 class MultiPathClassifierBank(  # type: ignore[call-arg]
+    NamedClassifiers,
     TransformerMixin,
     BaseEstimator,
     auto_wrap_output_keys=None,  # a 3-D table cannot become a data frame
@@ -41,33 +52,55 @@ class MultiPathClassifierBank(  # type: ignore[call-arg]
     """Put fixed classifiers behind one table of probabilities, run only where needed.
 
     ``transform`` runs nothing: it returns a lazy table. A router that predicts from it runs
-    the classifiers (or blocks of a network) that each sample's path needs, in batches.
+    the classifiers (or blocks of a network) that each sample's path needs, on whole groups.
 
     Parameters
     ----------
     classifiers : list of (name, estimator or callable) or network, default=None
         Cheapest first. Estimators need ``predict_proba``; Pipelines bring their own columns
         and preprocessing. Wrap fitted ones in ``FrozenEstimator``: others are cloned and
-        fitted in ``fit``. A callable maps rows of X to probabilities in the order of
-        `classes`. A network offers the block protocol of
+        fitted in ``fit``. A callable takes rows of X and returns probabilities in the order of
+        `classes`, or labels, or labels and scores, or a list with one of these a row; None is no
+        answer, and leaves that of the path before. A network offers the block protocol of
         :class:`skquee.networks.MultiExitNetwork`. Default: a decision stump, a tree and
-        logistic regression, fitted in ``fit``.
-    costs : array-like or {"bitops", "flops", "latency"}, default=None
-        Step costs: what running each classifier adds. For a network, the cost of each whole
-        path, or which of its own to take (``network.path_costs``; latency once
-        ``network.measure_costs`` has measured it). Default: equal steps, or the network's own.
+        logistic regression, fitted in ``fit``, with step costs 1, 2 and 5.
+    step_costs : array-like of shape (n_classifiers,) or "latency", default=None
+        For a list: what running each classifier adds, in any one unit (milliseconds, dollars,
+        joules). "latency": milliseconds a row, measured in ``fit``. It or `path_costs` has to be
+        given.
+    path_costs : array-like of shape (n_paths,) or {"bitops", "flops", "latency"}, default=None
+        Cost of each whole path, in place of sums of steps. For a network also which of its own
+        to take (``network.path_costs``; latency once ``network.measure_costs`` has measured it);
+        default there: the network's own.
+    cost_unit : str, default=None
+        What one unit of cost is, such as "ms" or "$": for messages, tables and plots.
     classes : sequence, default=None
         Labels of the class axis. Default: those of the estimators and of y.
     paths : {"chain", "cascade"} or PathTree, default="chain"
         How the classifiers of a list may follow each other: each after the one before, any
         increasing sequence, or a tree whose columns are the classifiers. For a network, a
         tree keeps some of its paths.
-    batch_size : int, default=256
-        Rows run at once: bounds the memory of activations.
+    batch_size : int, default=None
+        Rows run at once. Default: 256 for a network, whose activations it bounds; for a list as
+        many as keep their answers within 64 MiB, so that each classifier gets whole groups.
     merge_groups : bool, default=False
         Let few rows that would run a block at one level join those at a dearer one, where the
         network's measured times say that this is faster. What a row runs then depends on the
         rows beside it. Only for a network after ``measure_costs``.
+    latency_rows : int, default=1000
+        Rows a call that ``step_costs="latency"`` counts with: a forest takes much longer for one
+        row than a thousandth of what it takes for a thousand. 1 for a server of single rows.
+    retries : int, default=0
+        Further tries of a callable that raised, after waits that double from half a second.
+    max_workers : int, default=None
+        Send rows to callables one by one, so many at a time. Default: a group in one call.
+    cache : path, default=None
+        Folder for answers of callables, so that none is paid for twice, not after a crash
+        either: one SQLite file for each, by the digest of the row. It holds digests and answers,
+        not the rows. A callable that changes its answers needs another name or folder.
+    fallback : {"previous"}, default=None
+        Where a callable fails for good on a row, the path before answers. Default: an error
+        (:class:`skquee.bank.CallError`) that carries the answers of the other rows.
 
     Attributes
     ----------
@@ -79,14 +112,16 @@ class MultiPathClassifierBank(  # type: ignore[call-arg]
         Labels of the class axis.
     classifiers_ : list of (name, classifier)
         What is run.
+    times_ : CallTimes or None
+        What calls take, once :meth:`measure` has been called (``step_costs="latency"`` does).
     n_features_in_, feature_names_in_
         Of X, where it has them.
 
     Raises
     ------
     ValueError
-        If the list is empty, names repeat, costs do not fit, or a classifier's classes are
-        not among `classes`.
+        If the list is empty, names repeat, costs are missing or do not fit, y holds labels that
+        no classifier of a frozen bank knows, or a classifier's are not among `classes`.
     TypeError
         If a classifier has no ``predict_proba``.
 
@@ -101,7 +136,8 @@ class MultiPathClassifierBank(  # type: ignore[call-arg]
     >>> stump = DecisionTreeClassifier(max_depth=1).fit(X, y)
     >>> model = LogisticRegression(max_iter=1000).fit(X, y)
     >>> bank = MultiPathClassifierBank(
-    ...     [("stump", FrozenEstimator(stump)), ("model", FrozenEstimator(model))], costs=[1, 9]
+    ...     [("stump", FrozenEstimator(stump)), ("model", FrozenEstimator(model))],
+    ...     step_costs=[1, 9],
     ... )
     >>> bank.fit(X, y).transform(X)
     LazyPathProbabilities(150 samples, 2 paths, 3 classes, float64)
@@ -112,27 +148,42 @@ class MultiPathClassifierBank(  # type: ignore[call-arg]
     def __init__(
         self,
         classifiers: Any = None,
-        costs: ArrayLike | str | None = None,
+        *,
+        step_costs: ArrayLike | str | None = None,
+        path_costs: ArrayLike | str | None = None,
+        cost_unit: str | None = None,
         classes: Sequence[Any] | None = None,
         paths: str | PathTree = "chain",
-        batch_size: int = 256,
+        batch_size: int | None = None,
         merge_groups: bool = False,
+        latency_rows: int = 1000,
+        retries: int = 0,
+        max_workers: int | None = None,
+        cache: str | os.PathLike[str] | None = None,
+        fallback: str | None = None,
     ) -> None:
         self.classifiers = classifiers
-        self.costs = costs
+        self.step_costs = step_costs
+        self.path_costs = path_costs
+        self.cost_unit = cost_unit
         self.classes = classes
         self.paths = paths
         self.batch_size = batch_size
         self.merge_groups = merge_groups
+        self.latency_rows = latency_rows
+        self.retries = retries
+        self.max_workers = max_workers
+        self.cache = cache
+        self.fallback = fallback
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.target_tags.required = not self.is_frozen
-        if not self._is_network():
-            models = [model for _, model in self._named()]
-            known = [get_tags(m).input_tags for m in models if hasattr(m, "predict_proba")]
-            tags.input_tags.allow_nan = bool(known) and all(tag.allow_nan for tag in known)
-            tags.input_tags.sparse = bool(known) and all(tag.sparse for tag in known)
+        if not self._is_network() and self._looks_named():
+            known = getattr(self, "_input_tags", None)
+            if known is None:
+                known = input_tags([model for _, model in self._named()])
+            tags.input_tags.allow_nan, tags.input_tags.sparse = known
         return tags
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -158,27 +209,30 @@ class MultiPathClassifierBank(  # type: ignore[call-arg]
         -------
         self
         """
+        self._check_options()
+        self.__dict__.pop("_input_tags", None)
+        self.times_: CallTimes | None = None
         if self._is_network():
             if hasattr(X, "shape"):  # a data set of images, or a folder, has none
                 validate_data(self, X, skip_check_array=True)
-            self._settle(self._network_classes(), [])
+            self._settle([], [], None)
             return self
         X = self.check_input(X, y)
-        if y is not None:
-            y = column_or_1d(y)
-        fitted = []
+        labels = None if y is None else column_or_1d(y)
+        fitted: list[tuple[str, Any]] = []
+        columns: list[NDArray[Any] | None] = []
         for name, model in self._named():
-            if hasattr(model, "predict_proba") and not _frozen(model):
-                extra = {}
-                if sample_weight is not None and has_fit_parameter(model, "sample_weight"):
-                    extra["sample_weight"] = sample_weight
-                try:
-                    model = clone(model).fit(X, y, **extra)
-                except Exception as error:
-                    error.add_note(f"(while fitting classifier {name!r} of the bank)")
-                    raise
+            own = None
+            if is_estimator(model):
+                if is_frozen_model(model):
+                    own = np.asarray(model.classes_)
+                else:
+                    model, own = fit_model(name, model, X, labels, sample_weight)
             fitted.append((name, model))
-        self._settle(self._find_classes(fitted, y), fitted)
+            columns.append(own)
+        self._settle(fitted, columns, labels)
+        if isinstance(self.step_costs, str):
+            self.measure(X)
         return self
 
     def check_input(self, X: Any, y: ArrayLike | None) -> Any:
@@ -217,77 +271,153 @@ class MultiPathClassifierBank(  # type: ignore[call-arg]
         """Settle a bank whose parts are all ready: such a bank needs no fit."""
         if not self._is_network() and (self.classifiers is None or not self.is_frozen):
             return False
+        self._check_options()
+        self.times_ = None
         if self._is_network():
-            self._settle(self._network_classes(), [])
+            self._settle([], [], None)
             return True
         self._check_names()
-        fitted = self._named()
-        if self.classes is None and not any(hasattr(m, "predict_proba") for _, m in fitted):
+        named = self._named()
+        if self.classes is None and not any(is_estimator(model) for _, model in named):
             return False
-        self._settle(self._find_classes(fitted, None), fitted)
+        own = [np.asarray(m.classes_) if is_estimator(m) else None for _, m in named]
+        self._settle(named, own, None)
         return True
 
-    def _settle(self, classes: Any, fitted: list[tuple[str, Any]]) -> None:
-        """Keep what fit found out; a tree that does not fit is refused here."""
-        self._tree(np.asarray(classes), fitted)
-        self.classifiers_ = fitted
-        self.classes_ = np.asarray(classes)
-
-    def _tree(self, classes: NDArray[Any], fitted: list[tuple[str, Any]]) -> PathTree:
+    def _settle(
+        self, fitted: list[tuple[str, Any]], columns: list[NDArray[Any] | None], y: Any
+    ) -> None:
+        """Keep what fit found out."""
         if self._is_network():
-            own = self._network().paths_
-            tree = self.paths if isinstance(self.paths, PathTree) else own
-            if not set(tree.names) <= set(own.names):
-                extra = sorted(set(tree.names) - set(own.names))
-                raise ValueError(f"The PathTree has the paths {extra[:5]}, the network has not.")
-            if isinstance(self.costs, str):
-                network: Any = self._network()
-                whole = network.costed_paths(self.costs)
-                costs = dict(zip(own.names, whole.costs, strict=True))
-                tree = tree.with_costs([costs[p] for p in tree.names], cost_unit=whole.cost_unit)
-            elif self.costs is not None:
-                tree = tree.with_costs(self.costs)
+            self.classes_ = self._network_classes()
+            self.classifiers_ = []
+            self._keep_tree()
+            return
+        classes = settle_classes(fitted, columns, self.classes, y, frozen=self.is_frozen)
+        calls = Calls(self.retries, self.max_workers, self.cache, self.fallback)
+        self._members = [
+            Member(name, model, classes, own, calls)
+            for (name, model), own in zip(fitted, columns, strict=True)
+        ]
+        self._input_tags = input_tags([model for _, model in fitted])
+        self.classifiers_ = fitted
+        self.classes_ = classes
+        if not (isinstance(self.step_costs, str) and self.times_ is None):
+            self._keep_tree()
+
+    def _keep_tree(self) -> None:
+        """Keep the tree, with all it works out; costs that do not fit are refused here."""
+        self._kept_tree = self._cost_parameters(), self._tree()
+
+    def _tree(self) -> PathTree:
+        """Return the tree, with classes and the costs that hold now."""
+        if self._is_network():
+            tree = self._network_tree()
         elif isinstance(self.paths, PathTree):
             tree = self.paths
-            if self.costs is not None:
-                raise ValueError("Give costs or a PathTree, which carries costs, not both.")
-            if tree.n_columns != len(fitted):
+            if self.step_costs is not None:
+                raise ValueError("Give step_costs or a PathTree, which carries costs, not both.")
+            if tree.n_columns != len(self.classifiers_):
                 raise ValueError(
-                    f"The PathTree reads {tree.n_columns} classifiers, but {len(fitted)} are given."
+                    f"The PathTree reads {tree.n_columns} classifiers, but "
+                    f"{len(self.classifiers_)} are given."
                 )
+            if self.path_costs is not None:
+                tree = tree.with_costs(self.path_costs)
         else:
-            if isinstance(self.costs, str):
-                raise ValueError(
-                    f"costs={self.costs!r} is for a network; give a list of classifiers a number "
-                    "for each."
-                )
-            steps = np.ones(len(fitted)) if self.costs is None else self.costs
-            check_costs(steps, len(fitted))
+            steps, unit = self._steps()
             build = PathTree.chain if self.paths == "chain" else PathTree.cascade
-            tree = build(steps, names=[name for name, _ in fitted])
-        return tree.with_classes(classes.tolist())
+            tree = build(steps, names=[name for name, _ in self.classifiers_], cost_unit=unit)
+            if self.path_costs is not None:
+                tree = tree.with_costs(self.path_costs, cost_unit=unit)
+        return tree.with_classes(self.classes_.tolist())
+
+    def _steps(self) -> tuple[NDArray[np.float64], str | None]:
+        """Return step costs and their unit."""
+        n = len(self.classifiers_)
+        if self.path_costs is not None:
+            if self.step_costs is not None or isinstance(self.path_costs, str):
+                raise ValueError(
+                    "Give a list of classifiers step_costs (numbers or 'latency') or path_costs "
+                    f"(numbers), got step_costs={self.step_costs!r} and "
+                    f"path_costs={self.path_costs!r}."
+                )
+            return np.ones(n), self.cost_unit
+        if self.step_costs is None:  # one classifier alone has nothing to be compared with
+            given = DEFAULT_STEP_COSTS if self.classifiers is None else (1.0,)
+            return np.array(given), self.cost_unit
+        if isinstance(self.step_costs, str):
+            if self.times_ is None:
+                raise NotFittedError(
+                    "step_costs='latency' is measured on rows: call fit(X, y), or measure(X)."
+                )
+            return self.times_.per_row(self.latency_rows), "ms"
+        return check_costs(self.step_costs, n, "step_costs"), self.cost_unit
+
+    def _network_tree(self) -> PathTree:
+        own = self._network().paths_
+        tree = self.paths if isinstance(self.paths, PathTree) else own
+        if not set(tree.names) <= set(own.names):
+            extra = sorted(set(tree.names) - set(own.names))
+            raise ValueError(f"The PathTree has the paths {extra[:5]}, the network has not.")
+        if isinstance(self.path_costs, str):
+            network: Any = self._network()
+            whole = network.costed_paths(self.path_costs)
+            costs = dict(zip(own.names, whole.costs, strict=True))
+            return tree.with_costs([costs[p] for p in tree.names], cost_unit=whole.cost_unit)
+        if self.path_costs is not None:
+            return tree.with_costs(self.path_costs, cost_unit=self.cost_unit)
+        return tree
 
     @property
     def paths_(self) -> PathTree:
         """The tree, with the costs that hold now and the classes."""
-        check_is_fitted(self)
-        return self._tree(self.classes_, self.classifiers_)
+        if not hasattr(self, "classes_"):
+            check_is_fitted(self)
+        return self._tree()
 
-    def _find_classes(self, fitted: list[tuple[str, Any]], y: Any) -> NDArray[Any]:
-        known = [np.asarray(m.classes_) for _, m in fitted if hasattr(m, "predict_proba")]
-        if self.classes is not None:
-            classes = np.asarray(self.classes)
-            for name, model in fitted:
-                extra = np.setdiff1d(getattr(model, "classes_", []), classes)
-                if extra.size:
-                    raise ValueError(
-                        f"Classifier {name!r} knows the classes {extra[:5].tolist()}, which "
-                        "classes= does not list."
-                    )
-            return classes
-        if not known and y is None:
-            raise ValueError("The bank holds callables only: pass classes=, or y to fit.")
-        return np.unique(np.concatenate([*known, *([] if y is None else [np.unique(y)])]))
+    def measure(self, X: Any, *, groups: Sequence[int] | None = None) -> CallTimes:
+        """Measure what calls of the classifiers take, by the number of rows.
+
+        Parameters
+        ----------
+        X : rows
+            Input of the classifiers, some thousand rows where there are.
+        groups : sequence of int, default=None
+            Numbers of rows to time. Default: 1, 8, 64, 512 and 3,000, as far as X goes.
+
+        Returns
+        -------
+        CallTimes
+            Also kept as ``times_``.
+
+        Raises
+        ------
+        TypeError
+            If the bank is a network's (see ``network.measure_costs``) or holds callables, which
+            may cost money: these are never called only to be timed.
+        """
+        if not hasattr(self, "classes_"):
+            check_is_fitted(self)
+        if self._is_network():
+            raise TypeError("A network measures itself: call network.measure_costs().")
+        called = [member.name for member in self._members if member.own is None]
+        if called:
+            raise TypeError(
+                f"{called} are callables, which are never called only to be timed: give step_costs "
+                "in numbers."
+            )
+        options: dict[str, Any] = {} if groups is None else {"groups": groups}
+        n_samples = n_rows_of(X)
+        times = self.times_ = measure_calls(
+            [member.name for member in self._members],
+            lambda column, rows: self._members[column].run(rows, n_rows_of(rows)),
+            lambda rows: take_rows(X, rows),
+            n_samples,
+            **options,
+        )
+        self._keep_tree()
+        return times
 
     # ------------------------------------------------------------------ run
 
@@ -303,11 +433,10 @@ class MultiPathClassifierBank(  # type: ignore[call-arg]
         -------
         LazyPathProbabilities of shape (n_samples, n_columns, n_classes)
         """
-        check_is_fitted(self)
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {self.batch_size}.")
+        if not hasattr(self, "classes_"):
+            check_is_fitted(self)
         engine: NetworkEngine | EstimatorEngine
-        tree = self.paths_
+        tree = self._tree_now()
         if self._is_network():
             if hasattr(X, "shape") and hasattr(self, "n_features_in_"):
                 validate_data(self, X, reset=False, skip_check_array=True)
@@ -315,11 +444,50 @@ class MultiPathClassifierBank(  # type: ignore[call-arg]
             X = network.rows(X) if hasattr(network, "rows") else X
             engine = NetworkEngine(network, tree, self._times() if self.merge_groups else None)
         else:
-            X = self._check_input(X, reset=not hasattr(self, "n_features_in_"))
-            names = [name for name, _ in self.classifiers_]
-            models = [model for _, model in self.classifiers_]
-            engine = EstimatorEngine(names, models, self.classes_, tree)
-        return LazyPathProbabilities(engine, X, tree, self.batch_size)
+            if not self._fits_as_it_is(X):
+                X = self._check_input(X, reset=not hasattr(self, "n_features_in_"))
+            engine = EstimatorEngine(self._members, tree)
+        return LazyPathProbabilities(engine, X, tree, self._rows_at_once())
+
+    def _tree_now(self) -> PathTree:
+        """Return the tree of fit where no cost has been set since, with all it has worked out."""
+        kept, set_now = getattr(self, "_kept_tree", None), self._cost_parameters()
+        if kept is not None and all(a is b for a, b in zip(kept[0], set_now, strict=True)):
+            tree: PathTree = kept[1]
+            return tree
+        return self._tree()
+
+    def _cost_parameters(self) -> tuple[Any, ...]:
+        paths = self._network().paths_ if self._is_network() else None
+        return (
+            self.step_costs,
+            self.path_costs,
+            self.cost_unit,
+            self.paths,
+            self.latency_rows,
+            self.times_,
+            paths,
+        )
+
+    def _rows_at_once(self) -> int | None:
+        if self.batch_size is None:
+            return NETWORK_ROWS if self._is_network() else None
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {self.batch_size}.")
+        return self.batch_size
+
+    def _fits_as_it_is(self, X: Any) -> bool:
+        """Whether X is plainly what fit was given, told without a full check."""
+        if type(X) is np.ndarray:
+            if X.ndim != 2 or X.shape[1] != getattr(self, "n_features_in_", -1) or not len(X):
+                return False
+            # A sum is finite where all numbers are, and otherwise rarely; numpy warns of neither.
+            return X.dtype.kind in "iub" or (X.dtype.kind == "f" and bool(np.isfinite(X.sum())))
+        names = getattr(self, "feature_names_in_", None)
+        columns = getattr(X, "columns", None)
+        if names is None or columns is None or not hasattr(X, "iloc") or not len(X):
+            return False
+        return len(columns) == len(names) and columns.tolist() == names.tolist()
 
     def _times(self) -> Any:
         """Return the network's measured times."""
@@ -384,7 +552,7 @@ class MultiPathClassifierBank(  # type: ignore[call-arg]
     # ------------------------------------------------------------------ checks
 
     def _is_network(self) -> bool:
-        return hasattr(self.classifiers, "run_block") and hasattr(self.classifiers, "head")
+        return is_network(self.classifiers)
 
     def _network(self) -> PathNetwork:
         network: PathNetwork = self.classifiers
@@ -406,58 +574,64 @@ class MultiPathClassifierBank(  # type: ignore[call-arg]
             raise ValueError("The network's tree has no classes: pass classes=.")
         return np.asarray(known)
 
-    def _named(self) -> list[tuple[str, Any]]:
-        if self.classifiers is None:
-            return [
-                ("stump", DecisionTreeClassifier(max_depth=1, random_state=0)),
-                ("tree", DecisionTreeClassifier(max_depth=4, random_state=0)),
-                ("logistic", LogisticRegression()),
-            ]
-        return [tuple(pair) for pair in self.classifiers]
-
     @property
     def is_frozen(self) -> bool:
         """Whether nothing is left to fit: a network, frozen estimators, callables."""
         return self._is_network() or all(
-            _frozen(model) or not hasattr(model, "predict_proba")
+            is_frozen_model(model) or not is_estimator(model)
             for _, model in (self._named() if self._looks_named() else [])
         )
 
-    def _looks_named(self) -> bool:
-        return self.classifiers is None or (
-            isinstance(self.classifiers, Sequence)
-            and all(isinstance(pair, (tuple, list)) and len(pair) == 2 for pair in self.classifiers)
-        )
-
-    def _check_names(self) -> None:
-        if not self._looks_named() or (self.classifiers is not None and not len(self.classifiers)):
-            raise ValueError(
-                "classifiers must be a list of (name, estimator or callable), cheapest first, or "
-                f"a network with start, run_block and head; got {type(self.classifiers).__name__}. "
-                "An ensemble is one classifier: give it a name."
-            )
-        names = [name for name, _ in self._named()]
-        if len(set(names)) != len(names):
-            raise ValueError(f"Names of classifiers must be unique, got {names}.")
-        for name, model in self._named():
-            estimator = model.estimator if isinstance(model, FrozenEstimator) else model
-            if isinstance(model, Callable) and not hasattr(model, "fit"):  # type: ignore[arg-type]
-                continue
-            if not hasattr(estimator, "predict_proba"):
-                advice = (
-                    "Wrap it in CalibratedClassifierCV."
-                    if hasattr(estimator, "fit") and is_classifier(estimator)
-                    else "Give a classifier or a callable."
-                )
-                raise TypeError(
-                    f"Classifier {name!r} ({type(estimator).__name__}) has no predict_proba. "
-                    + advice
-                )
+    def _check_options(self) -> None:
         if not isinstance(self.paths, PathTree) and self.paths not in ("chain", "cascade"):
             raise ValueError(f"paths must be 'chain', 'cascade' or a PathTree, got {self.paths!r}.")
+        self._rows_at_once()
+        for name, least in (("latency_rows", 1), ("retries", 0), ("max_workers", 1)):
+            value = getattr(self, name)
+            if name == "max_workers" and value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+                raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}.")
+        if self.fallback not in (None, "previous"):
+            raise ValueError(f"fallback must be 'previous' or None, got {self.fallback!r}.")
+        if isinstance(self.step_costs, str) and self.step_costs != "latency":
+            raise ValueError(f"step_costs must be numbers or 'latency', got {self.step_costs!r}.")
+        if self._is_network():
+            if self.step_costs is not None:
+                raise ValueError(
+                    "A network's blocks share their steps: give path_costs, not step_costs."
+                )
+            return
+        n_given = 0 if self.classifiers is None or not self._looks_named() else len(self._named())
+        free = self.step_costs is None and self.path_costs is None
+        if n_given > 1 and free and not isinstance(self.paths, PathTree):
+            names = [name for name, _ in self._named()]
+            raise ValueError(
+                f"step_costs is missing: give what running each of {names} adds, in any one unit "
+                f"(milliseconds, dollars: step_costs={[1, 10, 100][:n_given]}), or "
+                "step_costs='latency' to measure milliseconds."
+            )
+        if isinstance(self.step_costs, str):
+            called = [n for n, model in self._named() if not is_estimator(model)]
+            if called:
+                raise ValueError(
+                    f"step_costs='latency' would call {called} only to time them, and calls may "
+                    "cost money: give numbers."
+                )
 
     def _check_input(self, X: Any, *, reset: bool) -> Any:
         """Check numeric arrays and lists; leave frames, texts and the like to the classifiers."""
+        names = getattr(self, "feature_names_in_", None)
+        if names is not None and hasattr(X, "iloc") and getattr(X, "ndim", 2) == 1:
+            if X.index.tolist() == names.tolist():
+                raise ValueError(
+                    "X is one row of a data frame as a Series: give a frame of one row, "
+                    "df.iloc[[0]] in place of df.iloc[0]."
+                )
+        if isinstance(X, dict) or not (hasattr(X, "__len__") or hasattr(X, "__array__")):
+            if not n_rows_of(X):
+                raise ValueError("Found 0 sample(s) in X while a minimum of 1 is required.")
+            return X
         numeric = issparse(X) or (isinstance(X, np.ndarray) and X.dtype.kind in "fiubc")
         plain = isinstance(X, (list, tuple)) and len(X) and isinstance(X[0], (list, tuple, float))
         unknown = isinstance(X, np.ndarray) and X.ndim != 1 and X.dtype.kind == "O"
@@ -465,7 +639,7 @@ class MultiPathClassifierBank(  # type: ignore[call-arg]
         if not (numeric or plain or unknown):
             validate_data(self, X, reset=reset, skip_check_array=True)
             return X
-        tags = get_tags(self).input_tags
+        tags = self.__sklearn_tags__().input_tags
         return validate_data(
             self,
             X,
@@ -475,9 +649,3 @@ class MultiPathClassifierBank(  # type: ignore[call-arg]
             ensure_all_finite="allow-nan" if tags.allow_nan else True,
             allow_nd=True,
         )
-
-
-def _frozen(model: Any) -> bool:
-    return isinstance(model, FrozenEstimator) or (
-        hasattr(model, "__sklearn_clone__") and model.__sklearn_clone__() is model
-    )

@@ -3,60 +3,118 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from skquee.bank._answers import as_numpy
+from skquee.bank._calls import CallError, Calls
+from skquee.bank._rows import n_rows_of, take_rows
 from skquee.paths import PathTree
 
-__all__ = ["EstimatorEngine", "take_rows"]
+__all__ = ["EstimatorEngine", "Member"]
 
 
-def take_rows(X: Any, rows: NDArray[np.intp] | slice) -> Any:
-    """Return some rows of anything a classifier eats: array, data frame, list of texts.
+@dataclass(frozen=True, eq=False)
+class Member:
+    """One classifier of a bank, and where its columns go.
 
     Parameters
     ----------
-    X : array-like, data frame, sparse matrix, tensor or sequence
-        Samples along the first axis.
-    rows : ndarray of int or slice
-        Which.
-
-    Returns
-    -------
-    same type as X
+    name : str
+        Its name.
+    model : estimator or callable
+        With ``predict_proba``, or called with rows.
+    classes : ndarray of shape (n_classes,)
+        The bank's.
+    own : ndarray of shape (n_own_classes,) or None
+        Labels of the estimator's columns; None for a callable.
+    calls : Calls
+        How a callable is called.
     """
-    if hasattr(X, "iloc"):
-        return X.iloc[rows]
-    if hasattr(X, "shape"):
-        return X[rows]
-    if isinstance(rows, slice):
-        return X[rows]
-    return [X[row] for row in rows.tolist()]
+
+    name: str
+    model: Any
+    classes: NDArray[Any]
+    own: NDArray[Any] | None
+    calls: Calls
+
+    def __post_init__(self) -> None:
+        places = None
+        if self.own is not None and not np.array_equal(self.own, self.classes):
+            order = np.argsort(self.classes)
+            places = order[np.searchsorted(self.classes, self.own, sorter=order)]
+        object.__setattr__(self, "_places", places)
+
+    def run(self, X: Any, n_samples: int) -> NDArray[np.floating]:
+        """Return the probabilities of rows, over the bank's classes.
+
+        Parameters
+        ----------
+        X : rows
+            Input.
+        n_samples : int
+            Number of rows.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            Uniform where a callable gave no answer.
+        """
+        if self.own is None:
+            return self._call(X, n_samples)
+        try:
+            answer = self.model.predict_proba(X)
+        except Exception as error:
+            raise RuntimeError(
+                f"Classifier {self.name!r} raised {type(error).__name__} on {n_samples} rows: "
+                f"{error}"
+            ) from error
+        if type(answer) is not np.ndarray:
+            answer = as_numpy(answer)
+        if answer.shape != (n_samples, len(self.own)):
+            raise ValueError(
+                f"Classifier {self.name!r} returned an array of shape {answer.shape}, but "
+                f"(n_samples, n_classes) = {(n_samples, len(self.own))} is expected."
+            )
+        if answer.dtype != np.float64 and answer.dtype != np.float32:
+            answer = answer.astype(np.float64)
+        places = self._places  # type: ignore[attr-defined]
+        if places is None:
+            return answer
+        spread = np.zeros((n_samples, len(self.classes)), dtype=answer.dtype)
+        spread[:, places] = answer
+        return spread
+
+    def _call(self, X: Any, n_samples: int) -> NDArray[np.float64]:
+        try:
+            answer = self.calls.ask(self.name, self.model, X, n_samples, self.classes)
+        except CallError as error:
+            if isinstance(error.__cause__, ValueError) and "it returned" in str(error.__cause__):
+                raise ValueError(f"Classifier {self.name!r}: {error.__cause__}.") from error
+            raise
+        missing = np.isnan(answer).any(axis=1)
+        if missing.any():
+            answer[missing] = 1 / len(self.classes)
+        return answer
 
 
 class EstimatorEngine:
-    """Runs a list of classifiers for a bank, aligning their classes.
+    """Runs a list of classifiers for a bank, each on whole groups of rows.
 
     Parameters
     ----------
-    names : sequence of str
-        Names of the classifiers.
-    models : sequence
-        Fitted estimators with ``predict_proba``, or callables that return probabilities.
-    classes : ndarray of shape (n_classes,)
-        The bank's classes.
+    members : sequence of Member
+        The classifiers, in the order of the columns.
     tree : PathTree
-        Paths over the classifiers.
+        Paths over them.
     """
 
-    def __init__(
-        self, names: Sequence[str], models: Sequence[Any], classes: NDArray[Any], tree: PathTree
-    ) -> None:
-        self.names = list(names)
-        self.models = list(models)
-        self.classes = classes
+    def __init__(self, members: Sequence[Member], tree: PathTree) -> None:
+        self.members = list(members)
+        self.names = [member.name for member in members]
         self.tree = tree
 
     def run(self, column: int, X: Any, n_samples: int) -> NDArray[np.floating]:
@@ -75,29 +133,7 @@ class EstimatorEngine:
         -------
         ndarray of shape (n_samples, n_classes)
         """
-        name, model = self.names[column], self.models[column]
-        is_estimator = hasattr(model, "predict_proba")
-        try:
-            answer = np.asarray(model.predict_proba(X) if is_estimator else model(X))
-        except Exception as error:
-            raise RuntimeError(
-                f"Classifier {name!r} raised {type(error).__name__} on {n_samples} rows: {error}"
-            ) from error
-        own = np.asarray(model.classes_) if is_estimator else self.classes
-        if answer.shape != (n_samples, len(own)):
-            raise ValueError(
-                f"Classifier {name!r} returned an array of shape {answer.shape}, but "
-                f"(n_samples, n_classes) = {(n_samples, len(own))} is expected."
-            )
-        if answer.dtype not in (np.float32, np.float64):
-            answer = answer.astype(np.float64)
-        if np.array_equal(own, self.classes):
-            return answer
-        order = np.argsort(self.classes)
-        places = order[np.searchsorted(self.classes, own, sorter=order)]
-        spread = np.zeros((n_samples, len(self.classes)), dtype=answer.dtype)
-        spread[:, places] = answer
-        return spread
+        return self.members[column].run(X, n_samples)
 
     def run_all(self, X: Any) -> NDArray[np.floating]:
         """Run every classifier on rows of X.
@@ -111,8 +147,8 @@ class EstimatorEngine:
         -------
         ndarray of shape (n_samples, n_columns, n_classes)
         """
-        n_samples = X.shape[0] if hasattr(X, "shape") else len(X)
-        return np.stack([self.run(c, X, n_samples) for c in range(len(self.models))], axis=1)
+        n_samples = n_rows_of(X)
+        return np.stack([member.run(X, n_samples) for member in self.members], axis=1)
 
     def walk(self, X: Any, n_samples: int) -> EstimatorWalk:
         """Start a pass over rows of X.
@@ -128,7 +164,7 @@ class EstimatorEngine:
         -------
         EstimatorWalk
         """
-        return EstimatorWalk(self, X)
+        return EstimatorWalk(self, X, n_samples)
 
 
 class EstimatorWalk:
@@ -140,6 +176,8 @@ class EstimatorWalk:
         The engine.
     X : rows
         Input.
+    n_samples : int
+        Number of rows.
 
     Attributes
     ----------
@@ -147,10 +185,11 @@ class EstimatorWalk:
         Samples each classifier was run on, by name.
     """
 
-    def __init__(self, engine: EstimatorEngine, X: Any) -> None:
+    def __init__(self, engine: EstimatorEngine, X: Any, n_samples: int) -> None:
         self.counts: dict[str, int] = {}
         self._engine = engine
         self._X = X
+        self._n_samples = n_samples
 
     def advance(self, rows: NDArray[np.intp], paths: NDArray[np.intp]) -> NDArray[np.floating]:
         """Run the next classifier of some rows.
@@ -158,7 +197,7 @@ class EstimatorWalk:
         Parameters
         ----------
         rows : ndarray of shape (m,)
-            Rows that go on.
+            Rows that go on, rising.
         paths : ndarray of shape (m,)
             Path each arrives at.
 
@@ -166,16 +205,30 @@ class EstimatorWalk:
         -------
         ndarray of shape (m, n_classes)
         """
-        engine = self._engine
-        columns = engine.tree.path_columns[paths]
+        columns = self._engine.tree.path_columns[paths]
+        if (columns == columns[0]).all():
+            return self._run(int(columns[0]), rows)
         out: NDArray[np.floating] | None = None
-        for column in np.unique(columns):
+        for column in np.unique(columns).tolist():
             members = np.flatnonzero(columns == column)
-            answer = engine.run(int(column), take_rows(self._X, rows[members]), len(members))
+            answer = self._run(column, rows[members])
             if out is None:
                 out = np.empty((len(rows), answer.shape[1]), dtype=np.float64)
             out[members] = answer
-            name = engine.names[int(column)]
-            self.counts[name] = self.counts.get(name, 0) + len(members)
         assert out is not None
         return out
+
+    def one(self, path: int) -> list[float]:
+        """Return the answer of a path where the walk has one row."""
+        columns = self._engine.tree.columns
+        assert columns is not None
+        answer: list[float] = self._engine.members[columns[path]].run(self._X, 1)[0].tolist()
+        return answer
+
+    def _run(self, column: int, rows: NDArray[np.intp]) -> NDArray[np.floating]:
+        n_rows = len(rows)
+        X = self._X if n_rows == self._n_samples else take_rows(self._X, rows)
+        answer = self._engine.members[column].run(X, n_rows)
+        name = self._engine.names[column]
+        self.counts[name] = self.counts.get(name, 0) + n_rows
+        return answer.astype(np.float64, copy=False)

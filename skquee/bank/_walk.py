@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skquee.bank._estimators import EstimatorEngine, take_rows
+from skquee.bank._estimators import EstimatorEngine
 from skquee.bank._materialize import materialize
 from skquee.bank._network import NetworkEngine
+from skquee.bank._rows import n_rows_of, take_rows
 from skquee.paths import PathTree
-from skquee.probabilities import PathProbabilities, Walk
+from skquee.probabilities import CHUNK_BYTES, PathProbabilities, Walk
 
 __all__ = ["LazyPathProbabilities"]
 
@@ -32,8 +33,8 @@ class LazyPathProbabilities(PathProbabilities):
         Input.
     paths : PathTree
         The tree, with classes.
-    batch_size : int
-        Rows a pass handles at once.
+    batch_size : int or None
+        Rows a pass handles at once. None: as many as keep their answers within 64 MiB.
     """
 
     def __init__(
@@ -41,7 +42,7 @@ class LazyPathProbabilities(PathProbabilities):
         engine: NetworkEngine | EstimatorEngine,
         X: Any,
         paths: PathTree,
-        batch_size: int,
+        batch_size: int | None,
         *,
         _rows: NDArray[np.intp] | None = None,
     ) -> None:
@@ -53,7 +54,7 @@ class LazyPathProbabilities(PathProbabilities):
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        n_samples = len(self._rows) if self._rows is not None else _length(self._X)
+        n_samples = len(self._rows) if self._rows is not None else n_rows_of(self._X)
         assert self.paths.classes is not None
         return (n_samples, self.paths.n_columns, len(self.paths.classes))
 
@@ -64,7 +65,14 @@ class LazyPathProbabilities(PathProbabilities):
     @property
     def chunk_size(self) -> int:
         """Rows that a pass handles at once."""
-        return self._batch_size
+        if self._batch_size is not None:
+            return self._batch_size
+        _, n_columns, n_classes = self.shape
+        return max(1, CHUNK_BYTES // (8 * n_columns * n_classes))
+
+    def _rows_at_once(self, out: Any) -> int:
+        """Return rows a chunk: with a file, few enough that an interrupted run loses little."""
+        return self.chunk_size if out is None else min(self.chunk_size, 1024)
 
     def __getitem__(self, key: Any) -> Any:
         if isinstance(key, tuple) and len(key) == 2 and key[1] is Ellipsis:
@@ -178,7 +186,10 @@ class LazyPathProbabilities(PathProbabilities):
         PathProbabilities
         """
         made = materialize(
-            self, batch_size or self._batch_size, out=out, dtype=np.dtype(dtype or self.dtype)
+            self,
+            batch_size or self._rows_at_once(out),
+            out=out,
+            dtype=np.dtype(dtype or self.dtype),
         )
         return made._knowing(self.context)
 
@@ -207,10 +218,6 @@ class LazyPathProbabilities(PathProbabilities):
 
 
 def _rebuilt(
-    engine: Any, X: Any, paths: PathTree, batch_size: int, context: Any
+    engine: Any, X: Any, paths: PathTree, batch_size: int | None, context: Any
 ) -> LazyPathProbabilities:
     return LazyPathProbabilities(engine, X, paths, batch_size)._knowing(context)
-
-
-def _length(X: Any) -> int:
-    return int(X.shape[0] if hasattr(X, "shape") else len(X))

@@ -154,7 +154,7 @@ class CompiledRunner(BlockRunner):
         -------
         DataFrame
             Milliseconds; also kept as ``latency_``, for ``path_costs(kind="latency")`` and
-            ``MultiPathClassifierBank(network, costs="latency")``.
+            ``MultiPathClassifierBank(network, path_costs="latency")``.
         """
         check_is_fitted(self)
         sizes = check_sizes(batch_sizes)

@@ -66,7 +66,7 @@ class Counted(ClassifierMixin, BaseEstimator):
 
 def counted_bank(**options: Any) -> MultiPathClassifierBank:
     models = [(name, Counted(w)) for name, w in (("a", 1.0), ("b", 2.0), ("c", 3.0))]
-    return MultiPathClassifierBank(models, costs=[1, 3, 6], **options)
+    return MultiPathClassifierBank(models, step_costs=[1, 3, 6], **options)
 
 
 def quick_router(**changes: Any) -> CostAwareRouter:
@@ -98,7 +98,7 @@ def test_frozen_unfitted_callable_and_pipeline_stand_side_by_side() -> None:
             ("picked", picked),
             ("forest", RandomForestClassifier(5, random_state=0)),
         ],
-        costs=[1, 2, 3, 4],
+        step_costs=[1, 2, 3, 4],
     ).fit(frame, NAMES)
     table = bank.transform(frame)
     assert table.shape == (240, 4, 3)
@@ -123,7 +123,8 @@ def test_a_list_of_texts_goes_through() -> None:
         [
             ("words", make_pipeline(CountVectorizer(), MultinomialNB())),
             ("pairs", make_pipeline(CountVectorizer(ngram_range=(1, 2)), LogisticRegression())),
-        ]
+        ],
+        step_costs=[1, 2],
     ).fit(texts, labels)
     table = bank.transform(texts)
     assert len(table) == 30
@@ -138,6 +139,7 @@ def test_classes_a_model_lacks_get_probability_zero_in_the_right_columns() -> No
     wide = LogisticRegression().fit(X, NAMES)
     bank = MultiPathClassifierBank(
         [("narrow", FrozenEstimator(narrow)), ("wide", FrozenEstimator(wide))],
+        step_costs=[1, 2],
         classes=["cat", "bee", "ant"],
     ).fit(X, NAMES)
     values = np.asarray(bank.transform(X))
@@ -165,7 +167,7 @@ def test_weights_reach_the_classifiers_that_take_them() -> None:
             return super().fit(X, y)
 
     weights = np.where(Y == 0, 5.0, 1.0)
-    bank = MultiPathClassifierBank([("a", GaussianNB()), ("b", Unweighted())])
+    bank = MultiPathClassifierBank([("a", GaussianNB()), ("b", Unweighted())], step_costs=[1, 2])
     values = np.asarray(bank.fit(X, Y, sample_weight=weights).transform(X))
     assert np.allclose(values[:, 0], GaussianNB().fit(X, Y, weights).predict_proba(X))
     assert np.allclose(values[:, 1], GaussianNB().fit(X, Y).predict_proba(X))
@@ -225,7 +227,7 @@ def test_a_pipeline_searched_by_two_workers_and_pickled_predicts_the_same() -> N
             ("stump", DecisionTreeClassifier(max_depth=1, random_state=0)),
             ("forest", RandomForestClassifier(8, random_state=0)),
         ],
-        costs=[1, 9],
+        step_costs=[1, 9],
     )
     regressor = PathErrorRegressor(DecisionTreeRegressor(max_depth=3))  # workers load no torch
     pipe = make_pipeline(bank, quick_router(regressor=regressor))
@@ -313,7 +315,9 @@ def test_other_weights_under_the_same_names_start_again(tmp_path: Path) -> None:
     bank, _, out = interrupted(tmp_path)
     other = GaussianNB().fit(X[::-1], Y)  # learned other labels for the same rows
     named = [(name, other.predict_proba) for name, _ in bank.classifiers]
-    changed = MultiPathClassifierBank(named, costs=bank.costs, classes=bank.classes_).fit(X)
+    changed = MultiPathClassifierBank(named, step_costs=bank.step_costs, classes=bank.classes_).fit(
+        X
+    )
     table = changed.materialize(X, batch_size=80, out=out)
     assert np.array_equal(np.asarray(table), np.asarray(changed.transform(X)))
 
@@ -338,7 +342,7 @@ def test_another_job_does_not_go_on_with_the_rest_of_this_one(tmp_path: Path, ch
     elif change == "dtype":
         options = {"dtype": "float32"}
     elif change == "costs":
-        bank.set_params(costs=[1, 1, 1]).fit(X)
+        bank.set_params(step_costs=[1, 1, 1]).fit(X)
     else:
         (tmp_path / "t.npy.partial.json").write_text('{"done": 1')
     table = bank.materialize(rows, batch_size=80, out=out, **options)
@@ -400,7 +404,7 @@ def test_materialize_runs_each_prefix_and_level_once_a_row() -> None:
 
 
 def test_a_network_bank_takes_costs_and_classes_and_is_shared_by_clones() -> None:
-    bank, network = network_bank(costs=[1, 2, 3, 4, 5, 10], classes=list("abcd"))
+    bank, network = network_bank(path_costs=[1, 2, 3, 4, 5, 10], classes=list("abcd"))
     assert clone(bank).classifiers is network
     assert bank.fit(np.arange(90)[:, None]).paths_.classes == tuple("abcd")
     assert np.allclose(bank.costs_, [1, 2, 3, 4, 5, 10])
@@ -429,9 +433,14 @@ def test_network_rows_that_leave_in_any_pattern_keep_their_own_activations() -> 
     [
         ([("svm", LinearSVC())], {}, TypeError, "'svm' .LinearSVC. has no predict_proba. Wrap it"),
         ([("x", 5)], {}, TypeError, "Give a classifier or a callable"),
-        ([("a", GaussianNB()), ("a", GaussianNB())], {}, ValueError, "unique, got"),
-        ([("a", GaussianNB())], {"costs": [1, 2]}, ValueError, "costs must be 1 numbers"),
-        ([("a", GaussianNB())], {"costs": [-1]}, ValueError, "entry 0 is -1"),
+        (
+            [("a", GaussianNB()), ("a", GaussianNB())],
+            {"step_costs": [1, 2]},
+            ValueError,
+            "unique, got",
+        ),
+        ([("a", GaussianNB())], {"step_costs": [1, 2]}, ValueError, "step_costs must be 1 numb"),
+        ([("a", GaussianNB())], {"step_costs": [-1]}, ValueError, "entry 0 is -1"),
         (RandomForestClassifier(), {}, ValueError, "An ensemble is one classifier"),
         ([GaussianNB()], {}, ValueError, "list of .name, estimator or callable"),
         ([], {}, ValueError, "list of .name, estimator or callable"),
@@ -445,7 +454,7 @@ def test_network_rows_that_leave_in_any_pattern_keep_their_own_activations() -> 
         ),
         (
             [("a", GaussianNB())],
-            {"paths": PathTree.chain([1]), "costs": [1]},
+            {"paths": PathTree.chain([1]), "step_costs": [1]},
             ValueError,
             "not both",
         ),
@@ -472,7 +481,7 @@ def test_callables_alone_need_classes() -> None:
 
 def test_wrong_output_of_a_classifier_is_named() -> None:
     bank = MultiPathClassifierBank([("call", lambda X: by_sign(X)[:, :2])], classes=list("abc"))
-    with pytest.raises(ValueError, match=r"'call' returned .* shape \(240, 2\).*\(240, 3\)"):
+    with pytest.raises(ValueError, match=r"'call': it returned .* shape \(240, 2\).*\(240, 3\)"):
         bank.materialize(X)
     logits = MultiPathClassifierBank([("call", lambda X: 9 * by_sign(X))], classes=list("abc"))
     letters = np.array(list("abc"))[Y]
@@ -487,5 +496,7 @@ def test_an_error_in_fitting_names_the_classifier() -> None:
             raise RuntimeError("no licence")
 
     with pytest.raises(RuntimeError, match="no licence") as caught:
-        MultiPathClassifierBank([("ok", GaussianNB()), ("bad", Broken())]).fit(X, Y)
+        MultiPathClassifierBank([("ok", GaussianNB()), ("bad", Broken())], step_costs=[1, 2]).fit(
+            X, Y
+        )
     assert caught.value.__notes__ == ["(while fitting classifier 'bad' of the bank)"]

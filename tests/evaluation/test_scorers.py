@@ -157,7 +157,9 @@ def test_unpack_opens_pipelines_banks_and_nothing_else():
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(60, 2)), rng.integers(2, size=60)
     models = [("one", LogisticRegression()), ("two", LogisticRegression(C=0.1))]
-    routed = RoutedClassifier(MultiPathClassifierBank(models), ThresholdRouter()).fit(X, y)
+    routed = RoutedClassifier(
+        MultiPathClassifierBank(models, step_costs=[1, 3]), ThresholdRouter()
+    ).fit(X, y)
     router, table = unpack(routed, X)
     assert router is routed.router_
     np.testing.assert_array_equal(router.predict(table), routed.predict(X))

@@ -73,13 +73,15 @@ def test_other_counts_of_bit_operations_follow_their_formulas(digits, make_backb
         gates = min(len(bits), 2) * gate * 32
         assert network.path_costs(heads=True, gates=True)[path] == with_heads + gates
     costs = network.path_costs(product=True, heads=True, gates=True)
-    bank = MultiPathClassifierBank(network, costs=costs)
+    bank = MultiPathClassifierBank(network, path_costs=costs)
     np.testing.assert_allclose(bank.paths_.path_costs, costs)
     assert bank.paths_.cost_unit is None
     whole = network.costed_paths(product=True, heads=True, gates=True)
     np.testing.assert_allclose(whole.path_costs, costs / costs.max())
     assert whole.cost_unit == tree.cost_unit == "of the whole network"
-    assert MultiPathClassifierBank(network, costs="flops").paths_ == network.costed_paths("flops")
+    assert MultiPathClassifierBank(network, path_costs="flops").paths_ == network.costed_paths(
+        "flops"
+    )
 
 
 def test_a_gate_counts_what_its_layers_multiply():

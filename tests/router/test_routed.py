@@ -51,7 +51,7 @@ class NotingRouter(ThresholdRouter):
 def bank() -> MultiPathClassifierBank:
     return MultiPathClassifierBank(
         [("stump", Memory(max_depth=1, random_state=0)), ("linear", LogisticRegression())],
-        costs=[0.2, 0.8],
+        step_costs=[0.2, 0.8],
     )
 
 
@@ -78,7 +78,8 @@ def test_the_router_learns_from_rows_the_classifiers_never_saw() -> None:
 
 def test_a_frozen_bank_leaves_every_row_to_the_router() -> None:
     frozen = MultiPathClassifierBank(
-        [(name, FrozenEstimator(m.fit(X, NAMES))) for name, m in bank().classifiers]
+        [(name, FrozenEstimator(m.fit(X, NAMES))) for name, m in bank().classifiers],
+        step_costs=[0.2, 0.8],
     )
     RoutedClassifier(frozen, NotingRouter(0.7)).fit(X, NAMES)
     assert len(NotingRouter.seen[1]) == 300

@@ -302,7 +302,7 @@ def test_weights_are_routed_through_pipeline_and_search_to_the_parts_that_ask() 
             ).set_fit_request(sample_weight=False),
         ).set_fit_request(sample_weight=True)
         bank = MultiPathClassifierBank(
-            [("nb", GaussianNB()), ("lr", LogisticRegression())], costs=[1, 4]
+            [("nb", GaussianNB()), ("lr", LogisticRegression())], step_costs=[1, 4]
         ).set_fit_request(sample_weight=True)
         search = GridSearchCV(
             make_pipeline(bank, router),

@@ -222,7 +222,7 @@ def test_latency_and_bit_operations_as_costs_of_a_bank(
     compiled: MultiExitNetwork, network: MultiExitNetwork
 ) -> None:
     with pytest.raises(ValueError, match="call network.measure_costs"):
-        _ = MultiPathClassifierBank(compiled, costs="latency").paths_
+        _ = MultiPathClassifierBank(compiled, path_costs="latency").paths_
     frame = compiled.measure_costs((1, 16))
     assert list(frame.columns) == [1, 16] and frame.attrs["unit"] == "ms"
     ms = compiled.path_costs("latency", batch_size=16)
@@ -233,7 +233,7 @@ def test_latency_and_bit_operations_as_costs_of_a_bank(
         for block, level in enumerate(("fp32", "int8", "int8"))
     )
     assert ms[path] == pytest.approx(expected)
-    tree = MultiPathClassifierBank(compiled, costs="latency").paths_
+    tree = MultiPathClassifierBank(compiled, path_costs="latency").paths_
     np.testing.assert_allclose(tree.path_costs, compiled.path_costs("latency"))
     assert tree.cost_unit == compiled.paths_.cost_unit == "ms"
     bits = compiled.path_costs("bitops")
@@ -270,7 +270,7 @@ def test_bad_input_says_what_to_do(network: MultiExitNetwork, digits: Any) -> No
     with pytest.raises(ValueError, match="kind must be"):
         network.path_costs("dollars")
     with pytest.raises(ValueError, match="is for a network"):
-        _ = MultiPathClassifierBank(costs="latency").fit([[0.0], [1.0]], [0, 1]).paths_
+        _ = MultiPathClassifierBank(step_costs="latency").fit([[0.0], [1.0]], [0, 1]).paths_
     half = copy.copy(network).compile(("fp32",))
     with pytest.raises(ValueError, match="are engines"):
         half.select_levels(*digits)

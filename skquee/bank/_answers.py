@@ -1,0 +1,132 @@
+"""What callables return, read as probabilities: vectors, labels, scores, or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["as_numpy", "read_answers"]
+
+
+def as_numpy(values: Any) -> NDArray[Any]:
+    """Return an array of anything array-like; tensors are detached and widened.
+
+    Parameters
+    ----------
+    values : array-like or tensor
+        Also on a GPU, of bfloat16, or with gradients.
+
+    Returns
+    -------
+    ndarray
+    """
+    if hasattr(values, "detach"):
+        values = values.detach().cpu()
+        if not hasattr(values.dtype, "kind") and values.is_floating_point():
+            values = values.float() if values.element_size() < 4 else values
+        return np.asarray(values.numpy())
+    return np.asarray(values)
+
+
+def read_answers(found: Any, n_rows: int, classes: NDArray[Any]) -> NDArray[np.float64]:
+    """Return what a callable answered as probabilities, NaN where it gave no answer.
+
+    Parameters
+    ----------
+    found : array-like, tuple or list
+        Probabilities of shape (n_rows, n_classes); labels of shape (n_rows,); a pair of labels
+        and scores; or a list with an entry a row: None, a label, a pair ``(label, score)`` or a
+        vector. A bare label or pair does for one row.
+    n_rows : int
+        Rows asked.
+    classes : ndarray of shape (n_classes,)
+        Labels of the class axis.
+
+    Returns
+    -------
+    ndarray of shape (n_rows, n_classes)
+        A score below that of chance is lifted just above it, so that the label stays the answer;
+        the rest is spread evenly. A label without a score gets probability 1.
+
+    Raises
+    ------
+    ValueError
+        If there are more or fewer answers than rows, or one is none of these.
+    """
+    if found is None:
+        found = [None] * n_rows
+    if n_rows == 1 and _is_one(found, len(classes)):
+        found = [found]
+    if isinstance(found, tuple) and len(found) == 2 and not _is_label(found[0]):
+        labels, scores = (list(as_numpy(part)) for part in found)
+        if len(labels) != len(scores):
+            raise ValueError(f"it returned {len(labels)} labels and {len(scores)} scores")
+        found = [
+            None if label is None else (label, score)
+            for label, score in zip(labels, scores, strict=True)
+        ]
+    if not isinstance(found, (list, tuple)):
+        found = as_numpy(found)
+        if found.ndim == 2 and found.dtype.kind in "fiub":
+            if found.shape != (n_rows, len(classes)):
+                raise ValueError(
+                    f"it returned an array of shape {found.shape}, but (n_samples, n_classes) = "
+                    f"{(n_rows, len(classes))} is expected"
+                )
+            return found.astype(np.float64)
+        found = list(found) if found.ndim else [found[()]]
+    if len(found) != n_rows:
+        raise ValueError(f"it returned {len(found)} answers for {n_rows} rows")
+    places = {label: place for place, label in enumerate(classes.tolist())}
+    return np.stack([_read_one(answer, places) for answer in found])
+
+
+def _read_one(answer: Any, places: dict[Any, int]) -> NDArray[np.float64]:
+    n_classes = len(places)
+    answer = answer.item() if isinstance(answer, np.generic) else answer
+    if answer is None or (isinstance(answer, float) and np.isnan(answer)):
+        return np.full(n_classes, np.nan)
+    score: Any = 1.0
+    if isinstance(answer, tuple) and len(answer) == 2:
+        answer, score = answer
+        answer = answer.item() if isinstance(answer, np.generic) else answer
+        if answer is None:
+            return np.full(n_classes, np.nan)
+    elif not _is_label(answer):
+        vector = as_numpy(answer).astype(np.float64)
+        if vector.shape != (n_classes,):
+            raise ValueError(
+                f"it returned a vector of shape {vector.shape}, but {n_classes} probabilities are "
+                "expected"
+            )
+        return vector
+    if answer not in places:
+        raise ValueError(
+            f"it returned the label {answer!r}, which is not among the classes {[*places][:6]}"
+        )
+    score = float(score)
+    if not 0 <= score <= 1:
+        raise ValueError(f"it returned the score {score}, which is not between 0 and 1")
+    top = max(score, 1.002 / n_classes)
+    row = np.full(n_classes, (1 - top) / (n_classes - 1))
+    row[places[answer]] = top
+    return row
+
+
+def _is_label(value: Any) -> bool:
+    return isinstance(value, (str, bytes, bool, int, float, np.generic)) or value is None
+
+
+def _is_one(found: Any, n_classes: int) -> bool:
+    """Whether this is the answer of one row, not a sequence of answers."""
+    if _is_label(found):
+        return True
+    if not isinstance(found, tuple):
+        vector = as_numpy(found) if len(found) == n_classes > 1 else np.empty(0, dtype=object)
+        return vector.ndim == 1 and vector.dtype.kind in "fiu"
+    if isinstance(found, tuple) and len(found) == 2 and _is_label(found[0]):
+        return not isinstance(found[1], (Sequence, np.ndarray))
+    return False

@@ -1,0 +1,289 @@
+"""Calls of callables that cost time or money: retried, side by side, kept on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from skquee.bank._answers import read_answers
+from skquee.bank._rows import take_rows
+
+__all__ = ["AnswerStore", "CallError", "Calls", "row_digest"]
+
+FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0
+
+
+class CallError(RuntimeError):
+    """A callable failed for good on some rows.
+
+    Attributes
+    ----------
+    rows : ndarray of int
+        Positions of the rows that failed, among those it was asked.
+    probabilities : ndarray of shape (n_samples, n_classes)
+        What it answered for the others; NaN elsewhere. Nothing that was answered is lost.
+    """
+
+    def __init__(
+        self, message: str, rows: NDArray[np.intp], probabilities: NDArray[np.float64]
+    ) -> None:
+        super().__init__(message)
+        self.rows = rows
+        self.probabilities = probabilities
+
+    def __reduce__(self) -> Any:
+        return (CallError, (self.args[0], self.rows, self.probabilities))
+
+
+def row_digest(row: Any) -> bytes:
+    """Return a digest of one row of input, the same in every process.
+
+    Parameters
+    ----------
+    row : text, number, sequence, mapping, array or row of a data frame
+        The row.
+
+    Returns
+    -------
+    bytes
+        SHA-256. Only digests and answers are stored, never the input.
+    """
+    digest = hashlib.sha256()
+    if isinstance(row, str):
+        digest.update(b"text:" + row.encode())
+    elif isinstance(row, np.ndarray) and row.dtype != object:
+        digest.update(f"{row.dtype.str}{row.shape}".encode() + np.ascontiguousarray(row).tobytes())
+    else:
+        plain = row.tolist() if hasattr(row, "tolist") else row
+        digest.update(json.dumps(plain, sort_keys=True, default=repr).encode())
+    return digest.digest()
+
+
+class AnswerStore:
+    """Answers of one callable on disk, one SQLite file; threads and processes may share it.
+
+    Parameters
+    ----------
+    folder : path
+        Made where it is missing.
+    name : str
+        Of the callable. Give another version of it another name: its old answers would be taken.
+    classes : ndarray
+        Answers are kept apart by classes.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], name: str, classes: NDArray[Any]) -> None:
+        known = json.dumps(classes.tolist(), default=repr)
+        mark = hashlib.sha256(f"{name}\n{known}".encode()).hexdigest()[:12]
+        plain = "".join(c if c.isalnum() or c in "-_" else "_" for c in name)[:60]
+        self.n_classes = len(classes)
+        self.file = Path(folder) / f"{plain}-{mark}.sqlite"
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        with self._open() as base:
+            base.execute("CREATE TABLE IF NOT EXISTS answers (row BLOB PRIMARY KEY, p BLOB)")
+
+    def _open(self) -> Any:
+        base = sqlite3.connect(self.file, timeout=60)
+        return closing(_Committing(base))
+
+    def get(self, digests: Sequence[bytes]) -> dict[bytes, NDArray[np.float64]]:
+        """Return what is stored of some rows.
+
+        Parameters
+        ----------
+        digests : sequence of bytes
+            From :func:`row_digest`.
+
+        Returns
+        -------
+        dict of bytes to ndarray of shape (n_classes,)
+        """
+        found: dict[bytes, NDArray[np.float64]] = {}
+        with self._open() as base:
+            for start in range(0, len(digests), 500):
+                part = list(digests[start : start + 500])
+                marks = ",".join("?" * len(part))
+                lines = base.execute(f"SELECT row, p FROM answers WHERE row IN ({marks})", part)
+                found.update({row: np.frombuffer(p, dtype="<f8") for row, p in lines})
+        return {row: p for row, p in found.items() if p.shape == (self.n_classes,)}
+
+    def put(self, digests: Sequence[bytes], answers: NDArray[np.float64]) -> None:
+        """Store answers; they are on disk when this returns.
+
+        Parameters
+        ----------
+        digests : sequence of bytes
+            Rows.
+        answers : ndarray of shape (n_rows, n_classes)
+            What was answered.
+        """
+        lines = [(d, p.astype("<f8").tobytes()) for d, p in zip(digests, answers, strict=True)]
+        with self._open() as base:
+            base.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?)", lines)
+
+
+class _Committing:
+    """A connection that commits when it is closed, or rolls back after an error."""
+
+    def __init__(self, base: sqlite3.Connection) -> None:
+        self.base = base
+
+    def execute(self, *args: Any) -> Any:
+        return self.base.execute(*args)
+
+    def executemany(self, *args: Any) -> Any:
+        return self.base.executemany(*args)
+
+    def close(self) -> None:
+        self.base.commit()
+        self.base.close()
+
+
+@dataclass(frozen=True)
+class Calls:
+    """How callables are called.
+
+    Parameters
+    ----------
+    retries : int
+        Further tries of a call that raised, after waits that double from half a second.
+    max_workers : int or None
+        Rows are sent one by one, so many at a time. None: all rows in one call, and one by one
+        only those of a call that failed for good.
+    cache : path or None
+        Folder of an :class:`AnswerStore` for each callable.
+    fallback : {"previous"} or None
+        A row whose call failed for good counts as not answered, instead of an error.
+    sleep : callable
+        Waits for some seconds.
+    """
+
+    retries: int = 0
+    max_workers: int | None = None
+    cache: str | os.PathLike[str] | None = None
+    fallback: str | None = None
+    sleep: Callable[[float], Any] = time.sleep
+
+    def ask(
+        self, name: str, function: Callable[[Any], Any], X: Any, n_rows: int, classes: NDArray[Any]
+    ) -> NDArray[np.float64]:
+        """Return what a callable answers, NaN where it gave no answer.
+
+        Parameters
+        ----------
+        name : str
+            Of the callable.
+        function : callable
+            Takes rows of X.
+        X : rows
+            Input.
+        n_rows : int
+            Number of rows.
+        classes : ndarray of shape (n_classes,)
+            Labels.
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_classes)
+
+        Raises
+        ------
+        CallError
+            If rows failed for good and there is no fallback; it carries the answers of the rest.
+        """
+        out = np.full((n_rows, len(classes)), np.nan)
+        left = np.arange(n_rows)
+        store, digests = None, []
+        if self.cache is not None:
+            store = AnswerStore(self.cache, name, classes)
+            digests = [row_digest(_row(X, place)) for place in range(n_rows)]
+            known = store.get(digests)
+            for place, digest in enumerate(digests):
+                if digest in known:
+                    out[place] = known[digest]
+            left = np.array([p for p, d in enumerate(digests) if d not in known], dtype=np.intp)
+
+        def send(rows: NDArray[np.intp]) -> Exception | None:
+            """Ask for some rows and keep what comes; return the error of a call that failed."""
+            part = X if len(rows) == n_rows else take_rows(X, rows)
+            try:
+                answers = read_answers(self._try(function, part), len(rows), classes)
+            except Exception as error:
+                return error
+            out[rows] = answers
+            if store is not None:
+                store.put([digests[row] for row in rows], answers)
+            return None
+
+        failed = self._send_all(name, send, left)
+        if failed and self.fallback is None:
+            rows = np.array(sorted(failed))
+            error = failed[int(rows[0])]
+            kept = "" if store is None else " They are in the cache: a second call goes on."
+            raise CallError(
+                f"Classifier {name!r} raised {type(error).__name__} on {len(rows)} of {n_rows} "
+                f"rows (first: {rows[:5].tolist()}): {error}. The other {n_rows - len(rows)} "
+                f"were answered.{kept}",
+                rows,
+                out,
+            ) from error
+        return out
+
+    def _send_all(
+        self,
+        name: str,
+        send: Callable[[NDArray[np.intp]], Exception | None],
+        left: NDArray[np.intp],
+    ) -> dict[int, Exception]:
+        """Send rows together or one by one; return the error of each that failed for good."""
+        if not len(left):
+            return {}
+        if self.max_workers is None:
+            error = send(left)
+            if error is None:
+                return {}
+            if len(left) == 1 or not (self.retries or self.cache or self.fallback):
+                return dict.fromkeys(left.tolist(), error)
+        alone = [left[place : place + 1] for place in range(len(left))]
+        with (
+            tqdm(total=len(left), desc=name, unit="row", disable=None, leave=False) as bar,
+            ThreadPoolExecutor(self.max_workers or 1) as pool,
+        ):
+            failed = {}
+            for rows, error in zip(alone, pool.map(send, alone), strict=True):
+                if error is not None:
+                    failed[int(rows[0])] = error
+                bar.update()
+        return failed
+
+    def _try(self, function: Callable[[Any], Any], X: Any) -> Any:
+        wait = FIRST_WAIT
+        for _ in range(self.retries):
+            try:
+                return function(X)
+            except Exception:
+                # Half of the wait at random, so that many callers do not come back together.
+                self.sleep(wait * (0.5 + random.random() / 2))
+                wait = min(2 * wait, LONGEST_WAIT)
+        return function(X)
+
+
+def _row(X: Any, place: int) -> Any:
+    row = take_rows(X, np.array([place]))
+    if hasattr(row, "to_numpy"):
+        return row.to_numpy()[0]
+    return np.asarray(row.todense())[0] if hasattr(row, "todense") else row[0]

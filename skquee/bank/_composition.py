@@ -1,0 +1,153 @@
+"""Named classifiers as parameters: reached, replaced and checked by their names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sklearn.base import BaseEstimator, is_classifier
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
+from sklearn.tree import DecisionTreeClassifier
+
+__all__ = [
+    "DEFAULT_STEP_COSTS",
+    "NamedClassifiers",
+    "is_estimator",
+    "is_frozen_model",
+    "is_network",
+]
+
+#: Step costs of the classifiers that a bank has where none are given: about how they compare.
+DEFAULT_STEP_COSTS = (1.0, 2.0, 5.0)
+
+
+def is_estimator(model: Any) -> bool:
+    """Whether a classifier answers by ``predict_proba``; else it is called."""
+    return hasattr(model, "predict_proba")
+
+
+def is_network(classifiers: Any) -> bool:
+    """Whether these are the blocks of a network."""
+    return hasattr(classifiers, "run_block") and hasattr(classifiers, "head")
+
+
+def is_frozen_model(model: Any) -> bool:
+    """Whether cloning returns the model itself, told without a clone where it would be made."""
+    if isinstance(model, FrozenEstimator):
+        return True
+    own = getattr(type(model), "__sklearn_clone__", None)
+    return own is not None and own is not BaseEstimator.__sklearn_clone__ and own(model) is model
+
+
+class NamedClassifiers:
+    """Gives a bank its classifiers as parameters: ``rf``, ``rf__n_estimators``."""
+
+    classifiers: Any
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """Return parameters, with ``deep`` also the classifiers by name, and theirs.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            Whether to go into the classifiers.
+
+        Returns
+        -------
+        dict
+        """
+        found: dict[str, Any] = super().get_params(deep=False)  # type: ignore[misc]
+        if deep and self.classifiers is not None and self._looks_named():
+            for name, model in self._named():
+                found[name] = model
+                if hasattr(model, "get_params") and not isinstance(model, type):
+                    for key, value in model.get_params(deep=True).items():
+                        found[f"{name}__{key}"] = value
+        return found
+
+    def set_params(self, **params: Any) -> Any:
+        """Set parameters; a classifier's by ``name__parameter``, or replace it by ``name``.
+
+        Parameters
+        ----------
+        **params
+            Parameters.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If there is no such parameter or classifier.
+        """
+        if "classifiers" in params:
+            self.classifiers = params.pop("classifiers")
+        named = self.classifiers is not None and self._looks_named()
+        names = [name for name, _ in self._named()] if named else []
+        own: dict[str, Any] = {}
+        nested: dict[str, dict[str, Any]] = {}
+        for key, value in params.items():
+            name, _, rest = key.partition("__")
+            if name in names and rest:
+                nested.setdefault(name, {})[rest] = value
+            elif name in names:
+                self.classifiers = [
+                    (other, value if other == name else model) for other, model in self._named()
+                ]
+            else:
+                own[key] = value
+        super().set_params(**own)  # type: ignore[misc]
+        for name, values in nested.items():
+            dict(self._named())[name].set_params(**values)
+        return self
+
+    def _named(self) -> list[tuple[str, Any]]:
+        if self.classifiers is None:
+            return [
+                ("stump", DecisionTreeClassifier(max_depth=1, random_state=0)),
+                ("tree", DecisionTreeClassifier(max_depth=4, random_state=0)),
+                ("logistic", LogisticRegression()),
+            ]
+        return [tuple(pair) for pair in self.classifiers]
+
+    def _looks_named(self) -> bool:
+        return self.classifiers is None or (
+            isinstance(self.classifiers, Sequence)
+            and all(
+                isinstance(pair, (tuple, list)) and len(pair) == 2 and isinstance(pair[0], str)
+                for pair in self.classifiers
+            )
+        )
+
+    def _check_names(self) -> None:
+        if not self._looks_named() or (self.classifiers is not None and not len(self.classifiers)):
+            raise ValueError(
+                "classifiers must be a list of (name, estimator or callable), cheapest first, or "
+                f"a network with start, run_block and head; got {type(self.classifiers).__name__}. "
+                "An ensemble is one classifier: give it a name."
+            )
+        names = [name for name, _ in self._named()]
+        if len(set(names)) != len(names):
+            raise ValueError(f"Names of classifiers must be unique, got {names}.")
+        taken = sorted(set(names) & set(super().get_params(deep=False)))  # type: ignore[misc]
+        if taken:
+            raise ValueError(f"Classifiers may not be named as parameters of the bank: {taken}.")
+        if any("__" in name for name in names):
+            raise ValueError(f"Names of classifiers may not hold two underscores, got {names}.")
+        for name, model in self._named():
+            estimator = model.estimator if isinstance(model, FrozenEstimator) else model
+            if callable(model) and not hasattr(model, "fit"):
+                continue
+            if not is_estimator(estimator):
+                advice = (
+                    "Wrap it in CalibratedClassifierCV."
+                    if hasattr(estimator, "fit") and is_classifier(estimator)
+                    else "Give a classifier or a callable."
+                )
+                raise TypeError(
+                    f"Classifier {name!r} ({type(estimator).__name__}) has no predict_proba. "
+                    + advice
+                )

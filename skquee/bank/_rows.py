@@ -1,0 +1,75 @@
+"""Rows of anything that classifiers eat."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["n_rows_of", "take_rows"]
+
+
+def take_rows(X: Any, rows: NDArray[np.intp] | slice) -> Any:
+    """Return some rows of anything a classifier eats: array, data frame, list of texts.
+
+    Parameters
+    ----------
+    X : array-like, data frame, Arrow table, sparse matrix, tensor, mapping or sequence
+        Samples along the first axis; of a mapping, along that of each value.
+    rows : ndarray of int or slice
+        Which.
+
+    Returns
+    -------
+    same type as X
+    """
+    if hasattr(X, "iloc"):
+        return X.iloc[rows]
+    if isinstance(X, dict):
+        return {key: take_rows(value, rows) for key, value in X.items()}
+    if hasattr(X, "take") and hasattr(X, "num_rows"):  # pyarrow.Table
+        return X.take(np.arange(X.num_rows)[rows])
+    if hasattr(X, "id") and hasattr(X, "file") and isinstance(rows, np.ndarray):  # h5py.Dataset
+        # It reads rising rows only, each once.
+        wanted, places = np.unique(rows, return_inverse=True)
+        return X[wanted][places]
+    if hasattr(X, "oindex"):  # zarr
+        return X.oindex[rows] if isinstance(rows, np.ndarray) else X[rows]
+    if hasattr(X, "shape"):
+        return X[rows]
+    if isinstance(rows, slice):
+        return X[rows]
+    return [X[row] for row in rows.tolist()]
+
+
+def n_rows_of(X: Any) -> int:
+    """Return the number of rows.
+
+    Parameters
+    ----------
+    X : as of :func:`take_rows`
+        Input.
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    TypeError
+        If X has no length, as a generator.
+    """
+    if isinstance(X, dict):
+        lengths = {key: n_rows_of(value) for key, value in X.items()}
+        if len(set(lengths.values())) != 1:
+            raise ValueError(f"The values of X must have one length, got {lengths}.")
+        return next(iter(lengths.values()))
+    if hasattr(X, "shape") and len(X.shape):
+        return int(X.shape[0])
+    if not hasattr(X, "__len__"):
+        raise TypeError(
+            f"X must be rows with a length, got {type(X).__name__}: make a list of an iterator, "
+            "or stream batches."
+        )
+    return len(X)

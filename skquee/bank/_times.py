@@ -1,0 +1,199 @@
+"""What calls of a bank's classifiers take, by how many rows they get."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["CallTimes", "measure_calls"]
+
+# Sizes of the groups that are timed, as far as there are rows.
+GROUPS = (1, 8, 64, 512, 3000)
+# A size is timed until it has taken so long, or so often.
+SECONDS, REPEATS = 0.15, 7
+
+
+@dataclass(frozen=True, eq=False)
+class CallTimes:
+    """Measured milliseconds of one call of each classifier, for several numbers of rows.
+
+    Parameters
+    ----------
+    names : sequence of str, length n_classifiers
+        Classifiers.
+    rows : array-like of shape (n_sizes,)
+        Numbers of rows, rising.
+    calls : array-like of shape (n_classifiers, n_sizes)
+        Milliseconds of a call with so many rows.
+
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, rows do not rise, or times are negative or not finite.
+
+    Examples
+    --------
+    >>> from skquee.bank import CallTimes
+    >>> times = CallTimes(("small", "large"), [1, 101], [[1.0, 2.0], [4.0, 24.0]])
+    >>> times.milliseconds("large", 51)
+    14.0
+    >>> times.total({"small": 101, "large": 1})
+    6.0
+    """
+
+    names: tuple[str, ...]
+    rows: NDArray[np.float64]
+    calls: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        rows = np.asarray(self.rows, dtype=np.float64)
+        calls = np.asarray(self.calls, dtype=np.float64)
+        for name, value in (("names", tuple(self.names)), ("rows", rows), ("calls", calls)):
+            object.__setattr__(self, name, value)
+        if rows.ndim != 1 or not rows.size or rows[0] < 1 or not (np.diff(rows) > 0).all():
+            raise ValueError(f"rows must be numbers from 1 up, rising, got {rows.tolist()}.")
+        if calls.shape != (len(self.names), len(rows)):
+            raise ValueError(
+                f"calls must have shape (n_classifiers, n_sizes) = {(len(self.names), len(rows))}, "
+                f"got {calls.shape}."
+            )
+        if not (np.isfinite(calls).all() and (calls >= 0).all()):
+            raise ValueError("calls must be finite and not negative.")
+
+    def milliseconds(self, classifier: str | int, n_rows: float) -> float:
+        """Return what one call with so many rows takes.
+
+        Between measured sizes the time is interpolated linearly; beyond the largest it goes on
+        as fast as between the last two.
+
+        Parameters
+        ----------
+        classifier : str or int
+            Name or position.
+        n_rows : float
+            Rows; 0 takes no time.
+
+        Returns
+        -------
+        float
+        """
+        if isinstance(classifier, str):
+            if classifier not in self.names:
+                raise ValueError(f"There is no classifier {classifier!r} among {self.names}.")
+            classifier = self.names.index(classifier)
+        if n_rows < 0:
+            raise ValueError(f"n_rows must not be negative, got {n_rows}.")
+        if n_rows == 0:
+            return 0.0
+        rows, calls = self.rows, self.calls[classifier]
+        if n_rows <= rows[-1]:
+            return float(np.interp(n_rows, rows, calls))
+        if len(rows) == 1:
+            return float(calls[0] * n_rows / rows[0])
+        slope = max(calls[-1] - calls[-2], 0.0) / (rows[-1] - rows[-2])
+        return float(calls[-1] + slope * (n_rows - rows[-1]))
+
+    def per_row(self, n_rows: float) -> NDArray[np.float64]:
+        """Return milliseconds a row of every classifier, in calls with so many rows.
+
+        Parameters
+        ----------
+        n_rows : float
+            Rows a call.
+
+        Returns
+        -------
+        ndarray of shape (n_classifiers,)
+        """
+        return np.array([self.milliseconds(c, n_rows) / n_rows for c in range(len(self.names))])
+
+    def total(self, counts: Mapping[str, int]) -> float:
+        """Return what a routed call takes, one call of each classifier that ran.
+
+        Parameters
+        ----------
+        counts : mapping of str to int
+            Rows that each classifier ran on, as ``Routes.counts``.
+
+        Returns
+        -------
+        float
+            Milliseconds, without what deciding takes.
+        """
+        return sum(self.milliseconds(name, n_rows) for name, n_rows in counts.items())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as plain lists."""
+        return {
+            "names": list(self.names),
+            "rows": self.rows.tolist(),
+            "calls": self.calls.tolist(),
+        }
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> CallTimes:
+        """Return what :meth:`to_dict` gave.
+
+        Parameters
+        ----------
+        fields : mapping
+            With ``names``, ``rows`` and ``calls``.
+
+        Returns
+        -------
+        CallTimes
+        """
+        missing = {"names", "rows", "calls"} - set(fields)
+        if missing:
+            raise ValueError(f"These times lack {sorted(missing)}.")
+        return cls(tuple(map(str, fields["names"])), fields["rows"], fields["calls"])
+
+
+def measure_calls(
+    names: Sequence[str],
+    call: Callable[[int, Any], Any],
+    take: Callable[[NDArray[np.intp]], Any],
+    n_samples: int,
+    *,
+    groups: ArrayLike = GROUPS,
+    clock: Callable[[], float] = time.perf_counter,
+) -> CallTimes:
+    """Time every classifier on groups of several sizes, medians of several calls.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Classifiers.
+    call : callable
+        ``call(column, X)`` runs one of them.
+    take : callable
+        Returns rows of the input.
+    n_samples : int
+        Rows there are; larger groups are left out.
+    groups : array-like of int
+        Sizes.
+    clock : callable
+        Seconds.
+
+    Returns
+    -------
+    CallTimes
+    """
+    sizes = sorted({min(int(size), n_samples) for size in np.asarray(groups)})
+    found = np.empty((len(names), len(sizes)))
+    for place, size in enumerate(sizes):
+        X = take(np.arange(size))
+        for column in range(len(names)):
+            call(column, X)  # the first call with a size may set things up
+            taken: list[float] = []
+            while len(taken) < REPEATS and (sum(taken) < SECONDS or not taken):
+                began = clock()
+                call(column, X)
+                taken.append(clock() - began)
+            found[column, place] = 1000 * float(np.median(taken))
+    return CallTimes(tuple(names), np.array(sizes, dtype=np.float64), found)
