@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 __all__ = [
     "check_folder",
     "check_integer",
+    "check_labels_given",
     "check_n_jobs",
     "check_number",
     "check_numbers",
@@ -34,6 +35,7 @@ def check_number(
     above: float | None = None,
     at_most: float | None = None,
     below: float | None = None,
+    hint: str = "",
 ) -> float:
     """Return a finite real number as a float.
 
@@ -45,6 +47,8 @@ def check_number(
         Of the parameter, for the message.
     at_least, above, at_most, below : float, default=None
         Bounds.
+    hint : str, default=""
+        What to do, at the end of the message.
 
     Returns
     -------
@@ -71,7 +75,7 @@ def check_number(
         number and np.isfinite(float(given)) and _within(given, at_least, above, at_most, below)
     ):
         bounds = _bounds(at_least, above, at_most, below)
-        raise ValueError(f"{name} must be a finite number{bounds}, got {_shown(value)}.")
+        raise ValueError(f"{name} must be a finite number{bounds}, got {_shown(value)}.{hint}")
     return float(given)
 
 
@@ -280,6 +284,7 @@ def check_numbers(
     at_most: float | None = None,
     below: float | None = None,
     finite: bool = True,
+    hint: str = "",
 ) -> NDArray[np.float64]:
     """Return numbers as a checked float array.
 
@@ -297,6 +302,8 @@ def check_numbers(
         Bounds of every entry.
     finite : bool, default=True
         Refuse infinity. NaN is refused always.
+    hint : str, default=""
+        What to do, at the end of the message.
 
     Returns
     -------
@@ -326,7 +333,7 @@ def check_numbers(
             raise ValueError
         found = raw.astype(np.float64)
     except (TypeError, ValueError):
-        raise ValueError(f"{name} must hold {kind}{bounds}, got {_shown(values)}.") from None
+        raise ValueError(f"{name} must hold {kind}{bounds}, got {_shown(values)}.{hint}") from None
     if shape is not None:
         fits = found.ndim == len(shape) and all(
             size == wanted if wanted is not None else size > 0
@@ -352,8 +359,59 @@ def check_numbers(
     if bad.any():
         first = tuple(int(i) for i in np.argwhere(bad)[0])
         where = "it" if not first else f"entry {first[0] if len(first) == 1 else first}"
-        raise ValueError(f"{name} must hold {kind}{bounds}, but {where} is {found[first]:g}.")
+        raise ValueError(f"{name} must hold {kind}{bounds}, but {where} is {found[first]:g}.{hint}")
     return found
+
+
+def check_labels_given(values: ArrayLike, name: str, what: str = "label") -> NDArray[Any]:
+    """Return labels that are all there and of one kind, so that they can be sorted.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n,)
+        Integers, texts, truth values or whole numbers.
+    name : str
+        Of the parameter, for the message.
+    what : str, default="label"
+        What an entry is, for the message.
+
+    Returns
+    -------
+    ndarray of shape (n,)
+
+    Raises
+    ------
+    ValueError
+        If one is missing (None, NaN) or infinite, or texts and numbers are mixed.
+
+    Examples
+    --------
+    >>> from skquee._checks import check_labels_given
+    >>> check_labels_given(["a", None], "y")
+    Traceback (most recent call last):
+        ...
+    ValueError: y must hold a label for each row, but row 1 has None: leave such rows out.
+    """
+    given = np.asarray(values)
+    if given.dtype == object:
+        gone = np.array([_is_missing(value) for value in given.ravel().tolist()], dtype=bool)
+    else:
+        gone = ~np.isfinite(given) if given.dtype.kind in "fc" else np.zeros(given.size, dtype=bool)
+    if gone.any():
+        row = int(np.flatnonzero(gone)[0])
+        raise ValueError(
+            f"{name} must hold a {what} for each row, but row {row} has "
+            f"{_shown(given.ravel()[row])}: leave such rows out."
+        )
+    if given.dtype == object:
+        texts = {isinstance(value, (str, bytes)) for value in given.ravel().tolist()}
+        if len(texts) > 1:
+            kinds = sorted({type(value).__name__ for value in given.ravel().tolist()})
+            raise ValueError(
+                f"{name} must be all texts or all numbers, got {' and '.join(kinds)}: write them "
+                "alike."
+            )
+    return given
 
 
 def check_output(file: str | os.PathLike[str], name: str = "file") -> Path:
@@ -435,10 +493,9 @@ def _within(
 def _bounds(
     at_least: float | None, above: float | None, at_most: float | None, below: float | None
 ) -> str:
+    signs = ((">=", at_least), (">", above), ("<=", at_most), ("<", below))
     parts = [
-        f"{sign} {limit:g}"
-        for sign, limit in ((">=", at_least), (">", above), ("<=", at_most), ("<", below))
-        if limit is not None
+        f"{sign} {limit:g}" for sign, limit in signs if limit is not None and np.isfinite(limit)
     ]
     return f" {' and '.join(parts)}" if parts else ""
 
@@ -449,3 +506,10 @@ def _shown(value: Any) -> str:
         value = value.item()
     text = repr(value) if not isinstance(value, np.ndarray) else f"an array of shape {value.shape}"
     return text if len(text) <= 80 else f"{text[:60]}... ({type(value).__name__})"
+
+
+def _is_missing(value: Any) -> bool:
+    # By name: pandas' own missing values, without importing it.
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return True
+    return isinstance(value, (float, np.floating)) and not np.isfinite(value)

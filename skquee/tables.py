@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.model_selection import train_test_split
-from sklearn.utils import assert_all_finite
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_random_state, column_or_1d
 
+from skquee._checks import check_labels_given
 from skquee.paths import PathTree
 from skquee.probabilities import PathProbabilities, check_probabilities
 
@@ -131,7 +131,7 @@ def check_labels(y: ArrayLike, classes: NDArray[Any], n_samples: int) -> NDArray
     -------
     ndarray of shape (n_samples,)
     """
-    labels = column_or_1d(y, warn=True)
+    labels = check_labels_given(column_or_1d(y, warn=True), "y")
     if len(labels) != n_samples:
         raise ValueError(
             "Found input variables with inconsistent numbers of samples: "
@@ -160,10 +160,9 @@ def check_target(y: ArrayLike) -> NDArray[Any]:
     -------
     ndarray of shape (n_samples,)
     """
-    labels = column_or_1d(y, warn=True)
+    labels = check_labels_given(column_or_1d(y, warn=True), "y")
     # Integers and texts are classes, however many (a thousand classes on few rows is fine).
     if labels.dtype.kind not in "biuUSO":
-        assert_all_finite(labels, input_name="y")
         check_classification_targets(labels)
     return labels
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from skquee._checks import check_number, check_numbers
+
 __all__ = ["wsr_p_value", "wsr_upper_bound"]
 
 BISECTIONS = 30
@@ -57,10 +59,7 @@ def wsr_p_value(
     0.0082
     """
     scaled, bets = _bets(losses, confidence, low, high)
-    if not low < max_risk < high:
-        raise ValueError(
-            f"max_risk must lie between low={low:g} and high={high:g}, got {max_risk!r}."
-        )
+    check_number(max_risk, "max_risk", above=low, below=high)
     return np.exp(-_log_capital(scaled, bets, (max_risk - low) / (high - low)))
 
 
@@ -125,14 +124,13 @@ def _bets(
     losses: ArrayLike, confidence: float, low: float, high: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return losses scaled to [0, 1], and what to stake on each, knowing those before it."""
-    values = np.asarray(losses, dtype=np.float64)
+    values = check_numbers(losses, "losses")
     if values.ndim not in (1, 2) or 0 in values.shape:
         raise ValueError(
             "losses must have shape (n_samples,) or (n_points, n_samples), not empty, got "
             f"{values.shape}."
         )
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must lie between 0 and 1, got {confidence!r}.")
+    check_number(confidence, "confidence", above=0, below=1)
     if not (values.min() >= low and values.max() <= high):
         raise ValueError(
             f"losses must lie between low={low:g} and high={high:g}, got values from "

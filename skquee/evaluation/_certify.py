@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import column_or_1d
 
+from skquee._checks import check_labels_given, check_number, check_numbers, check_option
 from skquee.evaluation._betting import wsr_p_value, wsr_upper_bound
 from skquee.evaluation._risk import (
     binomial_p_value,
@@ -20,6 +21,7 @@ from skquee.evaluation._risk import (
 __all__ = ["Certificate", "certify", "read_groups", "risk_bound", "routing_losses", "rows_needed"]
 
 METHODS = ("ltt", "wsr", "crc")
+CONFIDENCE = 0.95
 MOST_ROWS = 2**20
 
 
@@ -92,7 +94,7 @@ def certify(
     max_risk: float,
     *,
     method: str = "ltt",
-    confidence: float = 0.95,
+    confidence: float | None = None,
     groups: NDArray[np.intp] | None = None,
     signed: bool = False,
 ) -> Certificate:
@@ -110,8 +112,9 @@ def certify(
         The limit.
     method : {"ltt", "wsr", "crc"}, default="ltt"
         See :class:`RiskControlledRouter`.
-    confidence : float, default=0.95
-        One less the chance of a wrong certificate.
+    confidence : float, default=None
+        One less the chance of a wrong certificate. Default: 0.95. "crc" controls the mean over
+        draws of the rows, not the chance that a draw breaks the limit, and takes none.
     groups : ndarray of int of shape (n_samples,), default=None
         Group of every row, from 0 without gaps. Default: one group.
     signed : bool, default=False
@@ -134,14 +137,16 @@ def certify(
     >>> certify(losses, 0.1).n_certified
     2
     """
-    if method not in METHODS:
-        raise ValueError(f"method must be one of {METHODS}, got {method!r}.")
+    level = check_confidence(confidence, method)
+    least = -1 if signed else 0
+    check_number(max_risk, "max_risk", above=least, below=1)
+    losses = _check_losses(losses, least)
     if method == "ltt" and not np.isin(losses, [-1, 0, 1] if signed else [0, 1]).all():
         raise ValueError(
             f"With signed={signed}, 'ltt' tests losses that are {'-1, ' if signed else ''}0 or 1. "
-            "Use 'wsr' for those in between, signed=True for negative ones."
+            "Use 'wsr' for those in between."
         )
-    codes = np.zeros(losses.shape[1], dtype=np.intp) if groups is None else groups
+    codes = _group_codes(groups, losses.shape[1])
     parts = [losses[:, codes == group] for group in range(codes.max() + 1)]
     risks = np.array([part.mean(axis=1) for part in parts])
     if method == "crc":
@@ -150,8 +155,67 @@ def certify(
             for part in parts
         )
         return Certificate(last + 1, risks, np.full(len(losses), np.nan))
-    p_values = np.max([_p_values(p, max_risk, method, confidence, signed) for p in parts], axis=0)
-    return Certificate(learn_then_test(p_values, 1 - confidence) + 1, risks, p_values)
+    p_values = np.max([_p_values(p, max_risk, method, level, signed) for p in parts], axis=0)
+    return Certificate(learn_then_test(p_values, 1 - level) + 1, risks, p_values)
+
+
+def check_confidence(confidence: float | None, method: str) -> float:
+    """Return the level of a method.
+
+    Parameters
+    ----------
+    confidence : float or None
+        As given.
+    method : {"ltt", "wsr", "crc"}
+        The method.
+
+    Returns
+    -------
+    float
+        0.95 where none is given; of no meaning under "crc".
+
+    Raises
+    ------
+    ValueError
+        If the method is unknown, or it keeps no confidence and one is given.
+    """
+    check_option(method, "method", METHODS)
+    if confidence is None:
+        return CONFIDENCE
+    if method == "crc":
+        raise ValueError(
+            f"method='crc' keeps the mean risk over draws of the calibration rows, not the limit "
+            f"in a share of them, so that confidence={confidence!r} has no meaning: leave it out, "
+            "or use method='ltt' or 'wsr'."
+        )
+    return check_number(confidence, "confidence", above=0, below=1)
+
+
+def _check_losses(losses: Any, least: int) -> NDArray[Any]:
+    given = np.asarray(losses)
+    small = given.ndim == 2 and given.size and given.dtype.kind in "biu"
+    if small and given.min() >= least and given.max() <= 1:
+        return given  # as small as it is
+    what = "a line a point and a column a row"
+    hint = "" if least else " Use signed=True for losses of -1."
+    return check_numbers(
+        losses, "losses", shape=(None, None), what=what, at_least=least, at_most=1, hint=hint
+    )
+
+
+def _group_codes(groups: Any, n_samples: int) -> NDArray[np.intp]:
+    """Return the group of every row, from 0 without gaps."""
+    if groups is None:
+        return np.zeros(n_samples, dtype=np.intp)
+    given = np.asarray(groups)
+    whole = given.shape == (n_samples,) and given.dtype.kind in "iu" and given.min() == 0
+    if not (whole and np.bincount(given).all()):
+        raise ValueError(
+            f"groups must hold the number of a group for each of the {n_samples} rows, from 0 "
+            f"without gaps, got {given.dtype} values of shape {given.shape}: see np.unique("
+            "..., return_inverse=True)."
+        )
+    return given.astype(np.intp)
 
 
 def _risen(losses: NDArray[Any]) -> NDArray[Any]:
@@ -173,7 +237,11 @@ def _p_values(
 
 
 def risk_bound(
-    losses: NDArray[Any], *, method: str = "ltt", confidence: float = 0.95, signed: bool = False
+    losses: NDArray[Any],
+    *,
+    method: str = "ltt",
+    confidence: float | None = None,
+    signed: bool = False,
 ) -> float:
     """Return the least limit that one operating point is certified for.
 
@@ -188,21 +256,27 @@ def risk_bound(
     -------
     float
     """
+    level = check_confidence(confidence, method)
+    losses = check_numbers(losses, "losses", shape=(None,), at_least=-1 if signed else 0, at_most=1)
     n = len(losses)
     if method == "crc":
         return float((losses.sum() + 1) / (n + 1))
     if method == "wsr":
-        return float(wsr_upper_bound(losses, confidence, low=-1.0 if signed else 0.0))
+        return float(wsr_upper_bound(losses, level, low=-1.0 if signed else 0.0))
     low, high = 0.0, 1.0
     while high - low > 1e-6:
         middle = (low + high) / 2
-        kept = _p_values(losses[None], middle, method, confidence, signed)[0] <= 1 - confidence
+        kept = _p_values(losses[None], middle, method, level, signed)[0] <= 1 - level
         low, high = (low, middle) if kept else (middle, high)
     return high
 
 
 def rows_needed(
-    max_risk: float, *, method: str = "ltt", confidence: float = 0.95, signed: bool = False
+    max_risk: float,
+    *,
+    method: str = "ltt",
+    confidence: float | None = None,
+    signed: bool = False,
 ) -> int:
     """Return the fewest rows that certify a point without one loss.
 
@@ -286,7 +360,7 @@ def read_groups(
                 f"{len(classes)} have none, {classes[missing[0]]!s} for one. Give more rows."
             )
         return classes, codes
-    given = column_or_1d(groups)
+    given = check_labels_given(column_or_1d(groups), "groups", "group")
     if len(given) != n_samples:
         raise ValueError(f"groups must hold one group a row ({n_samples}), got {len(given)}.")
     return np.unique(given, return_inverse=True)

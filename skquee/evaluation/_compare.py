@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from skquee.evaluation._curve import CostCurve
-from skquee.evaluation._intervals import paired_bootstrap, subset_interval
+from skquee._checks import check_integer, check_number, check_seed
+from skquee.evaluation._curve import CostCurve, check_cost_range, hull_area, hull_corners
+from skquee.evaluation._intervals import bootstrap_areas, corrected_interval, paired_comparison
 from skquee.evaluation._scorers import cost_curve
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def compare(
     -------
     DataFrame
         A row a method: ``area`` under its hull over the range; ``low`` and ``high``, the
-        interval of its own area over ten subsets of the rows, as the paper reports;
+        interval of its own area as of :func:`bootstrap_interval`;
         ``difference``, the reference's area less its own, with ``difference_low``,
         ``difference_high`` and ``p_value`` of :func:`paired_bootstrap`.
         ``attrs["curves"]`` holds the curves by name, for a picture.
@@ -81,48 +82,66 @@ def compare(
     """
     import pandas as pd
 
-    if not methods:
-        raise ValueError("methods is empty: give at least one fitted router or curve, by name.")
+    if not (isinstance(methods, Mapping) and len(methods)):
+        raise ValueError(
+            "methods must map names to fitted routers or curves, at least one, got "
+            f"{type(methods).__name__} of {len(methods) if hasattr(methods, '__len__') else 0}."
+        )
+    check_number(confidence, "confidence", above=0, below=1)
+    check_integer(n_resamples, "n_resamples", at_least=1)
+    check_seed(random_state)
     first = next(iter(methods)) if reference is None else reference
     if first not in methods:
         raise ValueError(f"reference must be one of {list(methods)}, got {reference!r}.")
+    if isinstance(X, Mapping):
+        lacking = [
+            name
+            for name, method in methods.items()
+            if name not in X and not isinstance(method, CostCurve)
+        ]
+        if lacking:
+            raise ValueError(
+                f"X is a mapping without rows for {lacking}: it must have each method's name, "
+                f"got {list(X)}."
+            )
     n_samples = len(np.asarray(y))
     curves: dict[str, CostCurve] = {}
     for name, method in methods.items():
-        rows = X[name] if isinstance(X, Mapping) else X
         if isinstance(method, CostCurve):
             curves[name] = method
         else:
-            curves[name] = cost_curve(method, None, rows, y)
+            curves[name] = cost_curve(method, None, X[name] if isinstance(X, Mapping) else X, y)
         found = curves[name].paths.shape[1]
         if found != n_samples:
             raise ValueError(
                 f"The curve of {name!r} was measured on {found} rows, but y has {n_samples}: "
                 "methods can only be compared on the same rows."
             )
-    low, high = cost_range or (
-        max(curve.cost.min() for curve in curves.values()),
-        max(curve.cost_range[1] for curve in curves.values()),
+    low, high = (
+        (
+            max(curve.cost.min() for curve in curves.values()),
+            max(curve.cost_range[1] for curve in curves.values()),
+        )
+        if cost_range is None
+        else check_cost_range(cost_range)
     )
+
+    def area(cost: NDArray[np.float64], accuracy: NDArray[np.float64]) -> float:
+        return hull_area(*hull_corners(cost, accuracy), low, high)
+
+    whole, resampled = bootstrap_areas(list(curves.values()), area, n_resamples, random_state)
+    ours = list(curves).index(first)
     rows_of = []
-    for curve in curves.values():
-        interval = subset_interval(
-            curve, confidence=confidence, cost_range=(low, high), random_state=random_state
+    for place, curve in enumerate(curves.values()):
+        pair = paired_comparison(
+            whole[ours] - whole[place], resampled[ours] - resampled[place], confidence
         )
-        pair = paired_bootstrap(
-            curves[first],
-            curve,
-            cost_range=(low, high),
-            n_resamples=n_resamples,
-            confidence=confidence,
-            random_state=random_state,
-        )
-        own = interval.attrs["area"]
+        own = corrected_interval(whole[place], resampled[place], curve.sample_weight, confidence)
         rows_of.append(
             {
-                "area": curve.area((low, high)),
-                "low": own["low"],
-                "high": own["high"],
+                "area": whole[place],
+                "low": own[0],
+                "high": own[1],
                 "difference": pair.difference,
                 "difference_low": pair.low,
                 "difference_high": pair.high,

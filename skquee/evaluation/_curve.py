@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from skquee._checks import check_numbers
 from skquee.paths import PathTree
 
 if TYPE_CHECKING:
     import pandas as pd
+
+# Mean costs this close, relatively, are one: a mean of equal costs is a rounding error off.
+CLOSE = 1e-9
 
 __all__ = ["CostCurve", "hull_area", "hull_points"]
 
@@ -80,9 +84,9 @@ class CostCurve:
         source: str = "given rows",
         label: str | None = None,
     ) -> None:
-        self.knobs = np.asarray(knobs, dtype=np.float64)
-        self.paths = np.asarray(paths, dtype=np.int32)
-        self.correct = np.asarray(correct, dtype=bool)
+        self.knobs = check_numbers(knobs, "knobs", finite=False)
+        self.paths = _whole(paths, "paths", np.int32, "indices of paths")
+        self.correct = _whole(correct, "correct", np.bool_, "True or False")
         self.tree = tree
         self.knob = knob
         self.source = source
@@ -168,7 +172,7 @@ class CostCurve:
         cost, accuracy : ndarray
             Corners, cheapest first.
         """
-        return hull_points(self.cost, self.accuracy)
+        return hull_corners(self.cost, self.accuracy)
 
     @property
     def cost_range(self) -> tuple[float, float]:
@@ -192,7 +196,7 @@ class CostCurve:
         float
             Between 0 and 1.
         """
-        low, high = self.cost_range if cost_range is None else cost_range
+        low, high = self.cost_range if cost_range is None else check_cost_range(cost_range)
         return hull_area(*self.hull(), low, high)
 
     def accuracy_at(self, cost: ArrayLike) -> float | NDArray[np.float64]:
@@ -207,7 +211,8 @@ class CostCurve:
         -------
         float or ndarray
         """
-        found = np.interp(np.asarray(cost, np.float64), *self.hull(), left=np.nan)
+        wanted = check_numbers(cost, "cost", finite=False)
+        found = np.interp(wanted, *self.hull(), left=np.nan)
         return found if np.ndim(cost) else float(found)
 
     def cost_at(self, accuracy: ArrayLike) -> float | NDArray[np.float64]:
@@ -223,8 +228,22 @@ class CostCurve:
         float or ndarray
         """
         costs, heights = self.hull()
-        found = np.interp(np.asarray(accuracy, np.float64), heights, costs, right=np.nan)
+        wanted = check_numbers(accuracy, "accuracy", finite=False)
+        found = np.interp(wanted, heights, costs, right=np.nan)
         return found if np.ndim(accuracy) else float(found)
+
+
+def _whole(values: ArrayLike, name: str, dtype: Any, what: str) -> NDArray[Any]:
+    """Return an array of another type that holds the same numbers."""
+    given = np.asarray(values)
+    if given.dtype == dtype:
+        return given
+    if given.dtype.kind in "biuf":
+        with np.errstate(invalid="ignore"):
+            found = given.astype(dtype)
+        if np.array_equal(found, given):
+            return found
+    raise ValueError(f"{name} must hold {what}, got {given.dtype} values that are none.")
 
 
 def hull_points(
@@ -242,6 +261,15 @@ def hull_points(
     cost, accuracy : ndarray
         Corners, by strictly rising cost and accuracy.
     """
+    costs = check_numbers(cost, "cost", shape=(None,), what="one a point")
+    heights = check_numbers(accuracy, "accuracy", shape=(len(costs),), what="one a point")
+    return hull_corners(costs, heights)
+
+
+def hull_corners(
+    cost: NDArray[np.float64], accuracy: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return :func:`hull_points` of points that are known to be finite."""
     order = np.lexsort((-accuracy, cost))
     corners: list[tuple[float, float]] = []
     for x, y in zip(cost[order].tolist(), accuracy[order].tolist(), strict=True):
@@ -275,10 +303,28 @@ def hull_area(
     """
     if not high > low:
         if high == low:  # one path only: the curve is a point
-            return float(np.interp(low, cost, accuracy, left=0.0))
+            return float(np.interp(low * (1 + CLOSE), cost, accuracy, left=0.0))
         raise ValueError(f"cost_range must rise, got ({low}, {high}).")
     start = max(low, float(cost[0]))
     if start >= high:
         return 0.0
     knots = np.concatenate([[start], cost[(cost > start) & (cost < high)], [high]])
     return float(np.trapezoid(np.interp(knots, cost, accuracy), knots) / (high - low))
+
+
+def check_cost_range(cost_range: tuple[float, float]) -> tuple[float, float]:
+    """Return a range of cost, checked.
+
+    Parameters
+    ----------
+    cost_range : (float, float)
+        From and to.
+
+    Returns
+    -------
+    (float, float)
+    """
+    low, high = check_numbers(cost_range, "cost_range", shape=(2,), what="from and to").tolist()
+    if high < low:
+        raise ValueError(f"cost_range must rise, got ({low:g}, {high:g}).")
+    return low, high

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,12 +11,24 @@ from numpy.typing import NDArray
 from scipy import stats
 from sklearn.utils.validation import check_random_state
 
-from skquee.evaluation._curve import CostCurve, hull_area, hull_points
+from skquee._checks import check_integer, check_number, check_seed
+from skquee.evaluation._curve import CLOSE, CostCurve, check_cost_range, hull_area, hull_corners
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["PairedComparison", "bootstrap_interval", "paired_bootstrap", "subset_interval"]
+__all__ = [
+    "PairedComparison",
+    "bootstrap_areas",
+    "bootstrap_interval",
+    "corrected_interval",
+    "paired_bootstrap",
+    "paired_comparison",
+    "subset_interval",
+]
+
+# Areas and accuracies differ by less than this only by rounding: one row of a million by more.
+ROUNDING = 1e-12
 
 
 def subset_interval(
@@ -31,6 +43,10 @@ def subset_interval(
 
     The rows are shuffled and cut into subsets of equal size; the interval is
     ``mean +- t * s / sqrt(n_subsets)`` with Student's t.
+
+    The hull of few rows lies too high, so that the interval of the area covers the true one less
+    often than its level says: at 95 % in 48 to 91 of 100 simulations with 100 to 1,000 rows
+    (``examples/benchmarks/interval_coverage.py``). :func:`bootstrap_interval` corrects for that.
 
     Parameters
     ----------
@@ -66,8 +82,10 @@ def subset_interval(
     >>> list(subset_interval(curve, random_state=0).columns)
     ['lambda_', 'cost', 'accuracy', 'accuracy_low', 'accuracy_high']
     """
-    _check_confidence(confidence)
+    _check_options(confidence, random_state)
+    reach = curve.cost_range if cost_range is None else check_cost_range(cost_range)
     rows = np.flatnonzero(curve.sample_weight)
+    check_integer(n_subsets, "n_subsets")
     if not 2 <= n_subsets <= len(rows):
         raise ValueError(
             f"n_subsets must lie between 2 and the {len(rows)} rows that have a weight, got "
@@ -80,7 +98,7 @@ def subset_interval(
     share /= share.sum(axis=1, keepdims=True)
     values = np.array(
         [
-            [*accuracy, hull_area(*hull_points(cost, accuracy), *(cost_range or curve.cost_range))]
+            [*accuracy, hull_area(*hull_corners(cost, accuracy), *reach)]
             for cost, accuracy in _points(curve, share)
         ]
     )
@@ -95,9 +113,16 @@ def bootstrap_interval(
     *,
     n_resamples: int = 1000,
     confidence: float = 0.95,
+    cost_range: tuple[float, float] | None = None,
     random_state: object = None,
 ) -> pd.DataFrame:
-    """Return percentile intervals over bootstrap resamples of the rows.
+    """Return intervals over bootstrap resamples of the rows.
+
+    Those of the points are percentile intervals. That of the area is corrected for what the hull
+    of few rows lies too high, which resampling shows, and has the shape of Wilson's interval, which
+    does not shrink to nothing where hardly any answer is wrong. At 95 % it covered the true area in
+    93 to 97 of 100 simulations with 100 to 1,000 rows, at accuracies of 0.75 and 0.98
+    (``examples/benchmarks/interval_coverage.py``).
 
     Parameters
     ----------
@@ -107,6 +132,8 @@ def bootstrap_interval(
         Resamples.
     confidence : float, default=0.95
         Level of the intervals.
+    cost_range : (float, float), default=None
+        Range of the area. Default: from the cheapest to the dearest path.
     random_state : int, RandomState or None, default=None
         Seed.
 
@@ -126,17 +153,66 @@ def bootstrap_interval(
        accuracy_low  accuracy_high
     0           0.6           0.88
     """
-    _check_confidence(confidence)
+    _check_options(confidence, random_state)
+    reach = curve.cost_range if cost_range is None else check_cost_range(cost_range)
     rng = check_random_state(random_state)
     values = np.array(
         [
-            [*accuracy, hull_area(*hull_points(cost, accuracy), *curve.cost_range)]
+            [*accuracy, hull_area(*hull_corners(cost, accuracy), *reach)]
             for share in _resamples(rng, curve.sample_weight, n_resamples)
             for cost, accuracy in _points(curve, share)
         ]
     )
     low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
-    return _interval_frame(curve, np.append(curve.accuracy, curve.area()), low, high)
+    area = curve.area(reach)
+    low[-1], high[-1] = corrected_interval(area, values[:, -1], curve.sample_weight, confidence)
+    return _interval_frame(curve, np.append(curve.accuracy, area), low, high)
+
+
+def corrected_interval(
+    area: float,
+    resampled: NDArray[np.float64],
+    sample_weight: NDArray[np.float64],
+    confidence: float,
+) -> tuple[float, float]:
+    r"""Return an interval of the area under a hull from bootstrap resamples.
+
+    Resampled areas lie above the area of all rows by the bias :math:`b` by which that lies above
+    the true one. With their deviation :math:`s`, :math:`m = A - b`, :math:`w^2 = s^2 + b^2`, the
+    rows' effective number :math:`n` and Student's :math:`t` [1]_, in the form of [2]_,
+
+    .. math:: \frac{m + t^2 / 2n \pm t \sqrt{w^2 + t^2 / 4n^2}}{1 + t^2 / n}
+
+    Parameters
+    ----------
+    area : float
+        Of all rows.
+    resampled : ndarray of shape (n_resamples,)
+        Of resamples of the rows.
+    sample_weight : ndarray of shape (n_samples,)
+        Weights of the rows.
+    confidence : float
+        Level.
+
+    Returns
+    -------
+    low, high : float
+
+    References
+    ----------
+    .. [1] Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 10.
+    .. [2] Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", 1927.
+    """
+    n = sample_weight.sum() ** 2 / (sample_weight**2).sum()
+    if n <= 1:
+        return 0.0, 1.0
+    bias = float(resampled.mean() - area)
+    width = np.hypot(resampled.std(), bias)
+    t = stats.t.ppf((1 + confidence) / 2, n - 1) * (n / (n - 1)) ** 0.5
+    middle = area - bias + t**2 / (2 * n)
+    half = t * np.hypot(width, t / (2 * n))
+    low, high = np.clip([middle - half, middle + half] / (1 + t**2 / n), 0.0, 1.0)
+    return float(low), float(high)
 
 
 @dataclass(frozen=True)
@@ -201,43 +277,103 @@ def paired_bootstrap(
     >>> paired_bootstrap(curve, curve, random_state=0).difference
     0.0
     """
-    _check_confidence(confidence)
-    n_samples = first.paths.shape[1]
-    if second.paths.shape[1] != n_samples:
-        raise ValueError(
-            f"The curves must be measured on the same rows, but they have {n_samples} and "
-            f"{second.paths.shape[1]}."
+    _check_options(confidence, random_state)
+    low, high = (
+        (
+            max(first.cost.min(), second.cost.min()),
+            max(first.cost_range[1], second.cost_range[1]),
         )
-    if not np.array_equal(first.sample_weight, second.sample_weight):
-        raise ValueError("The curves must have the same sample weights.")
-    low, high = cost_range or (
-        max(first.cost.min(), second.cost.min()),
-        max(first.cost_range[1], second.cost_range[1]),
+        if cost_range is None
+        else check_cost_range(cost_range)
     )
+    at = None if at_cost is None else check_number(at_cost, "at_cost", at_least=0)
 
     def value(cost: NDArray[np.float64], accuracy: NDArray[np.float64]) -> float:
-        hull = hull_points(cost, accuracy)
-        if at_cost is not None:
-            return float(np.interp(at_cost, *hull, left=0.0))
+        hull = hull_corners(cost, accuracy)
+        if at is not None:
+            return float(np.interp(at * (1 + CLOSE), *hull, left=0.0))
         return hull_area(*hull, low, high)
 
+    whole, resampled = bootstrap_areas([first, second], value, n_resamples, random_state)
+    return paired_comparison(whole[0] - whole[1], resampled[0] - resampled[1], confidence)
+
+
+def bootstrap_areas(
+    curves: Sequence[CostCurve],
+    value: Callable[[NDArray[np.float64], NDArray[np.float64]], float],
+    n_resamples: int,
+    random_state: object,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return a number of each curve, and of resamples of the rows, the same for all curves.
+
+    Parameters
+    ----------
+    curves : sequence of CostCurve
+        Over the same rows, in the same order.
+    value : callable
+        ``value(cost, accuracy)`` of a curve's points.
+    n_resamples : int
+        Resamples.
+    random_state : int, RandomState or None
+        Seed.
+
+    Returns
+    -------
+    whole : ndarray of shape (n_curves,)
+    resampled : ndarray of shape (n_curves, n_resamples)
+
+    Raises
+    ------
+    ValueError
+        If the curves differ in rows or weights.
+    """
+    first = curves[0]
+    for other in curves[1:]:
+        found = first.paths.shape[1], other.paths.shape[1]
+        if found[0] != found[1]:
+            raise ValueError(
+                f"The curves must be measured on the same rows, but they have {found[0]} and "
+                f"{found[1]}."
+            )
+        if not np.array_equal(first.sample_weight, other.sample_weight):
+            raise ValueError("The curves must have the same sample weights.")
     rng = check_random_state(random_state)
-    whole = value(first.cost, first.accuracy) - value(second.cost, second.accuracy)
-    differences = np.array(
-        [
-            value(*a) - value(*b)
-            for share in _resamples(rng, first.sample_weight, n_resamples)
-            for a, b in zip(_points(first, share), _points(second, share), strict=True)
-        ]
-    )
+    whole = np.array([value(curve.cost, curve.accuracy) for curve in curves])
+    resampled = [
+        [[value(*points) for points in _points(curve, share)] for curve in curves]
+        for share in _resamples(rng, first.sample_weight, n_resamples)
+    ]
+    return whole, np.concatenate([np.array(part) for part in resampled], axis=1)
+
+
+def paired_comparison(
+    difference: float, resampled: NDArray[np.float64], confidence: float
+) -> PairedComparison:
+    """Return what resampled differences say of the difference.
+
+    Parameters
+    ----------
+    difference : float
+        On all rows.
+    resampled : ndarray of shape (n_resamples,)
+        On resamples of them.
+    confidence : float
+        Level of the interval.
+
+    Returns
+    -------
+    PairedComparison
+    """
+    # Two hulls over the same points may be summed in another order: that is no difference.
+    values = np.where(np.abs(resampled) <= ROUNDING, 0.0, resampled)
     tail = (1 - confidence) / 2
-    turned = min((differences <= 0).sum(), (differences >= 0).sum())
+    turned = min((values <= 0).sum(), (values >= 0).sum())
     return PairedComparison(
-        difference=whole,
-        low=float(np.quantile(differences, tail)),
-        high=float(np.quantile(differences, 1 - tail)),
+        difference=0.0 if abs(difference) <= ROUNDING else float(difference),
+        low=float(np.quantile(values, tail)),
+        high=float(np.quantile(values, 1 - tail)),
         # The given rows count as one resample: no finite number of draws shows p = 0.
-        p_value=float(min(1.0, 2 * (turned + 1) / (n_resamples + 1))),
+        p_value=float(min(1.0, 2 * (turned + 1) / (len(values) + 1))),
     )
 
 
@@ -245,8 +381,7 @@ def _resamples(
     rng: np.random.RandomState, weights: NDArray[np.float64], n_resamples: int
 ) -> Iterator[NDArray[np.float64]]:
     """Yield row weights of resamples, some at a time to bound memory."""
-    if n_resamples < 1:
-        raise ValueError(f"n_resamples must be at least 1, got {n_resamples}.")
+    check_integer(n_resamples, "n_resamples", at_least=1)
     weighted = np.flatnonzero(weights)
     n_samples, n_rows = len(weights), len(weighted)
     size = max(1, min(n_resamples, 8_000_000 // n_samples))
@@ -290,6 +425,6 @@ def _interval_frame(
     return frame
 
 
-def _check_confidence(confidence: float) -> None:
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must lie between 0 and 1, got {confidence}.")
+def _check_options(confidence: float, random_state: object) -> None:
+    check_number(confidence, "confidence", above=0, below=1)
+    check_seed(random_state)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from skquee._checks import check_integer, check_numbers
+
 __all__ = ["brier_score", "calibration_bins", "calibration_error", "rmse"]
 
 
@@ -43,8 +45,7 @@ def calibration_bins(
     (array([0.1, 0.9]), array([0. , 0.5]), array([0.5, 0.5]))
     """
     p, o, w = _checked(predicted, observed, sample_weight)
-    if n_bins < 1:
-        raise ValueError(f"n_bins must be at least 1, got {n_bins}.")
+    check_integer(n_bins, "n_bins", at_least=1)
     p, o, w = p[w > 0], o[w > 0], w[w > 0]
     _, tied = np.unique(p, return_inverse=True)
     o = (np.bincount(tied, o * w) / np.bincount(tied, w))[tied]
@@ -151,18 +152,19 @@ def brier_score(
 def _checked(
     predicted: ArrayLike, observed: ArrayLike, sample_weight: ArrayLike | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    p = np.asarray(predicted, dtype=np.float64)
-    o = np.asarray(observed, dtype=np.float64)
-    w = np.ones(p.shape) if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
-    if p.ndim != 1 or p.shape != o.shape or p.shape != w.shape or p.size == 0:
+    shapes = [np.shape(values) for values in (predicted, observed)]
+    shapes.append(shapes[0] if sample_weight is None else np.shape(sample_weight))
+    if len(shapes[0]) != 1 or len(set(shapes)) > 1 or shapes[0] == (0,):
         raise ValueError(
             "predicted, observed and sample_weight must be lists of one length, not empty, got "
-            f"shapes {p.shape}, {o.shape} and {w.shape}."
+            f"shapes {shapes[0]}, {shapes[1]} and {shapes[2]}."
         )
-    if not np.isfinite(p).all():
-        raise ValueError("predicted holds NaN or infinity: is this a method without predictions?")
-    if not np.isfinite(o).all():
-        raise ValueError("observed holds NaN or infinity.")
-    if not (np.isfinite(w).all() and (w >= 0).all() and w.any()):
-        raise ValueError("sample_weight must be finite, not negative and not 0 everywhere.")
+    hint = " Is this a method without predictions?"
+    p = check_numbers(predicted, "predicted", at_least=0, at_most=1, hint=hint)
+    o = check_numbers(observed, "observed", at_least=0, at_most=1)
+    if sample_weight is None:
+        return p, o, np.ones(p.shape)
+    w = check_numbers(sample_weight, "sample_weight", at_least=0)
+    if not w.any():
+        raise ValueError("sample_weight is 0 everywhere: then there are no rows.")
     return p, o, w

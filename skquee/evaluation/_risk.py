@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special, stats
 
+from skquee._checks import check_integer, check_number, check_numbers
+
 __all__ = [
     "binomial_p_value",
     "conformal_risk_threshold",
@@ -172,14 +174,22 @@ def paired_p_value(
     >>> float(hoeffding_bentkus_p_value(0.002, 1000, 0.02, low=-1).round(4))
     0.8029
     """
-    worse, better = np.broadcast_arrays(np.asarray(n_worse), np.asarray(n_better))
-    _check_risk((worse - better) / n_samples, n_samples, max_increase, -1.0, 1.0)
-    if not (0 < max_increase < 1 and 0 < nuisance_error < 1):
-        raise ValueError(
-            "max_increase and nuisance_error must lie in (0, 1), got "
-            f"{max_increase!r} and {nuisance_error!r}."
-        )
-    if worse.min() < 0 or better.min() < 0 or (worse + better).max() > n_samples:
+    check_integer(n_samples, "n_samples", at_least=1)
+    check_number(max_increase, "max_increase", above=0, below=1)
+    check_number(nuisance_error, "nuisance_error", above=0, below=1)
+    counts = [
+        check_numbers(n, name, what="counts of rows")
+        for n, name in ((n_worse, "n_worse"), (n_better, "n_better"))
+    ]
+    worse, better = np.broadcast_arrays(*(count.astype(np.int64) for count in counts))
+    if worse.size == 0:
+        raise ValueError("n_worse and n_better are empty: give at least one operating point.")
+    if (
+        any((count % 1).any() for count in counts)
+        or worse.min() < 0
+        or better.min() < 0
+        or (worse + better).max() > n_samples
+    ):
         raise ValueError(
             f"n_worse and n_better must be counts of different rows among {n_samples}, got up to "
             f"{worse.max()} and {better.max()}."
@@ -313,26 +323,20 @@ def learn_then_test(p_values: ArrayLike, delta: float) -> int:
     >>> learn_then_test([0.01, 0.1, 0.2, 0.01], 0.1)
     1
     """
-    if not 0 < delta < 1:
-        raise ValueError(f"delta must lie between 0 and 1, got {delta!r}.")
-    passed = np.asarray(p_values, dtype=np.float64) <= delta
+    check_number(delta, "delta", above=0, below=1)
+    found = check_numbers(
+        p_values, "p_values", shape=(None,), what="one a point", at_least=0, at_most=1
+    )
+    passed = found <= delta
     return int(np.logical_and.accumulate(passed).sum()) - 1
 
 
 def _check_risk(
     mean_loss: ArrayLike, n_samples: int, max_risk: float, low: float, high: float
 ) -> NDArray[np.float64]:
-    mean = np.asarray(mean_loss, dtype=np.float64)
-    if n_samples < 1:
-        raise ValueError(f"n_samples must be at least 1, got {n_samples}.")
-    if not low < max_risk < high:
-        raise ValueError(
-            f"The limit must lie between {low:g} and {high:g}, the least and greatest loss, got "
-            f"{max_risk!r}."
-        )
-    if not ((mean >= low) & (mean <= high)).all():
-        raise ValueError(
-            f"Mean losses must lie between {low:g} and {high:g}, got "
-            f"{mean.min():g} to {mean.max():g}."
-        )
+    check_integer(n_samples, "n_samples", at_least=1)
+    check_number(max_risk, "The limit", above=low, below=high)
+    mean = check_numbers(mean_loss, "Mean losses", at_least=low, at_most=high)
+    if mean.size == 0:
+        raise ValueError("Mean losses are empty: give at least one operating point.")
     return mean

@@ -10,6 +10,7 @@ from sklearn.metrics import accuracy_score
 from sklearn.pipeline import Pipeline
 from sklearn.utils.metadata_routing import MetadataRequest
 
+from skquee._checks import check_number, check_numbers
 from skquee.evaluation._curve import CostCurve
 
 __all__ = ["area_scorer", "budget_scorer", "cost_curve", "price_scorer", "route", "unpack"]
@@ -174,7 +175,7 @@ def price_scorer(price: float) -> _Scorer:
     >>> price_scorer(0.5)
     price_scorer(0.5)
     """
-    return _Scorer("price", _finite("price", price))
+    return _Scorer("price", check_number(price, "price", at_least=0))
 
 
 def budget_scorer(max_cost: float) -> _Scorer:
@@ -197,7 +198,7 @@ def budget_scorer(max_cost: float) -> _Scorer:
     >>> budget_scorer(0.4)
     budget_scorer(0.4)
     """
-    return _Scorer("budget", _finite("max_cost", max_cost))
+    return _Scorer("budget", check_number(max_cost, "max_cost", at_least=0))
 
 
 def area_scorer(lambdas: ArrayLike | None = None) -> _Scorer:
@@ -219,6 +220,8 @@ def area_scorer(lambdas: ArrayLike | None = None) -> _Scorer:
     >>> area_scorer()
     area_scorer(None)
     """
+    if lambdas is not None:
+        check_numbers(np.atleast_1d(lambdas), "lambdas", shape=(None,), finite=False)
     return _Scorer("area", lambdas)
 
 
@@ -230,9 +233,3 @@ def _router(estimator: Any, X: Any) -> tuple[Any, Any]:
             "CostAwareRouter, or a Pipeline that ends in one."
         )
     return router, inputs
-
-
-def _finite(name: str, value: float) -> float:
-    if not (isinstance(value, (int, float, np.number)) and 0 <= value < np.inf):
-        raise ValueError(f"{name} must be a finite number >= 0, got {value!r}.")
-    return float(value)

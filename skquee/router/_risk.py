@@ -13,10 +13,11 @@ from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted, check_random_state
 
+from skquee._checks import check_number, check_seed
 from skquee.evaluation import CostCurve
 from skquee.evaluation._certify import (
-    METHODS,
     certify,
+    check_confidence,
     read_groups,
     risk_bound,
     routing_losses,
@@ -51,8 +52,8 @@ class RiskControlledRouter(RoutingMixin, BaseEstimator):
     max_disagreement : float, default=None
         Limit of the share of samples answered otherwise than by the whole model. Needs no
         labels.
-    confidence : float, default=0.95
-        Probability that the limit is kept. "crc" ignores it.
+    confidence : float, default=None
+        Probability that the limit is kept. Default: 0.95. "crc" takes none.
     method : {"ltt", "wsr", "crc"}, default="ltt"
         "ltt", learn then test: an exact binomial test, or for `max_error_increase` one of the
         two answers paired. "wsr": a betting bound, for losses of any kind. "crc", conformal
@@ -140,7 +141,7 @@ class RiskControlledRouter(RoutingMixin, BaseEstimator):
         max_error_increase: float | None = None,
         max_error: float | None = None,
         max_disagreement: float | None = None,
-        confidence: float = 0.95,
+        confidence: float | None = None,
         method: str = "ltt",
         lambdas: ArrayLike | None = None,
         random_state: Any = None,
@@ -277,15 +278,10 @@ class RiskControlledRouter(RoutingMixin, BaseEstimator):
         if len(given) != 1:
             raise ValueError(f"Give exactly one of {', '.join(aims)}, got {sorted(given)}.")
         ((aim, limit),) = given.items()
-        if not 0 < limit < 1:
-            raise ValueError(
-                f"{aim} must lie between 0 and 1, both excluded (no finite number of rows "
-                f"certifies a risk of 0), got {limit!r}."
-            )
-        if not 0 < self.confidence < 1:
-            raise ValueError(f"confidence must lie between 0 and 1, got {self.confidence!r}.")
-        if self.method not in METHODS:
-            raise ValueError(f"method must be one of {METHODS}, got {self.method!r}.")
+        hint = " No finite number of rows certifies a risk of 0."
+        check_number(limit, aim, above=0, below=1, hint=hint)
+        check_confidence(self.confidence, self.method)
+        check_seed(self.random_state)
         return aim, float(limit)
 
     def _check_router(self) -> Any:
@@ -330,7 +326,7 @@ class RiskControlledRouter(RoutingMixin, BaseEstimator):
         group = "" if names is None else f" of group {names[worst]!s}"
         level, advice = "", f"Give more rows or raise {aim}"
         if self.method != "crc":
-            level = f" at confidence={self.confidence:g}"
+            level = f" at confidence={check_confidence(self.confidence, self.method):g}"
             advice = f"Give more rows, raise {aim} or lower confidence"
         needed = rows_needed(limit, **options)
         if sizes[worst] < needed:

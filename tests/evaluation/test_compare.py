@@ -5,7 +5,7 @@ import pytest
 
 from skquee import CostAwareRouter, PathErrorRegressor, PathProbabilities
 from skquee.baselines import FixedPath, ThresholdRouter
-from skquee.evaluation import compare, paired_bootstrap, subset_interval
+from skquee.evaluation import bootstrap_interval, compare, paired_bootstrap
 from skquee.testing import make_path_probabilities
 
 
@@ -37,7 +37,9 @@ def test_a_row_holds_what_the_single_functions_say(methods, rows):
     for name, curve in curves.items():
         row = table.loc[name]
         assert row["area"] == curve.area((low, high))
-        own = subset_interval(curve, cost_range=(low, high), random_state=0).attrs["area"]
+        own = bootstrap_interval(
+            curve, cost_range=(low, high), n_resamples=50, random_state=0
+        ).attrs["area"]
         assert (row["low"], row["high"]) == (own["low"], own["high"])
         pair = paired_bootstrap(
             curves["threshold"], curve, cost_range=(low, high), n_resamples=50, random_state=0
@@ -73,10 +75,21 @@ def test_finished_curves_and_rows_in_several_forms_do_as_well(methods, rows):
 
 def test_what_cannot_be_compared_is_refused(methods, rows):
     _, _, X, y = rows
-    with pytest.raises(ValueError, match="methods is empty"):
+    with pytest.raises(ValueError, match="methods must map names .* at least one"):
         compare({}, X, y)
     with pytest.raises(ValueError, match=r"reference must be one of \['threshold'"):
         compare(methods, X, y, reference="oracle")
     other = methods["fixed"].cost_curve(None, X[:100], y[:100])
     with pytest.raises(ValueError, match="'fixed' was measured on 100 rows, but y has 300"):
         compare({**methods, "fixed": other}, X, y)
+    with pytest.raises(ValueError, match=r"without rows for \['router', 'fixed'\]"):
+        compare(methods, {"threshold": X}, y)
+    for options, message in (
+        ({"confidence": 95}, "confidence must be a finite number > 0 and < 1"),
+        ({"n_resamples": 0}, "n_resamples must be an integer >= 1"),
+        ({"cost_range": (0.9, 0.1)}, "cost_range must rise"),
+        ({"cost_range": (0.9, np.nan)}, "cost_range must hold finite numbers"),
+        ({"random_state": -1}, "random_state must be None, an integer"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            compare(methods, X, y, **options)

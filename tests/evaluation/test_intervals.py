@@ -8,6 +8,7 @@ from scipy import stats
 
 from skquee import PathTree
 from skquee.evaluation import CostCurve, bootstrap_interval, paired_bootstrap, subset_interval
+from skquee.evaluation._intervals import paired_comparison
 
 TREE = PathTree.from_levels(n_exits=3, levels=(4, 8))
 
@@ -51,9 +52,52 @@ def test_bootstrap_interval_agrees_with_drawing_rows_one_by_one():
     np.testing.assert_allclose(frame["accuracy_low"], low)
     np.testing.assert_allclose(frame["accuracy_high"], high)
     np.testing.assert_allclose(frame["accuracy"], curve.accuracy)
-    low, high = np.quantile([copy.area() for copy in copies], [0.025, 0.975])
+    # The area's interval: shifted by the bias that resampling shows, in Wilson's form.
+    areas = np.array([copy.area() for copy in copies])
+    bias, t, n = areas.mean() - curve.area(), stats.t.ppf(0.975, 79) * np.sqrt(80 / 79), 80
+    half = t * np.sqrt(areas.var() + bias**2 + (t / (2 * n)) ** 2)
+    middle = curve.area() - bias + t**2 / (2 * n)
+    low, high = (middle - half) / (1 + t**2 / n), (middle + half) / (1 + t**2 / n)
     area = {"mean": curve.area(), "low": low, "high": high}
     assert frame.attrs["area"] == pytest.approx(area)
+
+
+def test_the_interval_of_the_area_covers_the_true_one_as_often_as_it_says():
+    """One operating point and one path: the area is an accuracy, and its interval is Wilson's."""
+    rng, hits = np.random.default_rng(0), {0.75: 0, 0.98: 0}
+    for truth in hits:
+        for seed in range(60):
+            correct = rng.random((1, 100)) < truth
+            curve = CostCurve([0.0], np.zeros((1, 100), int), correct, PathTree.chain([1]))
+            area = bootstrap_interval(curve, n_resamples=60, random_state=seed).attrs["area"]
+            hits[truth] += area["low"] <= truth <= area["high"]
+    assert min(hits.values()) >= 53  # of 57 expected; a twentieth of all seeds goes lower
+
+
+def test_the_interval_of_the_area_does_not_shrink_to_a_point_without_an_error():
+    curve = CostCurve([0.0], np.zeros((1, 100), int), np.ones((1, 100), bool), PathTree.chain([1]))
+    area = bootstrap_interval(curve, n_resamples=20, random_state=0).attrs["area"]
+    assert area["low"] == pytest.approx(0.962, abs=1e-3)
+    assert area["high"] == 1.0
+
+
+def test_one_row_with_a_weight_says_nothing():
+    curve = make_curve(sample_weight=np.eye(80)[3])
+    area = bootstrap_interval(curve, n_resamples=5, random_state=0).attrs["area"]
+    assert (area["low"], area["high"]) == (0.0, 1.0)
+
+
+def test_rounding_is_no_difference():
+    """Repeated points sum in another order: a difference of 1e-16 is none."""
+    curve = make_curve(3, n_points=9)
+    order = np.array([4, 0, 0, 2, 8, 1, 5, 3, 7, 6, 6, 2])
+    again = CostCurve(curve.knobs[order], curve.paths[order], curve.correct[order], TREE)
+    again.knobs = again.knobs + 1e-9
+    result = paired_bootstrap(curve, again, n_resamples=200, random_state=0)
+    assert (result.difference, result.low, result.high, result.p_value) == (0.0, 0.0, 0.0, 1.0)
+    noise = np.random.default_rng(0).normal(0, 1e-15, 200)
+    assert paired_comparison(1e-16, noise, 0.95).p_value == 1.0
+    assert paired_comparison(1e-6, np.full(200, 1e-6), 0.95).p_value < 0.02
 
 
 def test_bootstrap_interval_has_the_width_of_a_binomial_one():
@@ -141,10 +185,16 @@ def test_at_cost_compares_accuracies_on_the_hulls():
     [
         (lambda c: subset_interval(c, n_subsets=81), "between 2 and the 80 rows"),
         (lambda c: subset_interval(c, n_subsets=1), "between 2 and the 80 rows"),
-        (lambda c: subset_interval(c, confidence=1.0), "confidence must lie between 0 and 1"),
-        (lambda c: bootstrap_interval(c, n_resamples=0), "n_resamples must be at least 1"),
-        (lambda c: paired_bootstrap(c, c, n_resamples=0), "n_resamples must be at least 1"),
-        (lambda c: paired_bootstrap(c, c, confidence=95), "confidence must lie between 0 and 1"),
+        (lambda c: subset_interval(c, confidence=1.0), "confidence must be a finite number > 0"),
+        (lambda c: bootstrap_interval(c, n_resamples=0), "n_resamples must be an integer >= 1"),
+        (lambda c: paired_bootstrap(c, c, n_resamples=0), "n_resamples must be an integer >= 1"),
+        (lambda c: paired_bootstrap(c, c, confidence=95), "confidence must be a finite number > 0"),
+        (lambda c: subset_interval(c, n_subsets=2.5), "n_subsets must be an integer"),
+        (lambda c: subset_interval(c, random_state=-1), "random_state must be None"),
+        (lambda c: paired_bootstrap(c, c, at_cost=np.nan), "at_cost must be a finite number"),
+        (lambda c: paired_bootstrap(c, c, at_cost="a"), "at_cost must be a finite number"),
+        (lambda c: paired_bootstrap(c, c, cost_range=(1, 0)), "cost_range must rise"),
+        (lambda c: bootstrap_interval(c, cost_range="ab"), "cost_range must hold"),
         (lambda c: paired_bootstrap(c, make_curve(n_samples=79)), "same rows, .* 80 and 79"),
         (
             lambda c: paired_bootstrap(c, make_curve(sample_weight=np.arange(80))),

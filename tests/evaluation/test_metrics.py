@@ -88,10 +88,13 @@ def test_squared_metrics_agree_with_scikit_learn():
         ([], [], None, "not empty"),
         ([0.1, 0.2], [0], None, "one length"),
         ([0.1, np.nan], [0, 1], None, "method without predictions"),
-        ([0.1, 0.2], [0, np.nan], None, "observed holds NaN"),
+        ([0.1, 0.2], [0, np.nan], None, "observed must hold finite numbers .* entry 1 is nan"),
         ([0.1, 0.2], [0, 1], [1.0], "one length"),
-        ([0.1, 0.2], [0, 1], [1.0, -1.0], "not negative"),
-        ([0.1, 0.2], [0, 1], [0.0, 0.0], "not 0 everywhere"),
+        ([0.1, 2], [0, 1], None, "predicted must hold finite numbers >= 0 and <= 1"),
+        ([0.1, 0.2], [3, 7], None, "observed must hold finite numbers >= 0 and <= 1"),
+        (["a"], [1], None, "predicted must hold finite numbers"),
+        ([0.1, 0.2], [0, 1], [1.0, -1.0], "sample_weight must hold finite numbers >= 0"),
+        ([0.1, 0.2], [0, 1], [0.0, 0.0], "sample_weight is 0 everywhere"),
     ],
 )
 def test_metrics_refuse_what_does_not_fit(metric, predicted, observed, weights, message):
@@ -100,5 +103,6 @@ def test_metrics_refuse_what_does_not_fit(metric, predicted, observed, weights, 
 
 
 def test_calibration_needs_a_bin():
-    with pytest.raises(ValueError, match="n_bins must be at least 1, got 0"):
-        calibration_error([0.1], [0], n_bins=0)
+    for n_bins in (0, 2.5, "a"):
+        with pytest.raises(ValueError, match="n_bins must be an integer >= 1, got"):
+            calibration_error([0.1], [0], n_bins=n_bins)

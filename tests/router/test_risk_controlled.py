@@ -136,12 +136,10 @@ def test_only_the_shuffle_of_betting_is_random() -> None:
     assert np.isnan(p_values("crc", 0)).all()
 
 
-def test_confidence_is_ignored_by_crc() -> None:
-    choices = [
-        controlled(max_error=0.3, method="crc", confidence=c).fit(TABLE[CAL], Y[CAL]).best_lambda_
-        for c in (0.5, 0.999)
-    ]
-    assert choices[0] == choices[1]
+def test_confidence_is_refused_by_crc_which_keeps_the_mean_only() -> None:
+    with pytest.raises(ValueError, match="'crc' keeps the mean risk .* confidence=0.9 has no"):
+        controlled(max_error=0.3, method="crc", confidence=0.9).fit(TABLE[CAL], Y[CAL])
+    assert controlled(max_error=0.3, method="crc").fit(TABLE[CAL], Y[CAL]).n_calibration_
 
 
 # ---------------------------------------------------------------------- the guarantee
@@ -315,12 +313,20 @@ def test_a_small_group_is_named() -> None:
     [
         ({}, r"exactly one of .* got \[\]"),
         ({"max_error": 0.1, "max_disagreement": 0.1}, r"got \['max_disagreement', 'max_error'\]"),
-        ({"max_error": -0.1}, "max_error must lie between 0 and 1"),
-        ({"max_error": 0.0}, "no finite number of rows"),
-        ({"max_error_increase": 1.0}, "max_error_increase must lie between 0 and 1"),
-        ({"max_disagreement": np.nan}, "max_disagreement must lie between"),
-        ({"max_error": 0.1, "confidence": 1.0}, "confidence must lie between 0 and 1, got 1.0"),
-        ({"max_error": 0.1, "confidence": 0}, "confidence must lie between 0 and 1, got 0"),
+        ({"max_error": -0.1}, "max_error must be a finite number > 0 and < 1, got -0.1"),
+        ({"max_error": 0.0}, "No finite number of rows"),
+        ({"max_error_increase": 1.0}, "max_error_increase must be a finite number > 0 and < 1"),
+        ({"max_disagreement": np.nan}, "max_disagreement must be a finite number"),
+        (
+            {"max_error": 0.1, "confidence": 1.0},
+            "confidence must be a finite number > 0 and < 1, got 1.0",
+        ),
+        (
+            {"max_error": 0.1, "confidence": 0},
+            "confidence must be a finite number > 0 and < 1, got 0",
+        ),
+        ({"max_error": "a"}, "max_error must be a finite number > 0 and < 1, got 'a'"),
+        ({"max_error": 0.1, "random_state": -1}, "random_state must be None, an integer"),
         ({"max_error": 0.1, "method": "exact"}, "method must be one of .* got 'exact'"),
         ({"max_error": 0.1, "lambdas": []}, "lambdas must be a non-empty list"),
     ],
