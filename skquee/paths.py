@@ -13,6 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from skquee._checks import (
+    check_integer,
+    check_labels_given,
+    check_number,
+    check_option,
+    check_sequence,
+)
 from skquee._reading import tree_fields
 
 __all__ = ["PathTree"]
@@ -22,6 +29,8 @@ Steps = tuple[Level, ...]
 
 #: Unit of costs that are fractions of a network's fullest path.
 WHOLE_NETWORK = "of the whole network"
+# A tree of more paths serves nobody: each is a target of every gate before it.
+MOST_PATHS, MOST_EXITS, MOST_STEPS = 100_000, 10_000, 10_000_000
 
 
 @dataclass(frozen=True)
@@ -96,17 +105,18 @@ class PathTree:
     cost_unit: str | None = None
 
     def __post_init__(self) -> None:
-        n_paths = len(self.names)
+        names = check_sequence(self.names, "names", "texts, one a path")
+        n_paths = len(names)
         if n_paths == 0:
             raise ValueError("A PathTree needs at least one path, got none.")
         columns = range(n_paths) if self.columns is None else self.columns
         cast: dict[str, Any] = {
-            "names": tuple(str(name) for name in self.names),
-            "parents": tuple(int(parent) for parent in self.parents),
-            "levels": tuple(_plain(level) for level in self.levels),
+            "names": tuple(str(name) for name in names),
+            "parents": _integers(self.parents, "parents"),
+            "levels": _levels(self.levels),
             "costs": tuple(check_costs(self.costs, n_paths).tolist()),
-            "columns": tuple(int(column) for column in columns),
-            "classes": None if self.classes is None else tuple(_plain(c) for c in self.classes),
+            "columns": _integers(columns, "columns"),
+            "classes": None if self.classes is None else _classes(self.classes),
         }
         for name, value in cast.items():
             object.__setattr__(self, name, value)
@@ -126,12 +136,9 @@ class PathTree:
                     f"Path {self.names[path]!r} (index {path}) has parent {parent}; a parent must "
                     "stand before its child, and is -1 for a path of one step."
                 )
-        if sorted(set(cast["columns"])) != list(range(max(cast["columns"]) + 1)):
-            raise ValueError(
-                f"columns must use every number from 0 up, got {sorted(set(cast['columns']))}."
-            )
-        if self.classes is not None and len(set(self.classes)) != len(self.classes):
-            raise ValueError("classes must be distinct labels.")
+        used = set(cast["columns"])
+        if min(used) != 0 or max(used) != len(used) - 1:
+            raise ValueError(f"columns must use every number from 0 up, got {sorted(used)[:20]}.")
         if not any(self.costs):
             raise ValueError(
                 "The costs are all zero: there is nothing to trade. Give what each path costs, in "
@@ -193,35 +200,37 @@ class PathTree:
         >>> PathTree.from_levels(n_exits=3, levels=(5, 6, 7, 8)).n_paths
         15
         """
-        if n_exits < 1:
-            raise ValueError(f"n_exits must be at least 1, got {n_exits}.")
-        if first not in ("highest", "free"):
-            raise ValueError(f"first must be 'highest' or 'free', got {first!r}.")
-        numeric = all(isinstance(level, (int, float, np.number)) for level in levels)
-        ordered = sorted(levels) if numeric else list(levels)  # type: ignore[type-var]
+        n_exits = check_integer(n_exits, "n_exits", at_least=1, at_most=MOST_EXITS)
+        check_option(first, "first", ("highest", "free"))
+        if max_paths is not None:
+            check_integer(max_paths, "max_paths", at_least=1, at_most=MOST_PATHS)
         if block_costs is None and cost_unit is not None:
             raise ValueError(f"cost_unit={cost_unit!r} is for block_costs, which are left out.")
+        given = list(_levels(levels))
+        numeric = all(isinstance(level, (int, float)) for level in given)
+        ordered = sorted(given) if numeric else given  # type: ignore[type-var]
         if not ordered or len(set(ordered)) != len(ordered):
-            raise ValueError(f"levels must be distinct and at least one, got {list(levels)}.")
-        step_costs = _block_step_costs(block_costs, n_exits, list(levels), ordered, numeric)
+            raise ValueError(f"levels must be distinct and at least one, got {given[:20]}.")
         top = len(ordered) - 1
-        starts = [top] if first == "highest" else list(range(top + 1))
-
-        def count(exits: int) -> int:
-            free = exits - (first == "highest")
-            return math.comb(free + top, top) if monotone else (top + 1) ** free
-
-        counts = [count(exits) for exits in range(1, n_exits + 1)]
-        if max_paths is None or sum(counts) <= max_paths:
-            ranks: Iterable[tuple[int, ...]] = (
-                steps
-                for exits in range(1, n_exits + 1)
-                for steps in itertools.product(starts, *[range(top + 1)] * (exits - 1))
-                if not monotone or all(a >= b for a, b in itertools.pairwise(steps))
+        most = MOST_PATHS if max_paths is None else max_paths
+        counts = _count_paths(n_exits, top, most, monotone, first)
+        step_costs = _block_step_costs(block_costs, n_exits, given, ordered, numeric)
+        if sum(counts) <= most:
+            ranks: Iterable[tuple[int, ...]] = _all_ranks(n_exits, top, monotone, first)
+        elif max_paths is None:
+            raise ValueError(
+                f"{n_exits} exits at {len(ordered)} levels make more than {MOST_PATHS} paths. Give "
+                "max_paths to draw some of them, or monotone=True."
             )
         else:
             ranks = _sample_with_prefixes(
-                counts, top, max_paths, monotone, first, np.random.default_rng(random_state)
+                n_exits,
+                counts,
+                top,
+                max_paths,
+                monotone,
+                first,
+                np.random.default_rng(random_state),
             )
         tree_ranks = sorted(ranks, key=lambda steps: (len(steps), steps))
         costs = [sum(step_costs[i, rank] for i, rank in enumerate(steps)) for steps in tree_ranks]
@@ -264,11 +273,11 @@ class PathTree:
         steps = check_costs(step_costs, None, "step_costs")
         n_exits = len(steps)
         return cls(
-            names=tuple(names) if names is not None else tuple(map(str, range(1, n_exits + 1))),
+            names=_names(names, n_exits),
             parents=tuple(range(-1, n_exits - 1)),
             levels=(1,) * n_exits,
             costs=tuple(np.cumsum(steps).tolist()),
-            classes=None if classes is None else tuple(classes),
+            classes=classes,  # type: ignore[arg-type]
             cost_unit=cost_unit,
         )
 
@@ -321,8 +330,9 @@ class PathTree:
         """
         steps = check_costs(step_costs, None, "step_costs")
         n_models = len(steps)
-        if first not in ("free", "lowest"):
-            raise ValueError(f"first must be 'free' or 'lowest', got {first!r}.")
+        check_option(first, "first", ("free", "lowest"))
+        if max_paths is not None:
+            check_integer(max_paths, "max_paths", at_least=1)
         if not skip:
             return cls.chain(steps, names=names, classes=classes, cost_unit=cost_unit)
         n_paths = 2 ** (n_models - 1) if first == "lowest" else 2**n_models - 1
@@ -332,7 +342,7 @@ class PathTree:
                 f"max_paths={max_paths}. Use skip=False, from_paths with the sequences you want, "
                 "or raise max_paths."
             )
-        labels = list(names) if names is not None else [str(i + 1) for i in range(n_models)]
+        labels = _names(names, n_models)
         if len(labels) != n_models:
             raise ValueError(f"names has {len(labels)} entries, but step_costs has {n_models}.")
         sequences = [
@@ -348,7 +358,7 @@ class PathTree:
             levels=tuple(sequence[-1] + 1 for sequence in sequences),
             costs=tuple(float(steps[list(sequence)].sum()) for sequence in sequences),
             columns=tuple(sequence[-1] for sequence in sequences),
-            classes=None if classes is None else tuple(classes),
+            classes=classes,  # type: ignore[arg-type]
             cost_unit=cost_unit,
         )
 
@@ -389,7 +399,10 @@ class PathTree:
         >>> PathTree.from_paths([(8,), (8, 6), (8, 8)], path_costs=[4, 7, 8]).names
         ('8', '8-6', '8-8')
         """
-        sequences = [tuple(path) for path in paths]
+        sequences = [
+            _levels(path, "Each path", "levels, one a step")
+            for path in check_sequence(paths, "paths", "paths, each a sequence of levels")
+        ]
         index = {sequence: i for i, sequence in enumerate(sequences)}
         if len(index) != len(sequences):
             raise ValueError("paths holds the same path twice.")
@@ -406,8 +419,8 @@ class PathTree:
             parents=tuple(index.get(sequence[:-1], -1) for sequence in sequences),
             levels=tuple(sequence[-1] for sequence in sequences),
             costs=tuple(check_costs(path_costs, len(sequences), "path_costs").tolist()),
-            columns=None if columns is None else tuple(columns),
-            classes=None if classes is None else tuple(classes),
+            columns=columns,  # type: ignore[arg-type]
+            classes=classes,  # type: ignore[arg-type]
             cost_unit=cost_unit,
         )
 
@@ -488,11 +501,13 @@ class PathTree:
         """
         if isinstance(path, str):
             if path not in self.names:
-                raise ValueError(f"There is no path {path!r}. The paths are {list(self.names)}.")
+                known = f"{list(self.names[:20])}{'...' if self.n_paths > 20 else ''}"
+                raise ValueError(f"There is no path {path!r}. The paths are {known}.")
             return self.names.index(path)
-        if not 0 <= path < self.n_paths:
+        index = check_integer(path, "A path that is not given by name")
+        if not 0 <= index < self.n_paths:
             raise ValueError(f"There is no path {path}; indices run from 0 to {self.n_paths - 1}.")
-        return int(path)
+        return index
 
     def steps(self, path: int | str) -> Steps:
         """Return the levels a path takes, first block first.
@@ -650,7 +665,7 @@ class PathTree:
         -------
         PathTree
         """
-        found = None if classes is None else tuple(_plain(label) for label in classes)
+        found = None if classes is None else _classes(classes)
         return self if found == self.classes else replace(self, classes=found)
 
     def fold(self, start: Any, step: Callable[[Any, int], Any]) -> None:
@@ -674,12 +689,20 @@ class PathTree:
         >8-4
         >8-8
         """
-
-        def descend(path: int, state: Any) -> None:
-            for child in self.children(path).tolist():
-                descend(child, step(state, child))
-
-        descend(-1, start)
+        ahead: list[list[int]] = [[] for _ in range(self.n_paths + 1)]
+        for path, parent in enumerate(self.parents):
+            ahead[parent].append(path)  # of -1: the last list
+        # A stack of our own: Python's holds a thousand calls.
+        waiting = [(iter(ahead[-1]), start)]
+        while waiting:
+            children, state = waiting[-1]
+            child = next(children, None)
+            if child is None:
+                waiting.pop()
+                continue
+            made = step(state, child)
+            if ahead[child]:
+                waiting.append((iter(ahead[child]), made))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain lists, fit for JSON when levels and classes are."""
@@ -759,7 +782,10 @@ def check_costs(
     -------
     ndarray of shape (n,)
     """
-    values = np.asarray(costs, dtype=np.float64) if costs is not None else np.empty(0)
+    try:
+        values = np.asarray(costs, dtype=np.float64) if costs is not None else np.empty(0)
+    except (TypeError, ValueError):
+        raise ValueError(f"{what} must be numbers, one a {each}, got {costs!r:.80}.") from None
     if values.ndim != 1 or values.size == 0 or (n is not None and values.size != n):
         expected = "a non-empty list" if n is None else f"{n} numbers, one a {each}"
         got = f"an array of shape {values.shape}" if values.size else "none"
@@ -801,6 +827,76 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
+def _integers(values: Any, name: str) -> tuple[int, ...]:
+    found = check_sequence(values, name, "integers, one a path")
+    return tuple(check_integer(value, f"Each of {name}") for value in found)
+
+
+def _levels(
+    values: Any, name: str = "levels", what: str = "levels, such as numbers or texts"
+) -> tuple[Level, ...]:
+    found = tuple(_plain(value) for value in check_sequence(values, name, what))
+    for value in found:
+        if isinstance(value, float):
+            check_number(value, "A level that is a number")
+        try:
+            hash(value)
+        except TypeError:
+            raise ValueError(
+                f"{name} must be a sequence of {what}, but {value!r:.60} cannot be told from "
+                f"others: a {type(value).__name__} is not hashable."
+            ) from None
+    return found
+
+
+def _names(names: Sequence[str] | None, n: int) -> tuple[str, ...]:
+    if names is None:
+        return tuple(map(str, range(1, n + 1)))
+    return tuple(check_sequence(names, "names", "texts, one a path"))
+
+
+def _classes(values: Any) -> tuple[Any, ...]:
+    found = tuple(_plain(v) for v in check_sequence(values, "classes", "labels, in order"))
+    check_labels_given(_column(found), "classes", "label")
+    if len(set(found)) != len(found):
+        raise ValueError("classes must be distinct labels.")
+    if len(found) < 2:
+        raise ValueError(f"classes must be at least 2 labels, got {list(found)}.")
+    return found
+
+
+def _column(values: tuple[Any, ...]) -> NDArray[Any]:
+    column = np.empty(len(values), dtype=object)
+    column[:] = values
+    return column
+
+
+def _count_paths(n_exits: int, top: int, most: int, monotone: bool, first: str) -> list[int]:
+    """Return the number of paths of each depth, or of the first depths that are too many."""
+    counts: list[int] = []
+    for exits in range(1, n_exits + 1):
+        free = exits - (first == "highest")
+        counts.append(math.comb(free + top, top) if monotone else (top + 1) ** free)
+        if n_exits > most and sum(counts) > most:
+            break  # not even the fullest path fits
+    return counts
+
+
+def _all_ranks(n_exits: int, top: int, monotone: bool, first: str) -> Iterable[tuple[int, ...]]:
+    """Return every path as ranks of levels, each made once."""
+    head = (top,) if first == "highest" else ()
+    falling = range(top, -1, -1)
+    for exits in range(1, n_exits + 1):
+        free = exits - len(head)
+        made = (
+            itertools.combinations_with_replacement(falling, free)
+            if monotone
+            else itertools.product(falling, repeat=free)
+        )
+        for steps in made:
+            yield head + steps
+
+
 def _block_step_costs(
     block_costs: ArrayLike | None,
     n_exits: int,
@@ -809,9 +905,13 @@ def _block_step_costs(
     numeric: bool,
 ) -> NDArray[np.float64]:
     """Step cost of every block at every level, columns in the order of `ordered`."""
-    costs = np.ones(n_exits) if block_costs is None else np.asarray(block_costs, dtype=np.float64)
+    try:
+        costs = np.ones(n_exits) if block_costs is None else np.asarray(block_costs, np.float64)
+    except (TypeError, ValueError):
+        raise ValueError(f"block_costs must hold numbers, got {block_costs!r:.80}.") from None
     if costs.shape == (n_exits, len(ordered)) and costs.ndim == 2:
-        table = costs[:, [given.index(level) for level in ordered]]
+        place = {level: i for i, level in enumerate(given)}
+        table = costs[:, [place[level] for level in ordered]]
     elif costs.shape == (n_exits,) and numeric:
         table = np.outer(costs, np.array(ordered, dtype=np.float64))
     elif costs.shape == (n_exits,):
@@ -829,6 +929,7 @@ def _block_step_costs(
 
 
 def _sample_with_prefixes(
+    n_exits: int,
     counts: list[int],
     top: int,
     max_paths: int,
@@ -837,14 +938,19 @@ def _sample_with_prefixes(
     rng: np.random.Generator,
 ) -> set[tuple[int, ...]]:
     """Draw paths uniformly, each with its prefixes, until `max_paths` are kept."""
-    n_exits = len(counts)
     if max_paths < n_exits:
         raise ValueError(
             f"max_paths={max_paths} cannot hold the fullest path and its prefixes: it needs at "
             f"least n_exits={n_exits}."
         )
+    if max_paths * n_exits > MOST_STEPS:
+        raise ValueError(
+            f"max_paths={max_paths} through n_exits={n_exits} are more than {MOST_STEPS} steps: "
+            "lower max_paths."
+        )
     kept = {(top,) * exits for exits in range(1, n_exits + 1)}
-    share = np.array([count / sum(counts) for count in counts])
+    total = sum(counts)
+    share = np.array([count / total for count in counts])
     fixed = (top,) if first == "highest" else ()
     misses = 0
     # Near the end a long path may not fit with its prefixes; give up after many misses.

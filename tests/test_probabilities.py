@@ -239,7 +239,7 @@ def test_what_is_not_a_table_fails_with_what_was_got() -> None:
     with pytest.raises(ValueError, match="X has 3 paths, but the tree has 2"):
         as_path_probabilities(np.zeros((4, 3, 2)), tree)
     with pytest.raises(ValueError, match="X has 2 classes, but the tree has 3"):
-        as_path_probabilities(np.zeros((4, 2, 2)), tree.with_classes("abc"))
+        as_path_probabilities(np.zeros((4, 2, 2)), tree.with_classes(list("abc")))
     with pytest.raises(ValueError, match="bare array, so the paths are not known"):
         as_path_probabilities(np.zeros((4, 2, 2)))
     with pytest.raises(ValueError, match="bank used in fit"):

@@ -101,11 +101,14 @@ class NetworkEngine:
         ndarray of shape (n_samples, n_columns, n_classes), float32
         """
         network, tree = self.network, self.tree
-        answers: list[Any] = [None] * tree.n_paths
+        answers: list[Any] = [None] * tree.n_columns
 
         def step(state: Any, path: int) -> Any:
             block, level = int(tree.depths[path]) - 1, tree.levels[path]
-            after, answers[path] = run_exit(network, state, block, level)
+            after, answer = run_exit(network, state, block, level)
+            column = int(tree.path_columns[path])
+            if answers[column] is None:  # of several paths that share it, the first is read
+                answers[column] = answer
             return after
 
         tree.fold(network.start(X), step)

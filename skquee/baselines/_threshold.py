@@ -190,7 +190,7 @@ class ThresholdRouter(_ChainRouter):
         if len(line) == 1:
             return np.full((len(knobs), len(table)), line[0])
         least = -knobs if self.measure == "entropy" else knobs
-        stops = np.full((len(knobs), len(table)), len(line) - 1, dtype=np.int8)
+        stops = np.full((len(knobs), len(table)), len(line) - 1, dtype=np.intp)
         for rows, chunk in table.chunks():
             sure = [confidence(chunk.path(path), self.measure) for path in line[:-1]]
             for stage in range(len(sure) - 1, -1, -1):
