@@ -68,7 +68,7 @@ def recalibrated(y, labels, scores, rows):
 
 def make_table(y, labels, scores, names, prices, rows):
     """Return the table of a cascade that starts with the cheapest service."""
-    tree = PathTree.cascade(prices, first="lowest", names=names)
+    tree = PathTree.cascade(prices, first="lowest", names=names, cost_unit="$")
     classes = np.unique(np.append(labels, y)).tolist()
     return PathProbabilities.from_labels(
         labels, recalibrated(y, labels, scores, rows), classes, paths=tree
@@ -81,8 +81,8 @@ for name, price in zip(tree.names, tree.costs, strict=True):
     print(f"{name:<36}{price:>8.3f} $")
 
 # %%
-# The costs stay in dollars (``normalize=False``), and so ``lambda_`` is the error probability that
-# one dollar more for 10,000 calls is worth.
+# The costs stay in dollars, and so ``lambda_`` is the error probability that one dollar more for
+# 10,000 calls is worth.
 #
 # Router and baselines
 # --------------------

@@ -77,7 +77,9 @@ X = np.stack(
 )
 
 flops = [operations(network) for network in networks.values()]
-tree = PathTree.cascade(flops, first="lowest", names=list(networks))
+shares = np.array(flops) / sum(flops)  # of the operations of all four
+unit = {"names": list(networks), "cost_unit": "of all four networks"}
+tree = PathTree.cascade(shares, first="lowest", **unit)
 bank = MultiPathClassifierBank(
     [(name, as_callable(network)) for name, network in networks.items()],
     classes=range(10),
@@ -115,7 +117,7 @@ fit_rows, test_rows = train_test_split(
 val_probs, y_val = table[fit_rows], y[fit_rows]
 test_probs, y_test = table[test_rows], y[test_rows]
 
-anywhere = PathTree.cascade(flops, names=list(networks))
+anywhere = PathTree.cascade(shares, **unit)
 methods = {
     "router": CostAwareRouter(random_state=0),
     "threshold, all four": ThresholdRouter(),
@@ -133,7 +135,7 @@ for name, method in methods.items():
 # All four networks in a row would cost 1. Running ResNet-56 alone costs 0.38 of that.
 
 budgets = [0.15, 0.2, 0.25, 0.3, 0.38]
-span = (flops[0] / sum(flops), flops[3] / sum(flops))
+span = (shares[0], shares[3])
 print(f"{'accuracy at mean cost':<24}" + "".join(f"{b:>8}" for b in budgets) + f"{'area':>8}")
 for name, curve in curves.items():
     row = "".join(f"{a:>8.2%}" for a in curve.accuracy_at(budgets))

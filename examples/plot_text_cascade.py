@@ -91,7 +91,7 @@ for (name, model), cost in zip(models.items(), costs, strict=True):
 # any. Texts are what the bank eats; no vectors pass between it and the router. A threshold needs a
 # sequence chosen by hand.
 
-tree = PathTree.cascade(costs, names=list(models))
+tree = PathTree.cascade(costs, names=list(models), cost_unit="ms")
 bank = MultiPathClassifierBank(
     [(name, FrozenEstimator(model)) for name, model in models.items()], paths=tree
 )

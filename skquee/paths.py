@@ -798,6 +798,57 @@ def check_costs(
     return values
 
 
+def cost_span(costs: ArrayLike, unit: str | None) -> str:
+    """Return the range of costs in words, with their unit where it is known.
+
+    Parameters
+    ----------
+    costs : array-like
+        At least one.
+    unit : str or None
+        Of a tree's ``cost_unit``.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> from skquee.paths import cost_span
+    >>> cost_span([0.5, 30.0], "ms")
+    '0.5 to 30 ms'
+    """
+    values = np.asarray(costs, dtype=np.float64)
+    return f"{values.min():.6g} to {values.max():.6g}" + (f" {unit}" if unit else "")
+
+
+def warn_where_nothing_binds(
+    name: str, limit: float | None, costs: ArrayLike, unit: str | None, what: str = "path"
+) -> None:
+    """Warn of a limit on costs that is above all of them, often one in another unit.
+
+    Parameters
+    ----------
+    name : str
+        Of the limit.
+    limit : float or None
+        Nothing happens without one.
+    costs : array-like
+        What it could bind.
+    unit : str or None
+        Of the costs.
+    what : str
+        What has these costs.
+    """
+    if limit is not None and limit > np.max(costs) * (1 + 1e-9):
+        warnings.warn(
+            f"{name}={limit:g} is above every {what} and binds nothing: costs run from "
+            f"{cost_span(costs, unit)}.",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
 def relative_to_whole(tree: PathTree) -> PathTree:
     """Return a network's tree with costs as fractions of its fullest path's.
 

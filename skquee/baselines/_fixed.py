@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 
 from skquee.evaluation import hull_points
-from skquee.paths import PathTree
+from skquee.paths import PathTree, cost_span, warn_where_nothing_binds
 from skquee.probabilities import PathProbabilities
 from skquee.tables import check_weights, correctness, spawn_seeds, stored
 from skquee.walk import Decider, Follow, RoutingMixin, Visit
@@ -126,7 +126,8 @@ class RandomMixing(RoutingMixin, BaseEstimator):
     Parameters
     ----------
     max_cost : float, default=None
-        Expected cost. Default: no limit, the most accurate path. Read at prediction.
+        Expected cost, in the unit of the tree's. Default: no limit, the most accurate path. Read
+        at prediction.
     paths, path_costs, classes
         As of :class:`skquee.CostAwareRouter`.
     random_state : int, RandomState or None, default=0
@@ -192,13 +193,17 @@ class RandomMixing(RoutingMixin, BaseEstimator):
         self.path_accuracy_ = np.average(right, axis=0, weights=weights)
         self._seed = int(spawn_seeds(self.random_state, 1)[0])
         self._check_knobs()
+        tree = self.paths_
+        warn_where_nothing_binds("max_cost", self.max_cost, tree.costs, tree.cost_unit)
         return self
 
     def _check_knobs(self) -> None:
-        cheapest = self.paths_.path_costs.min()
-        if self.max_cost is not None and not self.max_cost >= cheapest - 1e-12:
+        tree = self.paths_
+        cheapest = tree.path_costs.min()
+        if self.max_cost is not None and not self.max_cost >= cheapest * (1 - 1e-12):
             raise ValueError(
-                f"max_cost={self.max_cost!r} is below the cheapest path, which costs {cheapest:g}."
+                f"max_cost={self.max_cost!r} is below the cheapest path: costs run from "
+                f"{cost_span(tree.costs, tree.cost_unit)}."
             )
 
     def _decider(self, tree: PathTree) -> _TwoPaths:

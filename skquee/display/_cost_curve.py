@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from skquee.baselines import FixedPath, OracleRouter
-from skquee.display._style import COLORS, MARKERS, QUIET, beside, new_axes, tidy
+from skquee.display._style import COLORS, MARKERS, QUIET, beside, cost_label, new_axes, tidy
 from skquee.evaluation import CostCurve, unpack
 from skquee.evaluation import cost_curve as sweep
 from skquee.probabilities import as_path_probabilities
@@ -26,7 +26,8 @@ class CostCurveDisplay:
     """Accuracy against mean cost of one or more routers (figure 4 of the paper).
 
     Dots are operating points; the line is their hull, which mixing two points at random
-    reaches. Build it with :meth:`from_estimator` or :meth:`from_predictions`.
+    reaches. Costs are in the unit of the curves' tree, named on the axis. Build it with
+    :meth:`from_estimator` or :meth:`from_predictions`.
 
     Parameters
     ----------
@@ -209,8 +210,9 @@ class CostCurveDisplay:
         n = len(self.curves)
         names = self._per_curve("names", self.names, [curve.label for curve in self.curves])
         frames = self._per_curve("intervals", self.intervals, [None] * n)
-        ax = new_axes(ax, (8.0, 4.6))
         drawn = [c for c in (*self.curves, self.fixed, self.oracle) if c is not None]
+        label_of_costs = cost_label(curve.tree.cost_unit for curve in drawn)
+        ax = new_axes(ax, (8.0, 4.6))
         high = max(curve.cost_range[1] for curve in drawn)
         sources = {curve.source for curve in drawn}
         self.lines_, self.points_, self.bands_ = [], [], []
@@ -267,7 +269,7 @@ class CostCurveDisplay:
                 label="One path for all",
                 zorder=5,
             )
-        ax.set_xlabel("Mean cost of a sample")
+        ax.set_xlabel(label_of_costs)
         ax.set_ylabel("Accuracy")
         if len(sources) == 1:
             ax.set_title(

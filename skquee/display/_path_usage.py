@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skquee.display._style import COLORS, QUIET, colors_of, new_axes, shades, tidy
+from skquee.display._style import COLORS, QUIET, colors_of, cost_label, new_axes, shades, tidy
 from skquee.evaluation import route
 from skquee.paths import PathTree
 
@@ -21,7 +21,8 @@ __all__ = ["PathUsageDisplay"]
 class PathUsageDisplay:
     """Which paths, exits or levels the samples of each class use (figure 1 of the paper).
 
-    One bar a class, cheapest class on top, parted by the share of its samples on each path.
+    One bar a class, cheapest class on top, parted by the share of its samples on each path;
+    beside it the class's mean cost, in the tree's unit.
     Build it with :meth:`from_estimator` or :meth:`from_predictions`.
 
     Parameters
@@ -236,7 +237,7 @@ class PathUsageDisplay:
                 annotation_clip=False,
             )
         ax.annotate(
-            "mean cost",
+            "m" + cost_label([self.tree.cost_unit])[1:],
             (1.0, 1.0),
             xycoords="axes fraction",
             xytext=(4, 2),

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["COLORS", "MARKERS", "QUIET", "beside", "colors_of", "new_axes", "shades", "tidy"]
+__all__ = [
+    "COLORS",
+    "MARKERS",
+    "QUIET",
+    "beside",
+    "colors_of",
+    "cost_label",
+    "new_axes",
+    "shades",
+    "tidy",
+]
 
 # Okabe and Ito's palette, told apart by colour-blind readers; its yellow is too pale for lines.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#332288")
@@ -49,6 +60,33 @@ def tidy(ax: Axes, grid: str = "both") -> None:
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(axis=grid, color="0.9", linewidth=0.8)  # type: ignore[arg-type]
     ax.set_axisbelow(True)
+
+
+def cost_label(units: Iterable[str | None]) -> str:
+    """Return the label of an axis of mean costs.
+
+    Parameters
+    ----------
+    units : iterable of str or None
+        Of the costs shown; None where it is not known.
+
+    Returns
+    -------
+    str
+        With the unit where one is known.
+
+    Raises
+    ------
+    ValueError
+        If there are several units.
+    """
+    known = sorted({unit for unit in units if unit})
+    if len(known) > 1:
+        raise ValueError(
+            f"Costs in several units, {known}, cannot share an axis: draw them apart, or give all "
+            "methods the same costs."
+        )
+    return f"Mean cost ({known[0]})" if known else "Mean cost"
 
 
 def beside(ax: Axes, **kwargs: Any) -> Any:

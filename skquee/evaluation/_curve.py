@@ -116,9 +116,10 @@ class CostCurve:
         n = self.paths.shape[1]
         # "450 rows held out in fit" brings its own count.
         rows = self.source if self.source[:1].isdigit() else f"{n} {self.source}"
+        unit = f" {self.tree.cost_unit}" if self.tree.cost_unit else ""
         return (
             f"CostCurve({len(self)} points of {self.knob}, {rows}, "
-            f"cost {self.cost.min():.4g} to {self.cost.max():.4g}, "
+            f"cost {self.cost.min():.4g} to {self.cost.max():.4g}{unit}, "
             f"accuracy {self.accuracy.min():.4g} to {self.accuracy.max():.4g})"
         )
 
@@ -139,7 +140,7 @@ class CostCurve:
 
     @property
     def cost(self) -> NDArray[np.float64]:
-        """Mean cost at every point."""
+        """Mean cost at every point, in ``tree.cost_unit``."""
         return self.path_shares @ self.tree.path_costs
 
     @property
@@ -154,14 +155,20 @@ class CostCurve:
         return np.asarray(mass / mass.sum(axis=1, keepdims=True), dtype=np.float64)
 
     def to_frame(self) -> pd.DataFrame:
-        """Return one row a point: knob, accuracy, cost, and the share of every path."""
+        """Return one row a point: knob, accuracy, mean cost, and the share of every path.
+
+        Returns
+        -------
+        DataFrame
+            ``attrs["cost_unit"]`` is the unit of cost, or None.
+        """
         import pandas as pd
 
         shares = {f"share {n}": s for n, s in zip(self.tree.names, self.path_shares.T, strict=True)}
         frame = pd.DataFrame(
             {self.knob: self.knobs, "accuracy": self.accuracy, "cost": self.cost, **shares}
         )
-        frame.attrs["source"] = self.source
+        frame.attrs.update(source=self.source, cost_unit=self.tree.cost_unit)
         return frame
 
     def hull(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

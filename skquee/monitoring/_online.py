@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from skquee.paths import cost_span
 from skquee.walk import Routes
 
 __all__ = ["OnlineLambdaRouter"]
@@ -37,7 +38,7 @@ class OnlineLambdaRouter(BaseEstimator):
     router : CostAwareRouter
         Fitted, with the knob ``lambda_``. It is left as it is.
     budget : float
-        Mean cost, in the unit of ``paths_.costs``.
+        Mean cost, in the unit of the router's tree (``paths_.cost_unit``).
     step_size : float, default=1.0
         Of the update. Larger follows a shift in fewer batches, but moves more with the noise of
         small ones.
@@ -110,11 +111,12 @@ class OnlineLambdaRouter(BaseEstimator):
         for name, value in (("budget", self.budget), ("step_size", self.step_size)):
             if not (np.isfinite(value) and value > 0):
                 raise ValueError(f"{name} must be a finite number > 0, got {value!r}.")
-        costs = self.router.paths_.path_costs
+        tree = self.router.paths_
+        costs = tree.path_costs
         if not costs.min() <= self.budget <= costs.max():
             raise ValueError(
-                f"budget={self.budget!r} is out of reach: paths cost from {costs.min():.6g} to "
-                f"{costs.max():.6g}."
+                f"budget={self.budget!r} is out of reach: paths cost from "
+                f"{cost_span(costs, tree.cost_unit)}."
             )
         first = self.router.lambda_ if self.start is None else self.start
         if not (np.isfinite(first) and first >= 0):

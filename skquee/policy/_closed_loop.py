@@ -136,7 +136,7 @@ class ClosedLoop(BaseEstimator):
         candidates = self._tree.descendants(prefix)
         prices, known = np.asarray(costs), self._tree.path_costs[candidates]
         factor = prices.sum() / known.sum() if known.any() else 1.0
-        if not np.allclose(prices, factor * known):
+        if not np.allclose(prices, factor * known, atol=1e-8 * prices.max()):
             raise ValueError(
                 "policy 'closed-loop' learned what follows at the costs of fit, and these have "
                 "other proportions: call fit again."

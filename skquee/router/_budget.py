@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from skquee.paths import PathTree
+from skquee.paths import PathTree, cost_span, warn_where_nothing_binds
 from skquee.probabilities import PathProbabilities
 from skquee.router._limits import (
     CappedPolicy,
@@ -51,8 +51,8 @@ class BudgetRouter(RoutingMixin, BaseEstimator):
         Fitted; a :class:`skquee.RoutedClassifier` or a tuned router stands for the router in it.
         It is left as it is. In ``FrozenEstimator(router)`` it stays fitted when this is cloned.
     budget : float, default=None
-        Mean cost, in the unit of ``paths_.costs``. Read at prediction. None keeps the router's
-        own knob, or with `exceed_cost` the dearest point allowed.
+        Mean cost, in the unit of the tree's (``paths_.cost_unit``). Read at prediction. None keeps
+        the router's own knob, or with `exceed_cost` the dearest point allowed.
     max_cost_per_sample : float, default=None
         Paths dearer than this are never taken, nor a block run beyond it. A router with a
         ``policy`` aims at the best path that is left; any other leaves where its next step would
@@ -206,7 +206,9 @@ class BudgetRouter(RoutingMixin, BaseEstimator):
         self.__dict__.pop("_costs", None)
         sweep, weights, tree = self._measured(X, y, sample_weight)
         self._check_cap(tree)
-        self._costs = tree.costs
+        for name in ("max_cost_per_sample", "exceed_cost"):
+            warn_where_nothing_binds(name, getattr(self, name), tree.costs, tree.cost_unit)
+        self._costs, self._unit = tree.costs, tree.cost_unit
         share = weights / weights.sum()
 
         knobs = np.unique(router._knobs(self.lambdas, tree))
@@ -301,8 +303,8 @@ class BudgetRouter(RoutingMixin, BaseEstimator):
         if not least - slack <= self.budget <= most + slack:
             raise ValueError(
                 f"budget={self.budget!r} is out of reach: on the rows given to fit, mean costs "
-                f"run from {least:.6g} to {most:.6g}. Choose a budget in that range, or extend "
-                "lambdas."
+                f"run from {cost_span([least, most], self._unit)}. Choose a budget in that range, "
+                "or extend lambdas."
             )
         low, high, share = bracket(costs, self.budget, points.accuracy)
         expected = float((1 - share) * costs[low] + share * costs[high])
@@ -315,10 +317,9 @@ class BudgetRouter(RoutingMixin, BaseEstimator):
     def _check_cap(self, tree: PathTree) -> None:
         cap = self.max_cost_per_sample
         if cap is not None and not allowed_paths(tree, cap).any():
-            costs = tree.path_costs
             raise ValueError(
                 f"max_cost_per_sample={cap!r} is below every path: they cost from "
-                f"{costs.min():.6g} to {costs.max():.6g}."
+                f"{cost_span(tree.costs, tree.cost_unit)}."
             )
 
     # ------------------------------------------------------------------ predict

@@ -64,8 +64,8 @@ n_columns, n_classes)
             - ``gate``: blocks run before it. Gate 0 is asked before anything has run, where the
               tree has several first steps; it knows the mean errors, or what the context says.
             - ``prefix``: the path so far, "" at gate 0.
-            - ``candidate``, ``cost``: a path that starts with the prefix; the prefix itself is
-              exit now.
+            - ``candidate``, ``cost``: a path that starts with the prefix, and what the whole of
+              it costs (unit: ``attrs["cost_unit"]``); the prefix itself is exit now.
             - ``predicted_error``: its predicted probability of error.
             - ``score``: what the policy compares, ``lambda_ * cost + error``. "option-value" and
               "pessimistic" change the error of paths ahead, and so it is changed here; of other
@@ -108,7 +108,9 @@ n_columns, n_classes)
         frame = pd.DataFrame(
             {name: np.concatenate([part[name] for part in lines]) for name in COLUMNS}
         )
-        return frame.sort_values(["row", "gate"], kind="stable", ignore_index=True)
+        frame = frame.sort_values(["row", "gate"], kind="stable", ignore_index=True)
+        frame.attrs["cost_unit"] = table.paths.cost_unit
+        return frame
 
 
 @dataclass(frozen=True, eq=False)

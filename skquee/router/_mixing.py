@@ -192,7 +192,7 @@ def bracket(
         )
         mixed = (1 - shares) * heights[below][:, None] + shares * heights[above]
         # Of equal pairs the closest, so that few rows are treated differently.
-        place = np.argmax(mixed - 1e-9 * gaps)
+        place = np.argmax(mixed - 1e-9 * gaps / max(gaps.max(), np.finfo(float).tiny))
         i, j = np.unravel_index(place, mixed.shape)
         low, high = int(below[i]), int(above[j])
     gap = prices[high] - prices[low]

@@ -87,7 +87,7 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, RoutingMixin, BaseEstimator):
     paths : PathTree, default=None
         The tree, where the table is a bare array. Its costs go before the table's.
     path_costs : array-like of shape (n_paths,), default=None
-        Cost of each whole path in any unit, in place of the tree's.
+        Cost of each whole path, in place of the tree's and in its ``cost_unit``.
     classes : sequence, default=None
         Labels of the class axis, where the tree does not carry them.
     features : {"paper", "rich"}, default="paper"

@@ -14,7 +14,7 @@ from sklearn.model_selection import check_cv
 from sklearn.utils.validation import check_is_fitted
 
 from skquee.evaluation import CostCurve
-from skquee.paths import PathTree
+from skquee.paths import PathTree, cost_span, warn_where_nothing_binds
 from skquee.probabilities import PathProbabilities
 from skquee.router._limits import innermost
 from skquee.router._router import CostAwareRouter
@@ -36,9 +36,10 @@ class TunedCostAwareRouterCV(RoutingMixin, BaseEstimator):
     router : CostAwareRouter, default=None
         What to tune. Default: ``CostAwareRouter()``.
     max_cost : float, default=None
-        Most accurate point whose mean cost is at most this.
+        Most accurate point whose mean cost is at most this, in the unit of the tree's costs.
     price : float, default=None
-        Point of greatest ``accuracy - price * mean cost``.
+        Point of greatest ``accuracy - price * mean cost``: accuracy that one unit of cost is
+        worth.
     max_error_increase : float, default=None
         Cheapest point whose error is at most this much above that of the whole model (the
         fullest path).
@@ -71,6 +72,11 @@ class TunedCostAwareRouterCV(RoutingMixin, BaseEstimator):
     ValueError
         If not exactly one aim is given, or no point of the grid meets it (the message gives
         the reachable range).
+
+    Warns
+    -----
+    UserWarning
+        If `max_cost` is above every point, as one in another unit may be.
 
     Examples
     --------
@@ -216,13 +222,16 @@ class TunedCostAwareRouterCV(RoutingMixin, BaseEstimator):
             return int(np.argmax(accuracy - self.price * cost))
         if self.max_cost is not None:
             bound = self._upper(curve.sample_costs, curve.sample_weight)
-            allowed = bound <= self.max_cost + 1e-12
+            allowed = bound <= self.max_cost * (1 + 1e-12)
             if not allowed.any():
                 raise ValueError(
                     f"No lambda_ of the grid keeps the mean cost at or below max_cost="
-                    f"{self.max_cost:g}: the cheapest point costs {bound.min():.4g}. "
-                    "Raise max_cost or extend lambdas."
+                    f"{self.max_cost:g}: points cost from {cost_span(bound, curve.tree.cost_unit)}."
+                    " Raise max_cost or extend lambdas."
                 )
+            warn_where_nothing_binds(
+                "max_cost", self.max_cost, bound, curve.tree.cost_unit, "point"
+            )
             return int(np.flatnonzero(allowed)[np.argmax(accuracy[allowed])])
         assert self.max_error_increase is not None
         increase = whole_right.astype(np.float64) - curve.correct

@@ -312,7 +312,7 @@ class RoutingMixin(ClassifierMixin):
         Returns
         -------
         ndarray of shape (n_samples,)
-            In the unit of ``paths_.costs``.
+            In the unit of the tree's (``paths_.cost_unit``).
         """
         return self.route(X).costs
 

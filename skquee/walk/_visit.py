@@ -73,10 +73,16 @@ class Routes:
         return np.take_along_axis(self.predicted_errors, last[:, None], axis=1)[:, 0]
 
     def to_frame(self) -> pd.DataFrame:
-        """Return one row a sample: label, path, cost, predicted error, gates visited."""
+        """Return one row a sample: label, path, cost, predicted error, gates visited.
+
+        Returns
+        -------
+        DataFrame
+            ``attrs["cost_unit"]`` is the unit of cost, or None.
+        """
         import pandas as pd
 
-        return pd.DataFrame(
+        frame = pd.DataFrame(
             {
                 "label": self.labels,
                 "path": self.path_names,
@@ -86,6 +92,8 @@ class Routes:
             },
             index=self.index,
         )
+        frame.attrs["cost_unit"] = self.tree.cost_unit
+        return frame
 
     @classmethod
     def joined(cls, parts: Sequence[Routes]) -> Routes:
