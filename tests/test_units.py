@@ -14,8 +14,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.base import clone
-from sklearn.dummy import DummyClassifier
-from sklearn.frozen import FrozenEstimator
 
 from skquee import (
     AutoRouter,
@@ -284,12 +282,21 @@ def test_costs_that_are_all_zero_are_refused_and_single_ones_are_not() -> None:
     assert found.costs.min() == 0
 
 
-def test_a_bank_keeps_step_costs_in_their_unit() -> None:
-    X = np.zeros((12, 1))
-    models = [(n, FrozenEstimator(DummyClassifier().fit(X, Y[:12]))) for n in "abc"]
-    tree = PathTree.cascade([0.5, 2, 30], names=list("abc"), cost_unit="$")
-    bank = MultiPathClassifierBank(models, paths=tree)
+def test_a_bank_keeps_step_costs_in_their_unit_and_a_budget_is_in_it() -> None:
+    X = np.arange(240.0)[:, None]
+
+    def answering(column: int) -> Callable[[Any], Any]:
+        return lambda rows: TABLE.path("abc"[column])[np.asarray(rows)[:, 0].astype(int)]
+
+    bank = MultiPathClassifierBank(
+        [(name, answering(column)) for column, name in enumerate("abc")],
+        step_costs=[0.5, 2, 30],
+        cost_unit="$",
+        classes=range(4),
+    )
     table = bank.transform(X)
-    assert table.paths.costs == tree.costs
+    assert table.paths.costs == tuple(bank.costs_) == (0.5, 2.5, 32.5)
     assert table.paths.cost_unit == bank.paths_.cost_unit == "$"
-    assert table.path(0).shape == (12, 4)
+    found = TunedCostAwareRouterCV(router(), cv=2, max_cost=10).fit(table, Y)
+    assert 2.5 < found.best_cost_ <= 10
+    assert found.cv_curve_.tree.cost_unit == "$"
