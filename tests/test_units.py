@@ -159,7 +159,7 @@ def test_the_unit_goes_wherever_the_costs_go(tmp_path: Path) -> None:
     assert tree.with_costs(tree.path_costs * 3).cost_unit == "ms"
     assert tree.with_costs(tree.path_costs / 1e3, cost_unit="s").cost_unit == "s"
     assert tree.with_costs(tree.path_costs, cost_unit=None).cost_unit is None
-    assert tree.with_classes("wxyz").cost_unit == "ms"
+    assert tree.with_classes(list("wxyz")).cost_unit == "ms"
     assert pickle.loads(pickle.dumps(tree)) == tree
     assert PathTree(**json.loads(json.dumps(tree.to_dict()))) == tree
     TABLE.save(tmp_path / "t.npz")
