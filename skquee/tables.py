@@ -22,6 +22,7 @@ __all__ = [
     "default_lambdas",
     "encode_labels",
     "hold_out",
+    "is_flat",
     "path_answers",
     "spawn_seeds",
     "stored",
@@ -70,6 +71,8 @@ def stored(table: PathProbabilities) -> PathProbabilities:
 def path_answers(table: PathProbabilities, *, check: bool = False) -> NDArray[np.int32]:
     """Return the class index every path answers.
 
+    A flat vector is an abstention: the path answers as the one before it.
+
     Parameters
     ----------
     table : PathProbabilities
@@ -86,12 +89,42 @@ def path_answers(table: PathProbabilities, *, check: bool = False) -> NDArray[np
         table.paths.names[int(np.flatnonzero(columns == c)[0])] for c in range(table.shape[1])
     ]
     answers = np.empty(table.shape[:2], dtype=np.int32)
+    silent: NDArray[np.bool_] | None = None
     for rows, chunk in table.chunks():
         values = np.asarray(chunk)
         if check:
             check_probabilities(values, rows.start, readers)
         answers[rows] = values.argmax(axis=2)
-    return answers[:, columns]
+        flat = is_flat(values)
+        if flat.any():
+            silent = np.zeros(answers.shape, dtype=bool) if silent is None else silent
+            silent[rows] = flat
+    answers = answers[:, columns]
+    if silent is not None:
+        for path, before in enumerate(table.paths.parents):  # these come first
+            if before >= 0:
+                mute = silent[:, columns[path]]
+                answers[mute, path] = answers[mute, before]
+    return answers
+
+
+def is_flat(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Tell which vectors give every class the same probability: no answer, an abstention.
+
+    Parameters
+    ----------
+    values : ndarray of shape (..., n_classes)
+        Vectors.
+
+    Returns
+    -------
+    ndarray of shape (...)
+    """
+    flat = np.asarray(values[..., 0] == values[..., -1])
+    if flat.any():  # seldom: only these are read whole
+        some = values[flat]
+        flat[flat] = (some == some[:, :1]).all(axis=1)
+    return flat
 
 
 def correctness(

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from skquee.evaluation import CostCurve
 from skquee.paths import PathTree
 from skquee.policy import open_loop
-from skquee.tables import check_labels, check_weights, correctness, stored
+from skquee.tables import check_labels, check_weights, correctness, is_flat, stored
 from skquee.walk import Routes, RoutingMixin
 
 __all__ = ["OracleRouter"]
@@ -105,6 +105,10 @@ class OracleRouter(RoutingMixin, BaseEstimator):
         right = correctness(table, check_labels(y, self.classes_, n))
         paths = open_loop(~right, tree.path_costs, self.lambda_)
         probabilities = table.walk().advance(np.arange(n), paths)
+        parents, said = np.array(tree.parents), paths
+        while (silent := is_flat(probabilities) & (parents[said] >= 0)).any():
+            said = np.where(silent, parents[said], said)
+            probabilities = table.walk().advance(np.arange(n), said)
         return Routes(
             labels=self.classes_[probabilities.argmax(axis=1)],
             paths=paths,

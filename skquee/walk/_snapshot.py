@@ -181,8 +181,15 @@ class Snapshot:
             history.append(answer)
             goal, _ = one.step(at, history)
             if goal == at:
-                return at, one.answer(at, history)
+                break
             at = goal
+        answer, said = one.answer(at, history), at
+        # A flat answer is an abstention: the exit before answers.
+        while len(history) > 1 and answer[0] == answer[-1] and min(answer) == max(answer):
+            history.pop()
+            said = self._decider.tree.parents[said]
+            answer = one.answer(said, history)
+        return at, answer
 
 
 class _OneRow:

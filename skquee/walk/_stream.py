@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from skquee.bank import LazyPathProbabilities, run_exit
 from skquee.probabilities import check_probabilities
+from skquee.tables import is_flat
 from skquee.walk._decider import Decider
 from skquee.walk._visit import Routes, Visit
 from skquee.walk._walk import ends
@@ -343,12 +344,14 @@ class _Stream:
         now: NDArray[np.floating],
         leaves: NDArray[np.bool_],
     ) -> None:
+        flat = is_flat(now)  # an abstention: the exit before answers
         for batch, mine in self._batches_of(rows):
             places = rows[mine] - batch.start
             batch.visited[places, depth - 1] = path
             if batch.final is None:
                 batch.final = np.zeros((len(batch.visited), now.shape[1]), dtype=now.dtype)
-            batch.final[places] = now[mine]
+            said = mine if depth == 1 else mine[~flat[mine]]
+            batch.final[rows[said] - batch.start] = now[said]
             batch.left -= int(leaves[mine].sum())
 
     def _finished(self) -> Iterator[Routes | StreamError]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from skquee.paths import PathTree
 from skquee.probabilities import PathProbabilities, check_probabilities
+from skquee.tables import is_flat
 from skquee.walk._decider import Decider
 from skquee.walk._visit import Routes, Visit
 
@@ -19,6 +20,8 @@ __all__ = ["ends", "walk"]
 
 def walk(decider: Decider, table: PathProbabilities) -> Routes:
     """Route rows by what a decider says.
+
+    A flat vector (every class alike) is an abstention: the exit before answers.
 
     Parameters
     ----------
@@ -86,9 +89,11 @@ def _walk_chunk(decider: Decider, table: PathProbabilities, start: int) -> Route
         passed.append((rows, now))
         visited[rows, depth] = at
         answer = decider.answer(at, now, partial(_history, tuple(passed), rows))
-        # Written at every exit reached: the last one stays.
+        # Written at every exit reached: the last one that says something stays.
         if final is None:
             final = answer.copy()
+        elif (flat := is_flat(answer)).any():
+            final[rows[~flat]] = answer[~flat]
         else:
             final[rows] = answer
         stays = inner[at]
