@@ -16,7 +16,13 @@ from sklearn.tree import DecisionTreeRegressor
 from skquee import ClusteredErrorTargets, CostAwareRouter, PathErrorRegressor, PathTree
 from skquee.baselines import NextStepRouter, ThresholdRouter
 from skquee.monitoring import OnlineLambdaRouter, RouteMonitor
-from skquee.monitoring._martingale import ConformalMartingale, conformal_p_values, log_betting
+from skquee.monitoring._martingale import (
+    ConformalMartingale,
+    conformal_p_values,
+    log_betting,
+    log_cash,
+    spread,
+)
 from skquee.testing import make_path_probabilities
 
 TREE = PathTree.from_levels(n_exits=3, levels=(6, 8))
@@ -102,11 +108,35 @@ def test_a_shift_of_place_or_spread_is_found(mean: float, scale: float) -> None:
 
 def test_the_bets_do_not_depend_on_how_rows_are_batched() -> None:
     scores = np.random.default_rng(0).normal(size=1000)
-    whole, parts = (ConformalMartingale(np.empty(0), 0) for _ in range(2))
+    whole, parts, singly = (ConformalMartingale(np.empty(0), 0) for _ in range(3))
     whole.update(scores)
-    for start in range(0, 1000, 500):
-        parts.update(scores[start : start + 500])
-    assert whole.log_now == parts.log_now
+    for start in range(0, 1000, 110):
+        parts.update(scores[start : start + 110])
+    for score in scores:
+        singly.update(score[None])
+    assert whole.log_now == pytest.approx(parts.log_now, rel=1e-12)
+    assert whole.log_now == pytest.approx(singly.log_now, rel=1e-12)
+
+
+def test_capital_is_staked_over_time_and_none_is_made() -> None:
+    for n_seen in (25, 250, 25_000, 10**9):
+        assert log_cash(n_seen) < log_cash(n_seen - 25)
+    wealth = np.log([0.1, 0.2, 0.05, 0.05, 0.05, 0.05])
+    assert np.exp(spread(wealth, np.log(0.25))).sum() == pytest.approx(0.75)
+    calm = ConformalMartingale(np.empty(0), 0)
+    calm._bet(np.full(50_000, 0.5))  # every bet loses or stands still
+    assert calm.log_now >= log_cash(50_000), "what is not staked cannot be lost"
+
+
+@pytest.mark.parametrize("calm", [1_000, 20_000])
+def test_a_shift_is_seen_as_well_after_a_long_calm(calm: int) -> None:
+    rng = np.random.default_rng(0)
+    martingale = ConformalMartingale(rng.normal(size=500), 0)
+    martingale._scores = np.sort(rng.normal(size=calm))
+    martingale._n_seen = calm - calm % 25
+    martingale._log_wealth[:] = -1e4  # all that was staked is lost
+    martingale.update(rng.normal(4, 1, size=100))
+    assert martingale.log_peak > np.log(100)
 
 
 # ---------------------------------------------------------------------- monitor
@@ -207,10 +237,24 @@ def test_fit_forgets_an_alarm() -> None:
 
 
 def test_bad_input_of_the_monitor_is_refused() -> None:
-    with pytest.raises(ValueError, match="alpha must lie between 0 and 1, got 1.5"):
-        watched(alpha=1.5)
-    with pytest.raises(ValueError, match="window must be at least 1, got 0"):
-        watched(window=0)
+    for options, message in (
+        ({"alpha": 1.5}, "alpha must be a finite number > 0 and < 1, got 1.5"),
+        ({"alpha": "a"}, "alpha must be a finite number > 0 and < 1, got 'a'"),
+        ({"window": 0}, "window must be an integer >= 1, got 0"),
+        ({"window": 2.5}, "window must be an integer >= 1, got 2.5"),
+        ({"random_state": -1}, "random_state must be None, an integer"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            watched(**options)
+    for labels, message in (
+        (np.full(100, 77), r"y holds the labels \[77\], which are not among the 4 classes"),
+        (np.full(100, "a"), "which are not among the 4 classes"),
+        (np.full(100, -1), r"y holds the labels \[-1\]"),
+        (np.full(100, np.nan), "y must hold a label for each row, but row 0 has nan"),
+        ([None] * 100, "row 0 has None"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            watched().update(TABLE[:100], labels)
     with pytest.raises(ValueError, match="y holds 3 labels, but X has 100 rows"):
         watched().update(TABLE[:100], Y[:3])
     with pytest.raises(NotFittedError):

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from skquee._checks import check_number
 from skquee.paths import cost_span
 from skquee.walk import Routes
 
@@ -109,8 +110,7 @@ class OnlineLambdaRouter(BaseEstimator):
                 "CostAwareRouter."
             )
         for name, value in (("budget", self.budget), ("step_size", self.step_size)):
-            if not (np.isfinite(value) and value > 0):
-                raise ValueError(f"{name} must be a finite number > 0, got {value!r}.")
+            check_number(value, name, above=0)
         tree = self.router.paths_
         costs = tree.path_costs
         if not costs.min() <= self.budget <= costs.max():
@@ -119,8 +119,7 @@ class OnlineLambdaRouter(BaseEstimator):
                 f"{cost_span(costs, tree.cost_unit)}."
             )
         first = self.router.lambda_ if self.start is None else self.start
-        if not (np.isfinite(first) and first >= 0):
-            raise ValueError(f"start must be a finite number >= 0, got {first!r}.")
+        check_number(first, "start", at_least=0)
         # Past these bounds nothing changes; without them a budget out of reach would wind up.
         self._bounds = 1e-5 / costs.max(), 1e5 / costs.max()
         self.lambda_ = float(np.clip(first, *self._bounds))
