@@ -32,7 +32,7 @@ __all__ = ["KNOWN", "check_storage_type", "read_table", "tree_text", "write_tabl
 
 WHAT, TREE = "table file", "tree of paths"
 #: Arrays that a table may carry besides its values.
-KNOWN = ("context",)
+KNOWN = ("context", "losses", "call_costs", "facts")
 STORED = tuple(np.dtype(name) for name in ("float16", "float32", "float64"))
 
 

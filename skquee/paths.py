@@ -453,6 +453,21 @@ class PathTree:
         return _frozen(np.array(self.columns, dtype=np.intp))
 
     @cached_property
+    def path_calls(self) -> NDArray[np.float64]:
+        """How often each path calls each classifier, shape (n_paths, n_columns)."""
+        calls = np.zeros((self.n_paths, self.n_columns))
+        for path, line in enumerate(self.ancestors):
+            np.add.at(calls[path], self.path_columns[line[line >= 0]], 1)
+        return _frozen(calls)
+
+    @cached_property
+    def column_names(self) -> tuple[str, ...]:
+        """Name of each classifier: that of the shortest path that ends in it."""
+        order = np.argsort(self.depths, kind="stable")
+        first = {int(self.path_columns[path]): self.names[path] for path in order[::-1].tolist()}
+        return tuple(first[column] for column in range(self.n_columns))
+
+    @cached_property
     def depths(self) -> NDArray[np.intp]:
         """Number of steps of each path."""
         return _frozen((self.ancestors >= 0).sum(axis=1))

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from skquee._facts import RowFacts, check_context, check_losses, check_prices
+from skquee._rows import take_rows
+from skquee._sources import columns_of, label_values, numeric, outcome_table, tree_over
 from skquee._table_files import check_storage_type, read_table, write_table
 from skquee.paths import PathTree, check_costs
 
@@ -77,14 +81,13 @@ class PathProbabilities:
     (2, 2, 4)
     """
 
-    #: What is known of the rows before anything runs, shape (n_samples, n_context), or None.
-    context: NDArray[np.float64] | None = None
+    #: What is known of the rows besides.
+    facts: RowFacts = RowFacts()
 
     def __init__(
         self, values: Any, paths: PathTree, *, _rows: NDArray[np.intp] | None = None
     ) -> None:
-        if not hasattr(values, "shape"):
-            values = np.asarray(values)
+        values = numeric(values)
         check_table_shape(values.shape, paths)
         self._base = values
         self._rows = _rows
@@ -119,28 +122,52 @@ class PathProbabilities:
             return np.asarray(self)[key]
         chosen = np.asarray(key) if isinstance(key, list) else key
         if isinstance(key, slice) and self._rows is None and isinstance(self._base, np.ndarray):
-            return PathProbabilities(self._base[key], self.paths)._knowing(self.context, chosen)
+            return PathProbabilities(self._base[key], self.paths)._knowing(self.facts, chosen)
         rows = np.arange(self.shape[0]) if self._rows is None else self._rows
         taken = PathProbabilities(self._base, self.paths, _rows=rows[chosen])
-        return taken._knowing(self.context, chosen)
+        return taken._knowing(self.facts, chosen)
 
-    def _knowing(self, context: NDArray[np.float64] | None, rows: Any = slice(None)) -> Self:
-        """Take over some rows of a context."""
-        if context is not None:
-            self.context = context[rows]
+    def _knowing(self, facts: RowFacts, rows: Any = None) -> Self:
+        """Take over facts, or those of some rows."""
+        self.facts = facts if rows is None else facts.of(rows)
         return self
+
+    @property
+    def context(self) -> NDArray[np.float64] | None:
+        """What is known before anything runs, shape (n_samples, n_context), or None."""
+        return self.facts.context
+
+    @property
+    def losses(self) -> NDArray[np.float64] | None:
+        """Loss of each column's answer, shape (n_samples, n_columns), or None."""
+        return self.facts.losses
+
+    def row_path_costs(self) -> NDArray[np.float64] | None:
+        """Return what each path costs for each row, where that differs.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_paths) or None
+            None: the costs of the tree hold.
+        """
+        return self.facts.path_costs(self.paths)
 
     def __array__(
         self, dtype: np.dtype[Any] | None = None, copy: bool | None = None
     ) -> NDArray[Any]:
-        values = self._base if self._rows is None else self._base[self._rows]
+        plain = isinstance(self._base, np.ndarray)
+        if self._rows is not None:
+            values = self._base[self._rows] if plain else take_rows(self._base, self._rows)
+        else:
+            values = self._base if plain else self._base[:]
         if copy is False and not (isinstance(values, np.ndarray) and self._rows is None):
             raise ValueError("These rows cannot be given as an array without a copy.")
         return np.array(values, dtype=dtype, copy=copy or None)
 
     def __reduce__(self) -> Any:
-        values = self._base if self._rows is None else np.asarray(self)
-        return (_rebuilt, (values, self.paths, self.context))
+        whole = self._rows is None and isinstance(self._base, np.ndarray)
+        values = self._base if whole else np.asarray(self)
+        return (_rebuilt, (values, self.paths, self.facts))
 
     def __repr__(self) -> str:
         n_samples, n_paths, n_classes = self.shape
@@ -161,7 +188,7 @@ class PathProbabilities:
         -------
         PathProbabilities
         """
-        return PathProbabilities(self._base, paths, _rows=self._rows)._knowing(self.context)
+        return PathProbabilities(self._base, paths, _rows=self._rows)._knowing(self.facts)
 
     def with_context(self, context: ArrayLike | None) -> Self:
         """Return the same rows with features that are known before anything runs.
@@ -184,10 +211,67 @@ class PathProbabilities:
         ValueError
             If they are not a finite number of features for each row.
         """
+        known = None if context is None else check_context(context, len(self))
+        return self._with_facts(context=known)
+
+    def with_losses(self, losses: ArrayLike | None) -> Self:
+        """Return the same rows with a loss for each classifier's answer.
+
+        Routers then learn losses instead of right or wrong, and accuracy is 1 less the mean
+        loss: a mistake may weigh more than another.
+
+        Parameters
+        ----------
+        losses : array-like of shape (n_samples, n_columns) or None
+            Between 0 (right) and 1; None forgets them.
+
+        Returns
+        -------
+        PathProbabilities
+
+        Raises
+        ------
+        ValueError
+            If one lies outside [0, 1], or shapes do not fit.
+        """
+        known = None if losses is None else check_losses(losses, self.shape[1])
+        if known is not None and len(known) != len(self):
+            raise ValueError(f"losses has {len(known)} rows, the table {len(self)}.")
+        return self._with_facts(losses=known)
+
+    def with_call_costs(self, costs: ArrayLike | None, *, known: bool = True) -> Self:
+        """Return the same rows with a price for each call.
+
+        Parameters
+        ----------
+        costs : array-like of shape (n_samples, n_columns) or None
+            Price of one call of each classifier, in the unit of the tree's costs; None: those of
+            the tree hold.
+        known : bool, default=True
+            Whether prices are known before the call. If not, a router predicts them from the
+            context, and what was paid is what counts.
+
+        Returns
+        -------
+        PathProbabilities
+
+        Raises
+        ------
+        ValueError
+            If a price is negative or not finite, or shapes do not fit.
+        """
+        prices = None
+        if costs is not None:
+            prices = check_prices(costs, len(self), self.shape[1])
+            prices = np.broadcast_to(prices, (len(self), self.shape[1]))
+        return self._with_facts(call_costs=prices, costs_known=known)
+
+    def _with_facts(self, **known: Any) -> Self:
         # Not copy.copy, which would go by __reduce__ and copy the rows.
         other = object.__new__(type(self))
         other.__dict__.update(self.__dict__)
-        return _with_context(other, context)
+        other.facts = replace(self.facts, **known)
+        return other
 
     # ------------------------------------------------------------------ reading
 
@@ -237,16 +321,156 @@ class PathProbabilities:
         ndarray of shape (n_samples, n_classes), float32 or float64
         """
         column = self.paths.path_columns[self.paths.index(path)]
+        if not isinstance(self._base, np.ndarray):  # on a disk or elsewhere: by whole rows
+            return _wide(np.asarray(self)[:, column])
         rows = slice(None) if self._rows is None else self._rows
         return _wide(np.asarray(self._base[rows, column]))
 
     # ------------------------------------------------------------------ building, files
 
     @classmethod
+    def from_arrays(
+        cls,
+        arrays: Any,
+        *,
+        step_costs: ArrayLike | None = None,
+        paths: str | PathTree = "chain",
+        classes: Sequence[Any] | None = None,
+        cost_unit: str | None = None,
+    ) -> PathProbabilities:
+        """Build the table of classifiers from one array of probabilities each.
+
+        Parameters
+        ----------
+        arrays : mapping of str to array, sequence of arrays, or ``.npz`` file
+            Each of shape (n_samples, n_classes), cheapest first: numpy, torch (also on a GPU, of
+            bfloat16, or with gradients), dask, zarr, h5py, or frames with a column a class. They
+            are read and copied into one float32 or float64 array.
+        step_costs : array-like of shape (n_classifiers,), default=None
+            What running each classifier adds, in any one unit; needed unless `paths` is a tree.
+        paths : {"chain", "cascade", "single"} or PathTree, default="chain"
+            How classifiers may follow each other: each after the one before, any increasing
+            sequence, or exactly one.
+        classes : sequence, default=None
+            Labels of the class axis. Default: the columns of frames.
+        cost_unit : str, default=None
+            What one unit of cost is, e.g. ``"ms"`` or ``"$"``.
+
+        Returns
+        -------
+        PathProbabilities
+
+        Raises
+        ------
+        ValueError
+            If shapes differ, or costs are missing.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skquee import PathProbabilities
+        >>> small, large = np.full((5, 2), 0.5), np.full((5, 2), [0.9, 0.1])
+        >>> PathProbabilities.from_arrays({"small": small, "large": large}, step_costs=[1, 8]).paths
+        PathTree(2 paths, 2 exits: small, large)
+        """
+        names, columns, found = columns_of(arrays)
+        tree = tree_over(paths, names, step_costs, len(columns), cost_unit)
+        dtype = np.result_type(np.float32, *(np.dtype(column.dtype) for column in columns))
+        values = np.empty((columns[0].shape[0], len(columns), columns[0].shape[1]), dtype=dtype)
+        for place, column in enumerate(columns):
+            values[:, place] = column[:] if hasattr(column, "chunks") else column
+        labels = found if classes is None else classes
+        return cls(values, tree if labels is None else tree.with_classes(labels))
+
+    @classmethod
+    def from_outcomes(
+        cls,
+        loss: ArrayLike | None,
+        confidence: ArrayLike | None = None,
+        context: ArrayLike | None = None,
+        costs: ArrayLike | None = None,
+        *,
+        names: Sequence[str] | None = None,
+        paths: str | PathTree | None = None,
+        cost_unit: str | None = None,
+        costs_known: bool = True,
+    ) -> PathProbabilities:
+        """Build a table of models of which only outcomes are known, not class probabilities.
+
+        Language models on questions, say: whether each answered right, or how badly it failed,
+        what is known of a question, how sure a model said it was, and what its call cost.
+        Routers are fitted on it without y; they predict the name of the model to ask, the
+        expected loss and the cost. Accuracy is 1 less the mean loss.
+
+        Parameters
+        ----------
+        loss : array-like of shape (n_samples, n_models) or None
+            Between 0 and 1; of booleans True is wrong. None for rows to predict on.
+        confidence : array-like of shape (n_samples, n_models), default=None
+            Between 0 and 1, known once a model has answered.
+        context : array-like of shape (n_samples, n_context), default=None
+            Numbers known before any model is asked.
+        costs : array-like of shape (n_models,) or (n_samples, n_models)
+            Price of one call, for all rows or each.
+        names : sequence of str, default=None
+            Of the models.
+        paths : {"single", "cascade", "chain"} or PathTree, default=None
+            Ask exactly one model, any increasing sequence, or each after the one before. Default:
+            "single" without `confidence`, since a second call then learns nothing from the
+            first; else "cascade" (of more than five models "chain").
+        cost_unit : str, default=None
+            What one unit of cost is, e.g. ``"$"``.
+        costs_known : bool, default=True
+            Whether prices of each row are known before the call. If not, a router predicts them
+            from the context.
+
+        Returns
+        -------
+        PathProbabilities
+            Of two classes: confidence, and what is left of it.
+
+        Raises
+        ------
+        ValueError
+            If a loss or confidence lies outside [0, 1], a price is negative, or shapes differ.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from skquee import CostAwareRouter, PathProbabilities
+        >>> rng = np.random.default_rng(0)
+        >>> hard = rng.random((400, 1))
+        >>> wrong = rng.random((400, 2)) < hard * [0.9, 0.2]
+        >>> table = PathProbabilities.from_outcomes(
+        ...     wrong, context=hard, costs=[1, 20], names=["small", "large"], cost_unit="$"
+        ... )
+        >>> router = CostAwareRouter(0.02, targets="bernoulli", regressor="logistic").fit(table)
+        >>> router.predict(PathProbabilities.from_outcomes(
+        ...     None, context=[[0.0], [1.0]], costs=[1, 20], names=["small", "large"]
+        ... )).tolist()
+        ['small', 'large']
+        """
+        if costs is None:
+            raise ValueError(
+                "costs is missing: give the price of one call of each model, in any one unit."
+            )
+        values, tree, facts = outcome_table(
+            loss,
+            confidence,
+            context,
+            costs,
+            names=names,
+            paths=paths,
+            cost_unit=cost_unit,
+            costs_known=costs_known,
+        )
+        return cls(values, tree)._knowing(facts)
+
+    @classmethod
     def from_labels(
         cls,
         labels: ArrayLike,
-        confidences: ArrayLike,
+        confidences: ArrayLike | None,
         classes: Sequence[Any],
         paths: PathTree | None = None,
         *,
@@ -261,9 +485,10 @@ class PathProbabilities:
         Parameters
         ----------
         labels : array-like of shape (n_samples, n_columns)
-            Label each classifier returned.
-        confidences : array-like of shape (n_samples, n_columns)
-            Its score, between 0 and 1.
+            Label each classifier returned; None or NaN where it gave no answer: that row is
+            uniform, and the exit before answers.
+        confidences : array-like of shape (n_samples, n_columns) or None
+            Its score, between 0 and 1. None, where classifiers tell labels only: 1.
         classes : sequence
             All labels, in the order wanted for the class axis.
         paths : PathTree, default=None
@@ -293,37 +518,12 @@ class PathProbabilities:
         array([[0.75, 0.25],
                [0.5 , 0.5 ]], dtype=float32)
         """
-        given, scores = np.asarray(labels), np.asarray(confidences, dtype=np.float64)
-        order = np.asarray(classes)
-        if given.ndim != 2 or given.shape != scores.shape:
-            raise ValueError(
-                "labels and confidences must both have shape (n_samples, n_columns), got "
-                f"{given.shape} and {scores.shape}."
-            )
-        if len(order) < 2:
-            raise ValueError(f"classes must hold at least 2 labels, got {len(order)}.")
-        unknown = np.setdiff1d(given, order)
-        if unknown.size:
-            raise ValueError(f"labels holds {unknown[:5].tolist()}, which classes does not list.")
-        if not ((scores >= 0) & (scores <= 1)).all():
-            raise ValueError("confidences must lie in [0, 1] and not be NaN. Rescale them first.")
-        n_classes = len(order)
-        sorter = np.argsort(order)
-        codes = sorter[np.searchsorted(order, given, sorter=sorter)]
-        top = np.maximum(scores, 1.002 / n_classes)  # still ahead after rounding to float16
-        values = np.repeat(((1 - top) / (n_classes - 1))[:, :, None], n_classes, axis=2)
-        np.put_along_axis(values, codes[:, :, None], top[:, :, None], axis=2)
         if paths is None:
-            if step_costs is None:
-                raise ValueError(
-                    "Costs are left out: give step_costs=, what running each of the "
-                    f"{given.shape[1]} classifiers costs in any one unit, or paths= a PathTree."
-                )
-            steps = check_costs(step_costs, given.shape[1], "step_costs", each="classifier")
-            paths = PathTree.chain(steps)
+            paths = tree_over("chain", None, step_costs, np.shape(labels)[-1], None)
         elif step_costs is not None:
             raise ValueError("Give paths, which carries costs, or step_costs, not both.")
-        return cls(values.astype(np.float32), paths.with_classes(order.tolist()))
+        values = label_values(labels, confidences, classes)
+        return cls(values, paths.with_classes(np.asarray(classes).tolist()))
 
     def save(self, file: str | os.PathLike[str], dtype: Any = None) -> None:
         """Write the table and its tree to one uncompressed ``.npz`` file.
@@ -348,7 +548,7 @@ class PathProbabilities:
         if dtype is None and values.dtype.kind in "iub":
             dtype = np.float32
         stored = check_storage_type(values.dtype if dtype is None else dtype)
-        known = {} if self.context is None else {"context": self.context}
+        known = self.facts.arrays()
         write_table(file, values.astype(stored, copy=False), self.paths, known)
 
     @classmethod
@@ -380,7 +580,8 @@ class PathProbabilities:
         """
         values, tree, known = read_table(file, paths, mmap)
         try:
-            return _with_context(cls(values, tree), known.get("context"))
+            made = cls(values, tree)
+            return made._knowing(RowFacts.from_arrays(known, len(made), made.shape[1]))
         except ValueError as error:
             raise ValueError(f"{file}: {error}") from None
 
@@ -397,15 +598,17 @@ class _StoredWalk:
         columns = table.paths.path_columns[paths]
         if len(rows) == len(table) and (columns == columns[0]).all():
             return table.path(int(paths[0]))
-        return _wide(
-            np.asarray(table._base[rows if table._rows is None else table._rows[rows], columns])
-        )
+        places = rows if table._rows is None else table._rows[rows]
+        if not isinstance(table._base, np.ndarray):
+            found = np.asarray(take_rows(table._base, places))
+            return _wide(found[np.arange(len(rows)), columns])
+        return _wide(np.asarray(table._base[places, columns]))
 
     def one(self, path: int) -> list[float]:
         """Return the answer of a path where the walk has one row."""
         table = self._table
         assert table.paths.columns is not None
-        row = 0 if table._rows is None else table._rows[0]
+        row = 0 if table._rows is None else int(table._rows[0])
         return np.asarray(table._base[row, table.paths.columns[path]]).tolist()
 
 
@@ -438,7 +641,7 @@ def as_path_probabilities(
     if not isinstance(X, PathProbabilities):
         if hasattr(X, "toarray"):
             raise TypeError("X is sparse; give a dense array of probabilities (see toarray).")
-        values = X if hasattr(X, "shape") and hasattr(X, "dtype") else np.asarray(X)
+        values = numeric(X)
         if values.dtype.kind not in "fiub":
             if values.dtype.kind == "c":
                 raise ValueError("Complex data not supported: X must hold probabilities.")
@@ -473,26 +676,8 @@ def as_path_probabilities(
     return X.with_paths(tree)
 
 
-def _with_context(table: Any, context: ArrayLike | None) -> Any:
-    """Give a table its context."""
-    if context is None:
-        table.__dict__.pop("context", None)
-        return table
-    values = np.asarray(context, dtype=np.float64)
-    values = values[:, None] if values.ndim == 1 else values
-    if values.ndim != 2 or len(values) != len(table) or not values.shape[1]:
-        raise ValueError(
-            f"context must have shape (n_samples, n_context) with n_samples = {len(table)}, got "
-            f"{np.shape(context)}."
-        )
-    if not np.isfinite(values).all():
-        raise ValueError("context must be finite: fill what is missing first.")
-    table.context = values
-    return table
-
-
-def _rebuilt(values: Any, paths: PathTree, context: Any) -> PathProbabilities:
-    return PathProbabilities(values, paths)._knowing(context)
+def _rebuilt(values: Any, paths: PathTree, facts: RowFacts) -> PathProbabilities:
+    return PathProbabilities(values, paths)._knowing(facts)
 
 
 def check_table_shape(shape: tuple[int, ...], paths: PathTree) -> None:

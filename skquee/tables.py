@@ -26,6 +26,7 @@ __all__ = [
     "path_answers",
     "spawn_seeds",
     "stored",
+    "wrong_of",
 ]
 
 
@@ -129,8 +130,8 @@ def is_flat(values: NDArray[Any]) -> NDArray[np.bool_]:
 
 def correctness(
     table: PathProbabilities, codes: NDArray[np.intp], *, check: bool = True
-) -> NDArray[np.bool_]:
-    """Tell which paths answer right.
+) -> NDArray[Any]:
+    """Tell which paths answer right, or how little each loses where the table knows losses.
 
     Parameters
     ----------
@@ -144,8 +145,29 @@ def correctness(
     Returns
     -------
     ndarray of shape (n_samples, n_paths)
+        Booleans; 1 less the loss where the table has losses.
     """
+    if table.losses is not None:
+        if check:
+            path_answers(table, check=True)
+        return 1 - table.losses[:, table.paths.path_columns]
     return path_answers(table, check=check) == codes[:, None]
+
+
+def wrong_of(right: NDArray[Any]) -> NDArray[Any]:
+    """Return errors, or losses, of what :func:`correctness` tells.
+
+    Parameters
+    ----------
+    right : ndarray
+        Whether answers are right, or 1 less their losses.
+
+    Returns
+    -------
+    ndarray
+        Of the same type.
+    """
+    return ~right if right.dtype == bool else 1 - right
 
 
 def check_labels(y: ArrayLike, classes: NDArray[Any], n_samples: int) -> NDArray[np.intp]:
@@ -228,7 +250,9 @@ def check_weights(sample_weight: ArrayLike | None, n_samples: int) -> NDArray[np
     return weights
 
 
-def encode_labels(table: PathProbabilities, y: ArrayLike) -> tuple[NDArray[Any], NDArray[np.intp]]:
+def encode_labels(
+    table: PathProbabilities, y: ArrayLike | None
+) -> tuple[NDArray[Any], NDArray[np.intp]]:
     """Settle the classes of a table and return them with the class index of every label.
 
     Classes come with the tree where it has them. Otherwise they are ``0 .. n_classes - 1``
@@ -247,6 +271,15 @@ def encode_labels(table: PathProbabilities, y: ArrayLike) -> tuple[NDArray[Any],
     classes : ndarray of shape (n_classes,)
     codes : ndarray of shape (n_samples,)
     """
+    if table.facts.outcomes:
+        if y is not None:
+            raise ValueError(
+                "A table of outcomes knows its losses: fit it without y (a Pipeline passes None)."
+            )
+        if table.losses is None:
+            raise ValueError("These outcomes have no losses to learn from: give some.")
+        return np.asarray(table.paths.column_names), np.zeros(len(table), dtype=np.intp)
+    assert y is not None
     labels = check_target(y)
     n_classes = table.shape[2]
     found = np.unique(labels)

@@ -18,7 +18,15 @@ from tqdm import tqdm
 from skquee.evaluation import calibration_error
 from skquee.paths import PathTree
 from skquee.probabilities import PathProbabilities, as_path_probabilities
-from skquee.tables import check_labels, check_weights, encode_labels, path_answers, spawn_seeds
+from skquee.tables import (
+    check_labels,
+    check_weights,
+    correctness,
+    encode_labels,
+    path_answers,
+    spawn_seeds,
+    wrong_of,
+)
 
 __all__ = ["ClusteredErrorTargets", "cross_fitted_targets"]
 
@@ -112,7 +120,7 @@ class ClusteredErrorTargets(TransformerMixin, BaseEstimator):
         return tags
 
     def fit(
-        self, probs: Any, y: ArrayLike, sample_weight: ArrayLike | None = None
+        self, probs: Any, y: ArrayLike | None, sample_weight: ArrayLike | None = None
     ) -> ClusteredErrorTargets:
         """Cluster every path and measure the errors of its clusters.
 
@@ -133,7 +141,7 @@ class ClusteredErrorTargets(TransformerMixin, BaseEstimator):
         classes, codes = encode_labels(table, y)
         weights = check_weights(sample_weight, len(table))
         n_clusters = self._settle_n_clusters(len(table))
-        wrong = path_answers(table, check=True) != codes[:, None]
+        wrong = wrong_of(correctness(table, codes))
         columns = table.paths.path_columns
         readers = [int(np.flatnonzero(columns == c)[0]) for c in range(table.shape[1])]
         seeds = spawn_seeds(self.random_state, table.shape[1])
@@ -146,7 +154,8 @@ class ClusteredErrorTargets(TransformerMixin, BaseEstimator):
                 leave=False,
             )
         )
-        self.paths_ = table.paths.with_classes(classes.tolist())
+        outcomes = table.facts.outcomes
+        self.paths_ = table.paths.with_classes(None if outcomes else classes.tolist())
         self.classes_ = classes
         self.n_features_in_ = table.shape[1]
         self.clusterers_ = [clusterer for clusterer, _, _ in fitted]
@@ -268,7 +277,7 @@ class ClusteredErrorTargets(TransformerMixin, BaseEstimator):
 def cross_fitted_targets(
     targets: Any,
     table: PathProbabilities,
-    labels: NDArray[Any],
+    labels: NDArray[Any] | None,
     *,
     parts: int,
     seed: int,
@@ -300,16 +309,17 @@ def cross_fitted_targets(
     if parts < 2:
         return targets.transform(table)
     goals = np.empty((len(table), table.paths.n_paths))
-    splits = KFold(parts, shuffle=True, random_state=seed).split(labels)
+    splits = KFold(parts, shuffle=True, random_state=seed).split(goals)
     for fold, (rest, part) in enumerate(splits, start=1):
-        if len(np.unique(labels[rest])) < 2:
+        if labels is not None and len(np.unique(labels[rest])) < 2:
             goals[part] = targets.transform(table[part])
             continue
         other = clone(targets)
         if "random_state" in other.get_params(deep=False):
             other.set_params(random_state=(seed + fold) % 2**31)
         extra = {} if sample_weight is None else {"sample_weight": sample_weight[rest]}
-        goals[part] = other.fit(table[rest], labels[rest], **extra).transform(table[part])
+        known = None if labels is None else labels[rest]
+        goals[part] = other.fit(table[rest], known, **extra).transform(table[part])
     return goals
 
 

@@ -1,9 +1,9 @@
 """Banks: fixed classifiers behind one table of probabilities."""
 
+from skquee._rows import take_rows
 from skquee.bank._bank import MultiPathClassifierBank
 from skquee.bank._calls import CallError
 from skquee.bank._network import run_exit
-from skquee.bank._rows import take_rows
 from skquee.bank._times import CallTimes
 from skquee.bank._walk import LazyPathProbabilities
 

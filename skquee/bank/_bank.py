@@ -20,6 +20,7 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
+from skquee._rows import n_rows_of, take_rows
 from skquee.bank._calls import Calls
 from skquee.bank._composition import (
     DEFAULT_STEP_COSTS,
@@ -31,7 +32,6 @@ from skquee.bank._composition import (
 from skquee.bank._estimators import EstimatorEngine, Member
 from skquee.bank._fitting import fit_model, input_tags, settle_classes
 from skquee.bank._network import NetworkEngine, PathNetwork
-from skquee.bank._rows import n_rows_of, take_rows
 from skquee.bank._times import CallTimes, measure_calls
 from skquee.bank._walk import LazyPathProbabilities
 from skquee.paths import PathTree, check_costs

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skquee._rows import n_rows_of, take_rows
 from skquee.bank._answers import as_numpy
 from skquee.bank._calls import CallError, Calls
-from skquee.bank._rows import n_rows_of, take_rows
 from skquee.paths import PathTree
 
 __all__ = ["EstimatorEngine", "Member"]

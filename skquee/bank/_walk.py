@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skquee._rows import n_rows_of, take_rows
 from skquee.bank._estimators import EstimatorEngine
 from skquee.bank._materialize import materialize
 from skquee.bank._network import NetworkEngine
-from skquee.bank._rows import n_rows_of, take_rows
 from skquee.paths import PathTree
 from skquee.probabilities import CHUNK_BYTES, PathProbabilities, Walk
 
@@ -85,7 +85,7 @@ class LazyPathProbabilities(PathProbabilities):
         chosen = np.asarray(key) if isinstance(key, list) else key
         return LazyPathProbabilities(
             self._engine, self._X, self.paths, self._batch_size, _rows=rows[chosen]
-        )._knowing(self.context, chosen)
+        )._knowing(self.facts, chosen)
 
     def with_paths(self, paths: PathTree) -> LazyPathProbabilities:
         """Return the same rows under another tree (other costs or classes).
@@ -103,7 +103,7 @@ class LazyPathProbabilities(PathProbabilities):
             paths = paths.with_classes(self.paths.classes)
         return LazyPathProbabilities(
             self._engine, self._X, paths, self._batch_size, _rows=self._rows
-        )._knowing(self.context)
+        )._knowing(self.facts)
 
     @property
     def network(self) -> Any:
@@ -131,7 +131,7 @@ class LazyPathProbabilities(PathProbabilities):
         engine = NetworkEngine(network, tree, getattr(self._engine, "times", None))
         return LazyPathProbabilities(
             engine, self._X, tree, self._batch_size, _rows=self._rows
-        )._knowing(self.context)
+        )._knowing(self.facts)
 
     def _input(self) -> Any:
         return self._X if self._rows is None else take_rows(self._X, self._rows)
@@ -191,7 +191,7 @@ class LazyPathProbabilities(PathProbabilities):
             out=out,
             dtype=np.dtype(dtype or self.dtype),
         )
-        return made._knowing(self.context)
+        return made._knowing(self.facts)
 
     def run_all(self) -> NDArray[np.floating]:
         """Run every path on these rows at once, without chunks.
@@ -213,11 +213,11 @@ class LazyPathProbabilities(PathProbabilities):
         return self._engine.walk(self._input(), len(self))
 
     def __reduce__(self) -> Any:
-        parts = (self._engine, self._input(), self.paths, self._batch_size, self.context)
+        parts = (self._engine, self._input(), self.paths, self._batch_size, self.facts)
         return (_rebuilt, parts)
 
 
 def _rebuilt(
-    engine: Any, X: Any, paths: PathTree, batch_size: int | None, context: Any
+    engine: Any, X: Any, paths: PathTree, batch_size: int | None, facts: Any
 ) -> LazyPathProbabilities:
-    return LazyPathProbabilities(engine, X, paths, batch_size)._knowing(context)
+    return LazyPathProbabilities(engine, X, paths, batch_size)._knowing(facts)

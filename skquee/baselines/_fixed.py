@@ -57,7 +57,9 @@ class FixedPath(RoutingMixin, BaseEstimator):
         self.path_costs = path_costs
         self.classes = classes
 
-    def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> FixedPath:
+    def fit(
+        self, X: Any, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+    ) -> FixedPath:
         """Check the table and its labels.
 
         Parameters
@@ -171,7 +173,9 @@ class RandomMixing(RoutingMixin, BaseEstimator):
         tags.non_deterministic = True
         return tags
 
-    def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> RandomMixing:
+    def fit(
+        self, X: Any, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+    ) -> RandomMixing:
         """Measure the accuracy of every path.
 
         Parameters

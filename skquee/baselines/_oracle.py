@@ -13,8 +13,10 @@ from sklearn.utils.validation import check_is_fitted
 from skquee.evaluation import CostCurve
 from skquee.paths import PathTree
 from skquee.policy import open_loop
-from skquee.tables import check_labels, check_weights, correctness, is_flat, stored
-from skquee.walk import Routes, RoutingMixin
+from skquee.probabilities import PathProbabilities
+from skquee.tables import check_weights, correctness, is_flat, stored, wrong_of
+from skquee.walk import Decider, Routes, RoutingMixin
+from skquee.walk._walk import labels_of
 
 __all__ = ["OracleRouter"]
 
@@ -58,7 +60,9 @@ class OracleRouter(RoutingMixin, BaseEstimator):
         self.path_costs = path_costs
         self.classes = classes
 
-    def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> OracleRouter:
+    def fit(
+        self, X: Any, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+    ) -> OracleRouter:
         """Check the table and its labels.
 
         Parameters
@@ -98,21 +102,21 @@ class OracleRouter(RoutingMixin, BaseEstimator):
         """
         check_is_fitted(self)
         self._check_knobs()
-        if y is None:
+        if y is None and getattr(X, "losses", None) is None:
             raise ValueError("The oracle needs the labels: give y as well as X.")
         table = stored(self._table(X, reset=False))
         tree, n = table.paths, len(table)
-        right = correctness(table, check_labels(y, self.classes_, n))
-        paths = open_loop(~right, tree.path_costs, self.lambda_)
+        right = correctness(table, self._codes(table, y))
+        paths = open_loop(wrong_of(right), _prices(table), self.lambda_)
         probabilities = table.walk().advance(np.arange(n), paths)
         parents, said = np.array(tree.parents), paths
         while (silent := is_flat(probabilities) & (parents[said] >= 0)).any():
             said = np.where(silent, parents[said], said)
             probabilities = table.walk().advance(np.arange(n), said)
         return Routes(
-            labels=self.classes_[probabilities.argmax(axis=1)],
+            labels=labels_of(Decider(tree, self.classes_), table, paths, probabilities),
             paths=paths,
-            costs=tree.path_costs[paths],
+            costs=np.broadcast_to(_prices(table), right.shape)[np.arange(n), paths],
             probabilities=probabilities,
             predicted_errors=np.full((n, tree.n_exits), np.nan),
             visited=tree.ancestors[paths],
@@ -136,7 +140,9 @@ class OracleRouter(RoutingMixin, BaseEstimator):
         """Return the cost of each sample's path; see :meth:`route`."""
         return self.route(X, y).costs
 
-    def score(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+    def score(
+        self, X: Any, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+    ) -> float:
         """Return ``accuracy - lambda_ * mean cost``, the best any router can do.
 
         Parameters
@@ -153,7 +159,12 @@ class OracleRouter(RoutingMixin, BaseEstimator):
         float
         """
         routes = self.route(X, y)
-        gain = (routes.labels == np.asarray(y)) - self.lambda_ * routes.costs
+        losses = getattr(X, "losses", None)
+        if losses is None:
+            right = routes.labels == np.asarray(y)
+        else:
+            right = 1 - losses[np.arange(len(losses)), routes.tree.path_columns[routes.paths]]
+        gain = right - self.lambda_ * routes.costs
         return float(np.average(gain, weights=check_weights(sample_weight, len(gain))))
 
     def cost_curve(
@@ -182,12 +193,13 @@ class OracleRouter(RoutingMixin, BaseEstimator):
         CostCurve
         """
         check_is_fitted(self)
-        if X is None or y is None:
+        if X is None or (y is None and getattr(X, "losses", None) is None):
             raise ValueError("The oracle needs the labels: give cost_curve X and y.")
         table = stored(self._table(X, reset=False))
-        right = correctness(table, check_labels(y, self.classes_, len(table)))
+        right = correctness(table, self._codes(table, y))
         knobs = self._knobs(lambdas, table.paths)
-        paths = np.stack([open_loop(~right, table.paths.path_costs, k) for k in knobs.tolist()])
+        wrong = wrong_of(right)
+        paths = np.stack([open_loop(wrong, _prices(table), k) for k in knobs.tolist()])
         return CostCurve(
             knobs,
             paths,
@@ -195,4 +207,10 @@ class OracleRouter(RoutingMixin, BaseEstimator):
             table.paths,
             sample_weight=sample_weight,
             label=type(self).__name__,
+            row_costs=table.row_path_costs(),
         )
+
+
+def _prices(table: PathProbabilities) -> NDArray[np.float64]:
+    costs = table.row_path_costs()
+    return table.paths.path_costs if costs is None else costs

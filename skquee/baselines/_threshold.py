@@ -89,7 +89,9 @@ class _ChainRouter(RoutingMixin, BaseEstimator):
 
     along: int | str | None
 
-    def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Any:
+    def fit(
+        self, X: Any, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+    ) -> Any:
         """Check the table and its labels.
 
         Parameters
@@ -269,7 +271,7 @@ class BudgetedThresholdRouter(_ChainRouter):
         self.classes = classes
 
     def fit(
-        self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None
+        self, X: Any, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
     ) -> BudgetedThresholdRouter:
         """Measure the confidence of every row at every exit.
 

@@ -32,7 +32,7 @@ class CostCurve:
     paths : array-like of shape (n_points, n_samples)
         Path each row took.
     correct : array-like of shape (n_points, n_samples)
-        Whether its answer was right.
+        Whether its answer was right, or 1 less its loss.
     tree : PathTree
         Names and costs of the paths.
     knob : str
@@ -43,6 +43,8 @@ class CostCurve:
         Which rows these are.
     label : str, default=None
         Name of the method, for legends.
+    row_costs : array-like of shape (n_samples, n_paths), default=None
+        What each path costs for each row. Default: the costs of the tree.
 
     Attributes
     ----------
@@ -83,10 +85,11 @@ class CostCurve:
         sample_weight: ArrayLike | None = None,
         source: str = "given rows",
         label: str | None = None,
+        row_costs: ArrayLike | None = None,
     ) -> None:
         self.knobs = check_numbers(knobs, "knobs", finite=False)
         self.paths = _whole(paths, "paths", np.int32, "indices of paths")
-        self.correct = _whole(correct, "correct", np.bool_, "True or False")
+        self.correct = _right(correct)
         self.tree = tree
         self.knob = knob
         self.source = source
@@ -108,6 +111,14 @@ class CostCurve:
                 f"{weights.shape}."
             )
         self.sample_weight = weights
+        self.row_costs: NDArray[np.float64] | None = None
+        if row_costs is not None:
+            self.row_costs = np.asarray(row_costs, dtype=np.float64)
+            if self.row_costs.shape != (n_samples, tree.n_paths):
+                raise ValueError(
+                    f"row_costs must have shape {(n_samples, tree.n_paths)}, got "
+                    f"{self.row_costs.shape}."
+                )
 
     def __len__(self) -> int:
         return len(self.knobs)
@@ -131,6 +142,8 @@ class CostCurve:
     @property
     def sample_costs(self) -> NDArray[np.float64]:
         """Cost of every row at every point, shape (n_points, n_samples)."""
+        if self.row_costs is not None:
+            return self.row_costs[np.arange(self.paths.shape[1]), self.paths]
         return self.tree.path_costs[self.paths]
 
     @property
@@ -141,6 +154,8 @@ class CostCurve:
     @property
     def cost(self) -> NDArray[np.float64]:
         """Mean cost at every point, in ``tree.cost_unit``."""
+        if self.row_costs is not None:
+            return self.sample_costs @ self.sample_weight / self.sample_weight.sum()
         return self.path_shares @ self.tree.path_costs
 
     @property
@@ -238,6 +253,16 @@ class CostCurve:
         wanted = check_numbers(accuracy, "accuracy", finite=False)
         found = np.interp(wanted, heights, costs, right=np.nan)
         return found if np.ndim(accuracy) else float(found)
+
+
+def _right(correct: ArrayLike) -> NDArray[Any]:
+    """Return booleans, or numbers between 0 and 1."""
+    given = np.asarray(correct)
+    if given.dtype.kind != "f" or np.isin(given, (0, 1)).all():
+        return _whole(correct, "correct", np.bool_, "True or False")
+    if not ((given >= 0) & (given <= 1)).all():
+        raise ValueError("correct must hold True or False, or 1 less a loss in [0, 1].")
+    return given.astype(np.float64)
 
 
 def _whole(values: ArrayLike, name: str, dtype: Any, what: str) -> NDArray[Any]:

@@ -26,8 +26,8 @@ def open_loop(predicted_errors: ArrayLike, costs: ArrayLike, lambda_: float) -> 
     predicted_errors : array-like of shape (n_samples, n_candidates)
         Predicted probability of error of each path that the gate may aim at, the prefix
         itself (exit now) among them.
-    costs : array-like of shape (n_candidates,)
-        Cost of each whole path.
+    costs : array-like of shape (n_candidates,) or (n_samples, n_candidates)
+        Cost of each whole path, where it differs that for each sample.
     lambda_ : float
         Price of one unit of cost, in units of error probability.
 
@@ -45,6 +45,10 @@ def open_loop(predicted_errors: ArrayLike, costs: ArrayLike, lambda_: float) -> 
     array([0])
     """
     prices = np.asarray(costs, dtype=np.float64)
+    if prices.ndim == 2:
+        scores = np.asarray(predicted_errors) + lambda_ * prices
+        near = scores <= scores.min(axis=1, keepdims=True) + TIE
+        return np.argmin(np.where(near, prices, np.inf), axis=1)
     order = np.argsort(prices, kind="stable")
     scores = np.asarray(predicted_errors)[:, order] + lambda_ * prices[order]
     return order[np.argmax(scores <= scores.min(axis=1, keepdims=True) + TIE, axis=1)]

@@ -73,6 +73,7 @@ def sweep(
     tree: PathTree,
     n_samples: int,
     first: Callable[[float], NDArray[np.intp]],
+    row_costs: NDArray[np.float64] | None = None,
 ) -> NDArray[np.intp]:
     """Return the path of every sample at every trade-off, from what gates would predict.
 
@@ -90,6 +91,8 @@ def sweep(
         Rows.
     first : callable
         Trade-off to the first path of each sample.
+    row_costs : ndarray of shape (n_samples, n_paths), default=None
+        Cost of every path for each sample, where it differs.
 
     Returns
     -------
@@ -108,7 +111,10 @@ def sweep(
             candidates = tree.descendants(prefix)
             judged = survey[prefix]
             judged = judged if len(rows) == n_samples else judged[rows]
-            best = aim(judged, tree.path_costs[candidates], knob, prefix=prefix)
+            costs = tree.path_costs[candidates]
+            if row_costs is not None:
+                costs = row_costs[rows[:, None], candidates]
+            best = aim(judged, costs, knob, prefix=prefix)
             steps = next_steps(tree, candidates, int(tree.depths[prefix]))[best]
             for step in np.unique(steps).tolist():
                 members = rows[steps == step]

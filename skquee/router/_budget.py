@@ -23,7 +23,7 @@ from skquee.router._limits import (
     takes_knobs,
 )
 from skquee.router._mixing import OperatingPoints, bracket, points_within_bound
-from skquee.tables import check_labels, check_weights, spawn_seeds, stored
+from skquee.tables import check_weights, spawn_seeds, stored
 from skquee.walk import Clipped, Decider, Mixed, RoutingMixin
 from skquee.walk._decider import allowed_paths
 
@@ -204,7 +204,7 @@ class BudgetRouter(RoutingMixin, BaseEstimator):
         self._seed = int(spawn_seeds(self.random_state, 1)[0])
         self._start = float(np.random.default_rng(self._seed).random())
         self.__dict__.pop("_costs", None)
-        sweep, weights, tree = self._measured(X, y, sample_weight)
+        sweep, weights, tree, row_costs = self._measured(X, y, sample_weight)
         self._check_cap(tree)
         for name in ("max_cost_per_sample", "exceed_cost"):
             warn_where_nothing_binds(name, getattr(self, name), tree.costs, tree.cost_unit)
@@ -213,26 +213,32 @@ class BudgetRouter(RoutingMixin, BaseEstimator):
 
         knobs = np.unique(router._knobs(self.lambdas, tree))
         paths, right = sweep(knobs)
+
+        def spent(taken: NDArray[np.intp]) -> NDArray[np.float64]:
+            if row_costs is None:
+                return tree.path_costs[taken]
+            return row_costs[np.arange(taken.shape[1]), taken]
+
         if self.exceed_cost is None:
-            self._points = OperatingPoints.of(knobs, tree, share, paths, right).refined(
-                lambda values: OperatingPoints.of(values, tree, share, *sweep(values)),
+            self._points = OperatingPoints.of(knobs, spent, share, paths, right).refined(
+                lambda values: OperatingPoints.of(values, spent, share, *sweep(values)),
                 lambda values: takes_knobs(values, self._at),
                 self.budget,
             )
         else:
             assert self.exceed_probability is not None
-            costs = tree.path_costs[paths]
+            costs = spent(paths)
             falls = router._knob == "lambda_" or costs[0].mean() > costs[-1].mean()
             order = np.arange(len(knobs))[:: -1 if falls else 1]
             n_held = points_within_bound(costs[order], self.exceed_cost, self.exceed_probability)
             kept = np.sort(order[:n_held])
             right = None if right is None else right[kept]
-            self._points = OperatingPoints.of(knobs[kept], tree, share, paths[kept], right)
+            self._points = OperatingPoints.of(knobs[kept], spent, share, paths[kept], right)
         self._own_cost = np.nan
         if self.budget is None and self.exceed_cost is None:
             own = getattr(router, router._knob)
             if isinstance(own, (int, float)):
-                self._own_cost = float(tree.path_costs[sweep(np.array([own]))[0][0]] @ share)
+                self._own_cost = float(spent(sweep(np.array([own]))[0])[0] @ share)
         self._check_knobs()
         return self
 
@@ -246,18 +252,20 @@ class BudgetRouter(RoutingMixin, BaseEstimator):
 
     def _measured(
         self, X: Any, y: ArrayLike | None, sample_weight: ArrayLike | None
-    ) -> tuple[Sweep, NDArray[np.float64], PathTree]:
-        """Return what measures a knob, the weights of its rows, and the tree."""
+    ) -> tuple[Sweep, NDArray[np.float64], PathTree, NDArray[np.float64] | None]:
+        """Return what measures a knob, weights of its rows, the tree, and costs of each row."""
         router, cap = self._at(None), self.max_cost_per_sample
         if X is None:
             if y is not None or sample_weight is not None:
                 raise ValueError("y and sample_weight belong to rows X, but X is None. Give X.")
             return held_out_sweep(router, cap)
         table = stored(self._table(X, reset=False))
-        codes = None if y is None else check_labels(y, self.classes_, len(table))
+        known = y is not None or (table.facts.outcomes and table.losses is not None)
+        codes = router._codes(table, y) if known else None
         weights = check_weights(sample_weight, len(table))
         weights = np.ones(len(table)) if weights is None else weights
-        return table_sweep(router, cap, table, codes), weights, table.paths
+        sweep = table_sweep(router, cap, table, codes)
+        return sweep, weights, table.paths, table.row_path_costs()
 
     # ------------------------------------------------------------------ what holds now
 

@@ -114,6 +114,8 @@ class GateDecider(Decider):
         First step; None where there is one root, or the gates judge before anything has run.
     rule : answer rule or None
         Who answers; None: the last exit.
+    prices : CallCostModel or None
+        Predicts what calls cost; None: costs of the visit, or of the tree.
     """
 
     lambda_: float
@@ -121,6 +123,7 @@ class GateDecider(Decider):
     policy: Any
     start: Start | None
     rule: Any
+    prices: Any = None
 
     def judge(self, visit: Visit) -> Iterator[Judgement]:
         """Predict the errors of every path that is open to samples before a gate, and aim.
@@ -136,6 +139,9 @@ class GateDecider(Decider):
             One for each prefix.
         """
         n = len(visit.rows)
+        row_costs = visit.costs
+        if row_costs is None and self.prices is not None:
+            row_costs = self.prices.predict(visit.context, n) @ self.tree.path_calls.T
         if visit.now is None and self.start is not None:
             costs = self.tree.path_costs
             errors = np.broadcast_to(self.start.errors, (n, len(costs)))
@@ -147,8 +153,8 @@ class GateDecider(Decider):
         ):
             prefix = None if visit.now is None else int(visit.prefixes[rows[0]])
             costs = self.tree.path_costs[candidates]
-            if visit.costs is not None:
-                costs = visit.costs[rows[:, None], candidates]
+            if row_costs is not None:
+                costs = row_costs[rows[:, None], candidates]
             aimed = aim_at(self.policy, errors, costs, self.lambda_, prefix)
             yield Judgement(rows, prefix, candidates, errors, costs, aimed)
 
@@ -188,7 +194,7 @@ class GateDecider(Decider):
 
     def one(self) -> Any:
         """Return what decides for one row on plain numbers; see :class:`skquee.walk.Decider`."""
-        if self.start is None and len(self.tree.roots) > 1:
+        if self.prices is not None or (self.start is None and len(self.tree.roots) > 1):
             return None
         make = [part.one if hasattr(part, "one") else _nothing for part in (self.gates, self.rule)]
         gates, rule = (one() for one in make)

@@ -222,8 +222,10 @@ def table_sweep(
     return sweep
 
 
-def held_out_sweep(router: Any, cap: float | None) -> tuple[Sweep, NDArray[np.float64], PathTree]:
-    """Return what measures values on the rows a router held out, their weights, and the tree.
+def held_out_sweep(
+    router: Any, cap: float | None
+) -> tuple[Sweep, NDArray[np.float64], PathTree, NDArray[np.float64] | None]:
+    """Return what measures values on the rows a router held out, and what is known of them.
 
     Parameters
     ----------
@@ -240,6 +242,8 @@ def held_out_sweep(router: Any, cap: float | None) -> tuple[Sweep, NDArray[np.fl
         Of the rows.
     tree : PathTree
         With the costs that hold now.
+    row_costs : ndarray of shape (n_samples, n_paths) or None
+        What each path costs for each row, where that differs.
 
     Raises
     ------
@@ -261,7 +265,7 @@ def held_out_sweep(router: Any, cap: float | None) -> tuple[Sweep, NDArray[np.fl
         # Of a path cut short only its end is known, not whether that answers right.
         return taken, curve.correct if np.array_equal(taken, curve.paths) else None
 
-    return sweep, first.sample_weight, tree
+    return sweep, first.sample_weight, tree, first.row_costs
 
 
 def takes_knobs(values: NDArray[np.float64], make: Callable[[float], Any]) -> bool:

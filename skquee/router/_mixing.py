@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-
-from skquee.paths import PathTree
 
 __all__ = ["OperatingPoints", "bracket", "crossings", "points_within_bound"]
 
@@ -33,10 +32,10 @@ class OperatingPoints:
     def of(
         cls,
         knobs: NDArray[np.float64],
-        tree: PathTree,
+        costs: Callable[[NDArray[np.intp]], NDArray[np.float64]],
         share: NDArray[np.float64],
         paths: NDArray[np.intp],
-        right: NDArray[np.bool_] | None,
+        right: NDArray[Any] | None,
     ) -> OperatingPoints:
         """Average over rows.
 
@@ -44,8 +43,8 @@ class OperatingPoints:
         ----------
         knobs : ndarray of shape (n_points,)
             Values, rising.
-        tree : PathTree
-            Costs of the paths.
+        costs : callable
+            What each row costs on the path it takes.
         share : ndarray of shape (n_samples,)
             Weights that sum to 1.
         paths : ndarray of shape (n_points, n_samples)
@@ -58,7 +57,7 @@ class OperatingPoints:
         OperatingPoints
         """
         accuracy = None if right is None else right @ share
-        return cls(knobs, tree.path_costs[paths] @ share, accuracy)
+        return cls(knobs, costs(paths) @ share, accuracy)
 
     def refined(
         self,

@@ -181,7 +181,9 @@ class RoutedClassifier(RoutingMixin, BaseEstimator):
         """Return the router that decides, and the bank before it or None."""
         return innermost(self.router_)[0], self.bank_
 
-    def score(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+    def score(
+        self, X: Any, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+    ) -> float:
         """Return the router's score, ``accuracy - lambda_ * mean cost``.
 
         Parameters

@@ -26,14 +26,15 @@ from skquee.probabilities import PathProbabilities, as_path_probabilities
 from skquee.router._at_budget import BudgetMixin
 from skquee.router._deciding import GateDecider, Start, aim_at, begin
 from skquee.router._explain import ExplainMixin
+from skquee.router._prices import CallCostModel
 from skquee.tables import (
-    check_labels,
     check_weights,
     correctness,
     hold_out,
     path_answers,
     spawn_seeds,
     stored,
+    wrong_of,
 )
 from skquee.targets import ClusteredErrorTargets, cross_fitted_targets
 from skquee.walk import RoutingMixin
@@ -58,11 +59,14 @@ class Surveyed:
         Whether each path's answer is right.
     tree : PathTree
         With the costs that hold.
+    costs : two ndarrays of shape (n_samples, n_paths), or None
+        What each path costs for each row, and what decisions take it to cost.
     """
 
     errors: dict[int, NDArray[np.float32]]
     right: NDArray[Any]
     tree: PathTree
+    costs: tuple[NDArray[np.float64] | None, NDArray[np.float64] | None] = (None, None)
 
 
 class CostAwareRouter(BudgetMixin, ExplainMixin, RoutingMixin, BaseEstimator):
@@ -131,6 +135,8 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, RoutingMixin, BaseEstimator):
         Fitted; None where the last exit answers.
     policy_ : policy or None
         Fitted; None where there is nothing to fit.
+    cost_model_ : CallCostModel or None
+        Predicts prices of calls that the table says are not known before.
     n_paths_, n_classes_, n_features_in_ : int
         Size of the table (``n_features_in_`` counts its columns).
 
@@ -202,7 +208,7 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, RoutingMixin, BaseEstimator):
     def fit(
         self,
         X: Any,
-        y: ArrayLike,
+        y: ArrayLike | None = None,
         *,
         unlabeled: Any = None,
         sample_weight: ArrayLike | None = None,
@@ -215,7 +221,7 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, RoutingMixin, BaseEstimator):
             Probabilities of every path on rows that trained no classifier. A lazy table is
             run once, whole.
         y : array-like of shape (n_samples,)
-            Labels.
+            Labels. None for a table of outcomes, which knows its losses.
         unlabeled : PathProbabilities or array-like, default=None
             Further rows, without labels, that train the gates instead (the paper's way:
             clusters from validation rows, gates on training rows).
@@ -251,6 +257,11 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, RoutingMixin, BaseEstimator):
                 )
         table = stored(table)
         right = correctness(table, codes)
+        if table.losses is not None and rule is not None:
+            raise ValueError(
+                f"answer={self.answer!r} combines the answers of several exits, whose losses are "
+                "not known: use answer='last' for a table with losses."
+            )
         split_seed, target_seed, gate_seed = spawn_seeds(self.random_state, 3)
         train, held = hold_out(codes, self.validation_fraction, int(split_seed), weights)
         ours = table[train]
@@ -268,10 +279,16 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, RoutingMixin, BaseEstimator):
         if extra is not None:
             extra, params_r = stored(extra), {}
         seeds = int(target_seed), int(split_seed)
-        goals = self._goals(answers, codes[train], ~right[train], extra, params_t, seeds)
+        wrong = wrong_of(right[train])
+        goals = self._goals(answers, codes[train], wrong, extra, params_t, seeds)
         self.regressor_ = self._part("regressor", int(gate_seed))
         self.regressor_.fit(ours if extra is None else extra, goals, **params_r)
-        self._held_out = None
+        self._held_out, self.cost_model_ = None, None
+        self._held_costs: tuple[Any, Any] = (None, None)
+        facts = ours.facts
+        if facts.call_costs is not None and not facts.costs_known:
+            self.cost_model_ = CallCostModel(int(split_seed))
+            self.cost_model_.fit(facts.context, facts.call_costs, kept)
         if len(held):
             rest = table[held]
             self._held_out = (
@@ -279,14 +296,15 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, RoutingMixin, BaseEstimator):
                 right[held],
                 None if weights is None else weights[held],
             )
-        self._fit_policy(ours, ~right[train], kept)
+            self._held_costs = rest.row_path_costs(), self._seen_costs(rest)
+        self._fit_policy(ours, wrong, kept)
         return self
 
     def _goals(
         self,
         answers: PathProbabilities,
         codes: NDArray[np.intp],
-        wrong: NDArray[np.bool_],
+        wrong: NDArray[Any],
         extra: PathProbabilities | None,
         params: dict[str, Any],
         seeds: tuple[int, int],
@@ -295,7 +313,7 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, RoutingMixin, BaseEstimator):
         if self.targets == "bernoulli":
             self.targets_ = None
             return wrong.astype(np.float64)
-        labels = self.classes_[codes]
+        labels = None if answers.facts.outcomes else self.classes_[codes]
         self.targets_ = self._part("targets", seeds[0])
         self.targets_.fit(answers, labels, **params)
         if extra is not None:
@@ -308,7 +326,7 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, RoutingMixin, BaseEstimator):
     def _fit_policy(
         self,
         table: PathProbabilities,
-        wrong: NDArray[np.bool_],
+        wrong: NDArray[Any],
         weights: NDArray[np.float64] | None,
     ) -> None:
         """Fit the policy and the first step, on held-out rows where there are enough."""
@@ -320,7 +338,7 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, RoutingMixin, BaseEstimator):
             return
         if self._held_out is not None and len(self._held_out[1]) >= ENOUGH:
             survey, right, weights = self._held_out
-            rows = survey, ~right, weights
+            rows = survey, wrong_of(right), weights
         else:
             some = np.arange(len(table))
             if len(some) > START_ROWS:
@@ -462,8 +480,24 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, RoutingMixin, BaseEstimator):
         if not getattr(self.regressor_, "judges_before_running", False):
             start = self._start(lambda_, tree, policy)
         return GateDecider(
-            tree, self.classes_, lambda_, self.regressor_, policy, start, self.answer_
+            tree,
+            self.classes_,
+            lambda_,
+            self.regressor_,
+            policy,
+            start,
+            self.answer_,
+            self.cost_model_ if self.path_costs is None else None,
         )
+
+    def _seen_costs(self, table: PathProbabilities) -> NDArray[np.float64] | None:
+        """Return what each path costs for each row as decisions see it: known or predicted."""
+        if self.path_costs is not None or table.facts.costs_known:
+            return None if self.path_costs is not None else table.row_path_costs()
+        if self.cost_model_ is None:
+            return None
+        prices = self.cost_model_.predict(table.context, len(table))
+        return np.asarray(prices @ table.paths.path_calls.T)
 
     def _start(self, lambda_: float, tree: PathTree, policy: Any) -> Start:
         """Return the first step where samples are all alike."""
@@ -487,7 +521,7 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, RoutingMixin, BaseEstimator):
 
     # ------------------------------------------------------------------ surveys
 
-    def survey(self, X: Any, y: ArrayLike) -> Surveyed:
+    def survey(self, X: Any, y: ArrayLike | None) -> Surveyed:
         """Return what every gate predicts of some rows: all that routes and curves depend on.
 
         Parameters
@@ -503,8 +537,9 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, RoutingMixin, BaseEstimator):
             For :meth:`sweep_survey`.
         """
         table = self._table(X, reset=False)
-        right = self._correct(table, check_labels(y, self.classes_, len(table)))
-        return Surveyed(self._survey(table), right, table.paths)
+        right = self._correct(table, self._codes(table, y))
+        costs = table.row_path_costs(), self._seen_costs(table)
+        return Surveyed(self._survey(table), right, table.paths, costs)
 
     def sweep_survey(
         self, surveyed: Surveyed, lambdas: NDArray[np.float64]
@@ -523,7 +558,9 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, RoutingMixin, BaseEstimator):
         paths, right : ndarray of shape (n_points, n_samples)
         """
         right = surveyed.right
-        paths = self._sweep_survey(surveyed.errors, lambdas, surveyed.tree, len(right))
+        paths = self._sweep_survey(
+            surveyed.errors, lambdas, surveyed.tree, len(right), surveyed.costs[1]
+        )
         return paths, np.take_along_axis(right.T, paths, axis=0)
 
     def with_policy(self, policy: Any) -> CostAwareRouter:
@@ -597,7 +634,8 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, RoutingMixin, BaseEstimator):
         survey, right, weights = self._held_out
         tree = self.paths_
         knobs = self._knobs(lambdas, tree)
-        taken = self._sweep_survey(survey, knobs, tree, len(right))
+        row_costs, seen = (None, None) if self.path_costs is not None else self._held_costs
+        taken = self._sweep_survey(survey, knobs, tree, len(right), seen)
         return CostCurve(
             knobs,
             taken,
@@ -607,6 +645,7 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, RoutingMixin, BaseEstimator):
             sample_weight=weights,
             source=f"{len(right)} rows held out in fit",
             label=type(self).__name__,
+            row_costs=row_costs,
         )
 
     def _knobs(self, values: ArrayLike | None, tree: PathTree) -> NDArray[np.float64]:
@@ -634,7 +673,8 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, RoutingMixin, BaseEstimator):
         return {prefix: np.concatenate(parts) for prefix, parts in survey.items()}
 
     def _sweep(self, table: PathProbabilities, knobs: NDArray[np.float64]) -> NDArray[np.intp]:
-        return self._sweep_survey(self._survey(table), knobs, table.paths, len(table))
+        seen = self._seen_costs(table)
+        return self._sweep_survey(self._survey(table), knobs, table.paths, len(table), seen)
 
     def _sweep_survey(
         self,
@@ -642,6 +682,7 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, RoutingMixin, BaseEstimator):
         knobs: NDArray[np.float64],
         tree: PathTree,
         n_samples: int,
+        row_costs: NDArray[np.float64] | None = None,
     ) -> NDArray[np.intp]:
         policy = self._policy_now()
 
@@ -649,11 +690,12 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, RoutingMixin, BaseEstimator):
             if len(tree.roots) == 1:
                 return np.full(n_samples, tree.roots[0])
             if -1 in survey:
-                aimed = aim_at(policy, survey[-1], tree.path_costs, knob, None)
+                costs = tree.path_costs if row_costs is None else row_costs
+                aimed = aim_at(policy, survey[-1], costs, knob, None)
                 return tree.ancestors[aimed, 0]
             return np.full(n_samples, self._start(knob, tree, policy).root)
 
-        return sweep(partial(aim_at, policy), survey, knobs, tree, n_samples, first)
+        return sweep(partial(aim_at, policy), survey, knobs, tree, n_samples, first, row_costs)
 
 
 def _everywhere(path: int, n_samples: int, lambda_: float) -> NDArray[np.intp]:

@@ -135,7 +135,7 @@ class TunedCostAwareRouterCV(RoutingMixin, BaseEstimator):
         return CostAwareRouter() if self.router is None else self.router
 
     def fit(
-        self, X: Any, y: ArrayLike, *, sample_weight: ArrayLike | None = None
+        self, X: Any, y: ArrayLike | None = None, *, sample_weight: ArrayLike | None = None
     ) -> TunedCostAwareRouterCV:
         """Sweep ``lambda_`` over folds, choose it, and fit on everything.
 
@@ -157,7 +157,8 @@ class TunedCostAwareRouterCV(RoutingMixin, BaseEstimator):
         if self.cv == "prefit":
             check_is_fitted(router)
         table, codes = self._start_fit(X, y)
-        labels = self.classes_[codes]
+        # Outcomes are known by the table, and need no labels.
+        labels = None if table.facts.outcomes else self.classes_[codes]
         weights = check_weights(sample_weight, len(table))
         knobs = np.atleast_1d(
             default_lambdas(table.paths)
@@ -170,13 +171,15 @@ class TunedCostAwareRouterCV(RoutingMixin, BaseEstimator):
             folds = [np.arange(len(table))]
             swept = [_taken(router.cost_curve(knobs, table, labels))]
         else:
-            splits = list(check_cv(self.cv, labels, classifier=True).split(codes, labels))
+            splits = list(
+                check_cv(self.cv, codes, classifier=labels is not None).split(codes, codes)
+            )
             folds = [test for _, test in splits]
             swept = Parallel(n_jobs=self.n_jobs)(
                 delayed(_sweep_fold)(router, table, labels, weights, knobs, train, test)
                 for train, test in splits
             )
-        rows = np.concatenate(folds)
+        rows, row_costs = np.concatenate(folds), table.row_path_costs()
         paths, answers = (np.concatenate(parts, axis=1) for parts in zip(*swept, strict=True))
         kept = None if weights is None else weights[rows]
         self.cv_curve_ = CostCurve(
@@ -187,6 +190,7 @@ class TunedCostAwareRouterCV(RoutingMixin, BaseEstimator):
             sample_weight=kept,
             source="rows, each judged by a router that has not seen it",
             label=type(self).__name__,
+            row_costs=None if row_costs is None else row_costs[rows],
         )
         self.cv_results_ = _fold_results(self.cv_curve_, [len(fold) for fold in folds])
         best = self._choose(self.cv_curve_, right[rows][:, self._fitted_paths.fullest])
@@ -274,7 +278,9 @@ class TunedCostAwareRouterCV(RoutingMixin, BaseEstimator):
         """Return the router that decides, and the bank before it or None."""
         return innermost(self.router_)
 
-    def score(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+    def score(
+        self, X: Any, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+    ) -> float:
         """Return the router's score, ``accuracy - lambda_ * mean cost``.
 
         Parameters
@@ -328,7 +334,7 @@ class TunedCostAwareRouterCV(RoutingMixin, BaseEstimator):
 def _sweep_fold(
     router: Any,
     table: PathProbabilities,
-    labels: NDArray[Any],
+    labels: NDArray[Any] | None,
     weights: NDArray[np.float64] | None,
     knobs: NDArray[np.float64],
     train: NDArray[np.intp],
@@ -338,8 +344,9 @@ def _sweep_fold(
     if "validation_fraction" in fitted.get_params(deep=False):
         fitted.set_params(validation_fraction=0.0)  # the fold's test rows take its place
     kept = None if weights is None else weights[train]
-    fitted.fit(table[train], labels[train], **_weighted(kept))
-    return _taken(fitted.cost_curve(knobs, table[test], labels[test]))
+    known, new = (None, None) if labels is None else (labels[train], labels[test])
+    fitted.fit(table[train], known, **_weighted(kept))
+    return _taken(fitted.cost_curve(knobs, table[test], new))
 
 
 def _taken(curve: CostCurve) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:

@@ -21,6 +21,7 @@ from skquee.probabilities import PathProbabilities, as_path_probabilities
 from skquee.tables import (
     check_labels,
     check_weights,
+    correctness,
     default_lambdas,
     encode_labels,
     path_answers,
@@ -126,16 +127,18 @@ class RoutingMixin(ClassifierMixin):
 
     def _start_fit(self, X: Any, y: ArrayLike | None) -> tuple[PathProbabilities, NDArray[np.intp]]:
         """Check X and y, set the fitted attributes all routers share, return class indices."""
-        if y is None:
+        outcomes = isinstance(X, PathProbabilities) and X.facts.outcomes
+        if y is None and not outcomes:
             raise ValueError(
                 f"This {type(self).__name__} estimator requires y to be passed, but the target y "
                 "is None."
             )
         table = self._table(X, reset=True)
         classes, codes = encode_labels(table, y)
-        self._fitted_paths = table.paths.with_classes(classes.tolist())
+        # The models of a table of outcomes are what is predicted, but no classes of its values.
+        self._fitted_paths = table.paths.with_classes(None if outcomes else classes.tolist())
         self.classes_ = classes
-        self.n_classes_ = len(classes)
+        self.n_classes_ = table.shape[2]
         self.n_paths_ = table.paths.n_paths
         return table.with_paths(self._fitted_paths), codes
 
@@ -164,7 +167,18 @@ class RoutingMixin(ClassifierMixin):
 
     def _correct(self, table: PathProbabilities, codes: NDArray[np.intp]) -> NDArray[np.bool_]:
         """Return whether each path's answer is right, shape (n_samples, n_paths)."""
+        if table.losses is not None:
+            return correctness(table, codes)
         return self._path_answers(table) == codes[:, None]
+
+    def _codes(self, table: PathProbabilities, y: ArrayLike | None) -> NDArray[np.intp]:
+        """Return class indices of labels, 0 for rows of which outcomes are known."""
+        if not table.facts.outcomes:
+            assert y is not None
+            return check_labels(y, self.classes_, len(table))
+        if table.losses is None:
+            raise ValueError("These outcomes have no losses to measure on: give some.")
+        return np.zeros(len(table), dtype=np.intp)
 
     # ------------------------------------------------------------------ predict side
 
@@ -331,7 +345,9 @@ class RoutingMixin(ClassifierMixin):
         """
         return self.route(X).predicted_error
 
-    def score(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+    def score(
+        self, X: Any, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+    ) -> float:
         """Return accuracy less the price paid: ``accuracy - lambda_ * mean cost``.
 
         Equation 1 turned round. It moves with ``lambda_``: to choose ``lambda_`` by search use
@@ -341,8 +357,8 @@ class RoutingMixin(ClassifierMixin):
         ----------
         X : PathProbabilities or array-like of shape (n_samples, n_paths, n_classes)
             Stored or lazy table.
-        y : array-like of shape (n_samples,)
-            Labels.
+        y : array-like of shape (n_samples,), default=None
+            Labels; None where X knows losses, and accuracy is 1 less their mean.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights.
 
@@ -351,9 +367,14 @@ class RoutingMixin(ClassifierMixin):
         float
         """
         routes = self.route(X)
-        accuracy = accuracy_score(y, routes.labels, sample_weight=sample_weight)
-        price = getattr(self, "lambda_", 0.0)
         weights = check_weights(sample_weight, len(routes.costs))
+        losses = X.losses if isinstance(X, PathProbabilities) else None
+        if losses is not None:
+            columns = routes.tree.path_columns[routes.paths]
+            accuracy = 1 - np.average(losses[np.arange(len(columns)), columns], weights=weights)
+        else:
+            accuracy = accuracy_score(y, routes.labels, sample_weight=sample_weight)
+        price = getattr(self, "lambda_", 0.0)
         return float(accuracy - price * np.average(routes.costs, weights=weights))
 
     def cost_curve(
@@ -383,13 +404,13 @@ class RoutingMixin(ClassifierMixin):
         CostCurve
         """
         check_is_fitted(self)
-        if X is None or y is None:
+        if X is None or (y is None and getattr(X, "losses", None) is None):
             raise ValueError(
                 f"{type(self).__name__} keeps no held-out rows: give cost_curve X and y."
             )
         table = stored(self._table(X, reset=False))
         knobs = self._knobs(lambdas, table.paths)
-        right = self._correct(table, check_labels(y, self.classes_, len(table)))
+        right = self._correct(table, self._codes(table, y))
         taken = self._sweep(table, knobs)
         return CostCurve(
             knobs,
@@ -399,6 +420,7 @@ class RoutingMixin(ClassifierMixin):
             knob=self._knob,
             sample_weight=sample_weight,
             label=type(self).__name__,
+            row_costs=table.row_path_costs(),
         )
 
     def _default_knobs(self, tree: PathTree) -> NDArray[np.float64]:

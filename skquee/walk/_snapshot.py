@@ -113,9 +113,11 @@ class Snapshot:
         ndarray of shape (n_samples,)
         """
         table = self._read(X)
-        if self._one is None or len(table) != 1:
+        if not self._is_one(table):
             return walk(self._decider, table).labels
-        _, answer = self._walk_one(table)
+        path, answer = self._walk_one(table)
+        if table.facts.outcomes:
+            return self._decider.classes[[self.paths_.path_columns[path]]]
         return self._decider.classes[[answer.index(max(answer))]]
 
     def predict_proba(self, X: Any) -> NDArray[np.floating]:
@@ -131,7 +133,7 @@ class Snapshot:
         ndarray of shape (n_samples, n_classes)
         """
         table = self._read(X)
-        if self._one is None or len(table) != 1:
+        if not self._is_one(table):
             return walk(self._decider, table).probabilities
         return np.array([self._walk_one(table)[1]])
 
@@ -148,7 +150,7 @@ class Snapshot:
         ndarray of shape (n_samples,)
         """
         table = self._read(X)
-        if self._one is None or len(table) != 1:
+        if not self._is_one(table):
             return walk(self._decider, table).paths
         return np.array([self._walk_one(table)[0]], dtype=np.intp)
 
@@ -166,6 +168,10 @@ class Snapshot:
             In the unit of ``paths_.cost_unit``.
         """
         return self.route(X).costs
+
+    def _is_one(self, table: PathProbabilities) -> bool:
+        """Whether plain numbers will do: one row whose costs are the tree's."""
+        return self._one is not None and len(table) == 1 and table.facts.call_costs is None
 
     def _walk_one(self, table: PathProbabilities) -> tuple[int, list[float]]:
         """Route one row on plain numbers; what arrays cost is most of what a gate costs."""

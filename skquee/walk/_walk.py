@@ -15,7 +15,7 @@ from skquee.tables import is_flat
 from skquee.walk._decider import Decider
 from skquee.walk._visit import Routes, Visit
 
-__all__ = ["ends", "walk"]
+__all__ = ["ends", "labels_of", "walk"]
 
 
 def walk(decider: Decider, table: PathProbabilities) -> Routes:
@@ -52,8 +52,9 @@ def _walk_chunk(decider: Decider, table: PathProbabilities, start: int) -> Route
     # What was answered at each exit, and by which rows: read only where it is asked for.
     passed: list[tuple[NDArray[np.intp], NDArray[np.floating]]] = []
     memory: dict[str, NDArray[Any]] = {}
-    known = getattr(table, "row_path_costs", None)
-    row_costs = None if known is None else known()
+    row_costs = table.row_path_costs()
+    # What a decision may look at; what was paid is told afterwards.
+    known_costs = row_costs if table.facts.costs_known else None
 
     rows = np.arange(n)
     at = np.full(n, -1, dtype=np.intp)
@@ -73,7 +74,7 @@ def _walk_chunk(decider: Decider, table: PathProbabilities, start: int) -> Route
                 activations=_activations(run, rows) if depth else None,
                 memory=memory,
                 context=None if table.context is None else table.context[rows],
-                costs=None if row_costs is None else row_costs[rows],
+                costs=None if known_costs is None else known_costs[rows],
             )
             goal, errors[rows, depth] = decider.step(visit)
             going = goal != at
@@ -106,7 +107,7 @@ def _walk_chunk(decider: Decider, table: PathProbabilities, start: int) -> Route
     assert final is not None
     paths = ends(visited)
     return Routes(
-        labels=decider.classes[final.argmax(axis=1)],
+        labels=labels_of(decider, table, paths, final),
         paths=paths,
         costs=tree.path_costs[paths] if row_costs is None else row_costs[np.arange(n), paths],
         probabilities=final,
@@ -115,6 +116,18 @@ def _walk_chunk(decider: Decider, table: PathProbabilities, start: int) -> Route
         counts=run.counts,
         tree=tree,
     )
+
+
+def labels_of(
+    decider: Decider,
+    table: PathProbabilities,
+    paths: NDArray[np.intp],
+    probabilities: NDArray[np.floating],
+) -> NDArray[Any]:
+    """Return the labels answered; of a table of outcomes, the models that answer."""
+    if table.facts.outcomes:
+        return decider.classes[decider.tree.path_columns[paths]]
+    return decider.classes[probabilities.argmax(axis=1)]
 
 
 def ends(visited: NDArray[np.intp]) -> NDArray[np.intp]:

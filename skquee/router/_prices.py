@@ -1,0 +1,83 @@
+"""Prices of calls that are not known before: predicted from what is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
+from sklearn.ensemble import HistGradientBoostingRegressor
+from threadpoolctl import threadpool_limits
+
+__all__ = ["CallCostModel"]
+
+
+class CallCostModel(BaseEstimator):
+    """Predict the price of a call of each classifier from the context of a row.
+
+    The mean is what a decision needs, since ``lambda_ * cost`` is linear in it: boosted trees on
+    squared error; the plain mean where a price never varies or there is no context.
+
+    Parameters
+    ----------
+    random_state : int or None, default=None
+        Seed.
+    """
+
+    def __init__(self, random_state: int | None = None) -> None:
+        self.random_state = random_state
+
+    def fit(
+        self,
+        context: NDArray[np.float64] | None,
+        call_costs: NDArray[np.float64],
+        sample_weight: NDArray[np.float64] | None = None,
+    ) -> CallCostModel:
+        """Learn prices.
+
+        Parameters
+        ----------
+        context : ndarray of shape (n_samples, n_context) or None
+            Known before a call.
+        call_costs : ndarray of shape (n_samples, n_columns)
+            What calls cost.
+        sample_weight : ndarray of shape (n_samples,), default=None
+            Weights.
+
+        Returns
+        -------
+        self
+        """
+        self.means_ = np.average(call_costs, axis=0, weights=sample_weight)
+        self.models_: list[Any] = [None] * call_costs.shape[1]
+        if context is not None:
+            for column, prices in enumerate(call_costs.T):
+                if np.ptp(prices) > 0:
+                    model = HistGradientBoostingRegressor(
+                        max_iter=60, max_leaf_nodes=8, random_state=self.random_state
+                    )
+                    with threadpool_limits(limits=1):
+                        self.models_[column] = model.fit(context, prices, sample_weight)
+        return self
+
+    def predict(self, context: NDArray[np.float64] | None, n_samples: int) -> NDArray[np.float64]:
+        """Predict prices.
+
+        Parameters
+        ----------
+        context : ndarray of shape (n_samples, n_context) or None
+            As in fit.
+        n_samples : int
+            Rows.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_columns)
+        """
+        found = np.tile(self.means_, (n_samples, 1))
+        if context is not None:
+            for column, model in enumerate(self.models_):
+                if model is not None:
+                    found[:, column] = np.maximum(model.predict(context), 0)
+        return found
