@@ -837,6 +837,32 @@ def cost_span(costs: ArrayLike, unit: str | None) -> str:
     return f"{values.min():.6g} to {values.max():.6g}" + (f" {unit}" if unit else "")
 
 
+def common_unit(units: Iterable[str | None]) -> str | None:
+    """Return the one unit of several costs that are to be held against each other.
+
+    Parameters
+    ----------
+    units : iterable of str or None
+        Of trees' ``cost_unit``; None where it is not known.
+
+    Returns
+    -------
+    str or None
+
+    Raises
+    ------
+    ValueError
+        If there are several.
+    """
+    known = sorted({unit for unit in units if unit})
+    if len(known) > 1:
+        raise ValueError(
+            f"Costs are in several units, {known}, and cannot be held against each other: give all "
+            "curves the same costs, or keep them apart."
+        )
+    return known[0] if known else None
+
+
 def warn_where_nothing_binds(
     name: str, limit: float | None, costs: ArrayLike, unit: str | None, what: str = "path"
 ) -> None:

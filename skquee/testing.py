@@ -290,6 +290,9 @@ def check_costs_read_at_predict(router: Any) -> None:
         return
     routes = fitted.route(table)
     assert np.allclose(routes.costs, other[routes.paths])
+    fitted.set_params(path_costs=None)
+    tree = table.paths.with_costs(other, cost_unit="ms")
+    assert fitted.route(table.with_paths(tree)).tree.cost_unit == "ms", "the table's unit is lost"
 
 
 def check_curve_equals_predict(router: Any) -> None:

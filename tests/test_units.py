@@ -32,7 +32,7 @@ from skquee.baselines import (
     ThresholdRouter,
 )
 from skquee.display import CostCurveDisplay, PathUsageDisplay
-from skquee.evaluation import CostCurve, price_scorer
+from skquee.evaluation import CostCurve, compare, paired_bootstrap, price_scorer
 from skquee.monitoring import OnlineLambdaRouter
 from skquee.router import BudgetRouter
 from skquee.tables import default_lambdas
@@ -230,8 +230,12 @@ def test_axes_and_bars_name_the_unit() -> None:
     assert "mean cost (ms)" in [text.get_text() for text in usage.ax_.texts]
     dollars = TREE.with_costs(TREE.path_costs, cost_unit="$")
     other = CostCurve(points.knobs, points.paths, points.correct, dollars)
-    with pytest.raises(ValueError, match=r"several units, \['\$', 'ms'\], cannot share an axis"):
+    with pytest.raises(ValueError, match=r"several units, \['\$', 'ms'\], and cannot be held"):
         CostCurveDisplay.from_predictions([points, other])
+    with pytest.raises(ValueError, match="several units"):
+        paired_bootstrap(points, other)
+    with pytest.raises(ValueError, match="several units"):
+        compare({"ms": points, "$": other}, None, Y[TEST])
 
 
 def test_a_limit_in_another_unit_is_told_with_the_range() -> None:

@@ -70,7 +70,8 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
         Its parameters.
     leaderboard_ : DataFrame
         A row a candidate, best first: ``area`` (mean height of its hull over cost), ``se`` over
-        folds, ``loss`` (error plus priced cost, the mean over prices from 0.01 to 1),
+        folds, ``loss`` (error plus priced cost, the mean over prices from 0.01 to 1
+        for the dearest path),
         ``fit_seconds`` of all folds, and ``failed``, the error of one that did not fit.
     cv_curve_ : CostCurve
         The sweep of the chosen one, each row by a router that has not seen it.

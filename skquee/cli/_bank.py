@@ -156,7 +156,9 @@ def _take(X: Any, rows: NDArray[np.intp]) -> Any:
 
 
 def _report(table: pd.DataFrame, n_images: int, what: str) -> None:
-    print(f"Every path on {n_images} {what} images. Cost 1 is the whole network at the most bits.")
+    unit = table.attrs.get("cost_unit")
+    cost = "Cost 1 is the whole network at the most bits." if unit != "ms" else "Cost is in ms."
+    print(f"Every path on {n_images} {what} images. {cost}")
     shown = table.assign(flops=table["flops"] / 1e6, bitops=table["bitops"] / 1e6)
     shown = shown.rename(columns={"flops": "MFLOPs", "bitops": "Mbitops"})
     print(shown.to_string(float_format="{:.3f}".format))

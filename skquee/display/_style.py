@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from skquee.paths import common_unit
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -80,13 +82,8 @@ def cost_label(units: Iterable[str | None]) -> str:
     ValueError
         If there are several units.
     """
-    known = sorted({unit for unit in units if unit})
-    if len(known) > 1:
-        raise ValueError(
-            f"Costs in several units, {known}, cannot share an axis: draw them apart, or give all "
-            "methods the same costs."
-        )
-    return f"Mean cost ({known[0]})" if known else "Mean cost"
+    unit = common_unit(units)
+    return f"Mean cost ({unit})" if unit else "Mean cost"
 
 
 def beside(ax: Axes, **kwargs: Any) -> Any:

@@ -12,6 +12,7 @@ from skquee._checks import check_integer, check_number, check_seed
 from skquee.evaluation._curve import CostCurve, check_cost_range, hull_area, hull_corners
 from skquee.evaluation._intervals import bootstrap_areas, corrected_interval, paired_comparison
 from skquee.evaluation._scorers import cost_curve
+from skquee.paths import common_unit
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -117,6 +118,7 @@ def compare(
                 f"The curve of {name!r} was measured on {found} rows, but y has {n_samples}: "
                 "methods can only be compared on the same rows."
             )
+    unit = common_unit(curve.tree.cost_unit for curve in curves.values())
     low, high = (
         (
             max(curve.cost.min() for curve in curves.values()),
@@ -149,5 +151,7 @@ def compare(
             }
         )
     table = pd.DataFrame(rows_of, index=pd.Index(list(curves), name="method"))
-    table.attrs.update(curves=curves, reference=first, cost_range=(float(low), float(high)))
+    table.attrs.update(
+        curves=curves, reference=first, cost_range=(float(low), float(high)), cost_unit=unit
+    )
     return table

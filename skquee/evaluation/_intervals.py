@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_random_state
 
 from skquee._checks import check_integer, check_number, check_seed
 from skquee.evaluation._curve import CLOSE, CostCurve, check_cost_range, hull_area, hull_corners
+from skquee.paths import common_unit
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -250,7 +251,7 @@ def paired_bootstrap(
     Parameters
     ----------
     first, second : CostCurve
-        Curves over the same rows, in the same order.
+        Curves over the same rows, in the same order, with costs in the same unit.
     at_cost : float, default=None
         Compare the hulls' accuracy at this mean cost. Default: compare areas.
     cost_range : (float, float), default=None
@@ -278,6 +279,7 @@ def paired_bootstrap(
     0.0
     """
     _check_options(confidence, random_state)
+    common_unit([first.tree.cost_unit, second.tree.cost_unit])
     low, high = (
         (
             max(first.cost.min(), second.cost.min()),

@@ -526,8 +526,9 @@ class MultiExitNetwork(CompiledRunner, BaseEstimator):
         -------
         DataFrame
             A row a path: its exit (layers run), blocks run, parameters (of blocks run and
-            the head that answers), FLOPs, BitOPS (FLOPs times bits), cost (equation 17) and,
-            once ``select_levels`` or ``evaluate`` has measured it, accuracy.
+            the head that answers), FLOPs, BitOPS (FLOPs times bits), cost (equation 17,
+            or milliseconds once compiled; ``attrs["cost_unit"]`` says which) and, once
+            ``select_levels`` or ``evaluate`` has measured it, accuracy.
         """
         import pandas as pd
 
@@ -546,7 +547,9 @@ class MultiExitNetwork(CompiledRunner, BaseEstimator):
         }
         if hasattr(self, "path_accuracy_"):
             columns["accuracy"] = self.path_accuracy_
-        return pd.DataFrame(columns, index=pd.Index(tree.names, name="path"))
+        frame = pd.DataFrame(columns, index=pd.Index(tree.names, name="path"))
+        frame.attrs["cost_unit"] = tree.cost_unit
+        return frame
 
     # ------------------------------------------------------------------ files
 
