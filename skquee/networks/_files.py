@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,27 +17,24 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from skquee._atomic import heal_folder, whole_folder
+from skquee._reading import not_whole
 from skquee._version import __version__
 from skquee.networks._execution import choose_device
 from skquee.networks._fit import assemble
 from skquee.networks._images import ImageFormat
 from skquee.networks._levels import FLOAT
+from skquee.networks._record import ARRAYS, FORMAT, LEFT_OUT, bounded, check_format, read_record
 from skquee.networks._training import HeadKind, make_heads
 from skquee.networks.backbones._checkpoint import load_checkpoint
-from skquee.networks.engines import ENGINES, LatencyTable
+from skquee.networks.engines import ENGINES
 from skquee.networks.quantization import describe, restore
-from skquee.paths import PathTree
 
 if TYPE_CHECKING:
     from skquee.networks._multi_exit import MultiExitNetwork
 
 __all__ = ["load", "save"]
 
-FORMAT = 1
 RECORD, WEIGHTS = "network.json", "weights.safetensors"
-# Parameters that a file cannot hold, or that speak of another machine.
-LEFT_OUT = ("backbone", "heads", "augmentation", "n_views", "random_state", "checkpoint", "device")
-ARRAYS = ("flops_", "head_flops_", "validation_accuracy_", "path_accuracy_")
 
 
 def save(network: MultiExitNetwork, folder: str | os.PathLike[str]) -> None:
@@ -136,34 +135,39 @@ def load(
     for name in (RECORD, WEIGHTS):
         if not (source / name).is_file():
             raise FileNotFoundError(f"{source} holds no saved network: {name} is missing.")
+    described = source / RECORD
+    record = read_record(described)
     try:
-        record = json.loads((source / RECORD).read_text(encoding="utf8"))
         tensors = load_file(source / WEIGHTS)
-    except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
-        raise ValueError(f"A file in {source} is damaged: {error}") from None
-    if not isinstance(record, dict) or record.get("format") != FORMAT:
-        raise ValueError(f"{source / RECORD} is no record of a network of format {FORMAT}.")
+    except SafetensorError as error:
+        raise not_whole(source / WEIGHTS, "safetensors file", error) from None
     for given, kept, what in ((backbone, "backbone", "module"), (heads, "heads", "callable")):
         if given is None and record[kept] is None:
             raise ValueError(f"The network was made with a {what}: give it again, {kept}=.")
-    params = record["params"]
-    if isinstance(params["img_size"], list):
-        params["img_size"] = tuple(params["img_size"])
+    params, tree = record["params"], record["tree"]
     network = cls(
         record["backbone"] if backbone is None else backbone,
         heads=record["heads"] if heads is None else heads,
         device=device,
         **{**params, "pretrained": False},
     )
-    module, cut, _ = assemble(network, record["seed"], n_outputs=record["n_outputs"])
+    with _described(described), bounded(tensors, described):
+        module, cut, picture = assemble(network, record["seed"], n_outputs=record["n_outputs"])
+    if len(cut.blocks) != len(record["exits"]):
+        raise ValueError(
+            f"{described}: 'exits' names {len(record['exits'])}, the network has {len(cut.blocks)}."
+        )
+    image_format = check_format(record["image_format"], picture, described)
     network.pretrained = params["pretrained"]
     load_checkpoint(module, _part(tensors, "backbone."), source=str(source / WEIGHTS))
     generator = torch.Generator().manual_seed(record["seed"])
-    classes = record["tree"]["classes"]
-    heads_ = make_heads(record["head_widths"], len(classes), network.heads, generator)
+    classes = list(tree.classes)
+    with bounded(tensors, described):
+        heads_ = make_heads(record["head_widths"], len(classes), network.heads, generator)
     pools = cut.pools
     if record["final_head_kept"]:
-        assert cut.tail is not None
+        if cut.tail is None:
+            raise ValueError(f"{described}: 'final_head_kept' is true, the backbone has no head.")
         pools[-1], heads_[-1] = cut.tail
     load_checkpoint(heads_, _part(tensors, "heads."), source=f"{source / WEIGHTS}, heads")
     where = choose_device(device)
@@ -171,7 +175,8 @@ def load(
     shared = _addresses(blocks)
     levels: dict[Any, nn.ModuleList] = {FLOAT: blocks}
     for level, description in record["quantized"].items():
-        quantized = restore(blocks, description)
+        with _described(described), bounded(tensors, described):
+            quantized = restore(blocks, description)
         own = _part(tensors, f"levels.{level}.")
         state = quantized.state_dict()
         lacking = [k for k, v in state.items() if k not in own and v.data_ptr() not in shared]
@@ -180,19 +185,18 @@ def load(
                 f"{source / WEIGHTS} does not fit its record at level {level}: {lacking[:3]} are "
                 f"missing, {sorted(set(own) - set(state))[:3]} left over."
             )
+        unlike = [k for k, v in own.items() if v.shape != state[k].shape]
+        if unlike:
+            raise ValueError(f"{source / WEIGHTS}: {unlike[:3]} are of another shape at {level}.")
         quantized.load_state_dict(own, strict=False)
         levels[int(level)] = quantized.to(where)
-    ranges = {name: tuple(span) for name, span in record.get("ranges", {}).items()}
-    network._ranges, network._group = ranges, record.get("group")
+    ranges = {name: tuple(span) for name, span in record["ranges"].items()}
+    network._ranges, network._group = ranges, record["group"]
     network._backbone, network._blocks, network._pools = module, blocks, pools.to(where)
     network._heads = heads_.requires_grad_(False).eval().to(where)
-    picture: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value
-        for key, value in record["image_format"].items()
-    }
-    network._format = ImageFormat(**picture)
+    network._format = ImageFormat(**image_format)
     network._device, network._seed = where, record["seed"]
-    runtimes = record.get("runtimes", {})
+    runtimes = record["runtimes"]
     if runtimes:
         network.runtimes_ = {level: tuple(runtimes[level]) for level in runtimes}
     for level in record["levels"]:
@@ -204,14 +208,25 @@ def load(
     network._tree_options = record["tree_options"]
     network.exits_, network.levels_ = tuple(record["exits"]), tuple(record["levels"])
     network.classes_ = np.array(classes)
-    network.paths_ = PathTree(**record["tree"])
+    network.paths_ = tree
     for key, value in record["arrays"].items():
         setattr(network, key, np.array(value))
-    if record.get("latency") is not None:
-        network.latency_ = LatencyTable.from_dict(record["latency"])
+    if record["latency"] is not None:
+        network.latency_ = record["latency"]
     if record["level_accuracy"]:
         network.level_accuracy_ = dict(record["level_accuracy"])
     return network
+
+
+@contextmanager
+def _described(file: Path) -> Iterator[None]:
+    """Say which file described what could not be built."""
+    try:
+        yield
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError) as error:
+        raise ValueError(f"{file} describes no network that can be built: {error!r:.300}") from None
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{file} describes no network that can be built: {error}") from None
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -578,6 +578,10 @@ class MultiExitNetwork(CompiledRunner, BaseEstimator):
     ) -> MultiExitNetwork:
         """Read a network that was saved. No code runs from the files.
 
+        What the description says is checked against the weights beside it before anything is
+        built, and of ``backbone_kwargs`` only options that size and join a model's parts are
+        passed on to timm: where another was used, give `backbone`.
+
         Parameters
         ----------
         folder : path
@@ -599,7 +603,8 @@ class MultiExitNetwork(CompiledRunner, BaseEstimator):
         FileNotFoundError
             If there is no saved network.
         ValueError
-            If files are damaged or do not fit the backbone.
+            If files are damaged, do not fit each other or the backbone; the file and the field
+            are named.
         """
         return _files.load(cls, folder, backbone=backbone, heads=heads, device=device)
 

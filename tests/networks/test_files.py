@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from torch import nn
 
 from skquee import MultiPathClassifierBank
 from skquee.networks import MultiExitNetwork, PTQ4ViT, UniformPTQ
+from skquee.networks.engines import LatencyTable
 
 
 def table(network, X):
@@ -100,12 +102,12 @@ def test_damaged_and_foreign_files_are_refused(named, tmp_path):
     record = (folder / "network.json").read_text()
     for text in ("{", "[]", json.dumps({"format": 99})):
         (folder / "network.json").write_text(text)
-        with pytest.raises(ValueError, match=r"damaged|no record"):
+        with pytest.raises(ValueError, match=r"network\.json"):
             MultiExitNetwork.load(folder)
     (folder / "network.json").write_text(record)
     weights = (folder / "weights.safetensors").read_bytes()
     (folder / "weights.safetensors").write_bytes(weights[: len(weights) // 2])
-    with pytest.raises(ValueError, match="damaged"):
+    with pytest.raises(ValueError, match="not a whole safetensors file"):
         MultiExitNetwork.load(folder)
 
 
@@ -132,3 +134,176 @@ def test_an_interrupted_save_leaves_the_earlier_one(named, digits, tmp_path, mon
         named.save(folder)
     X = digits[0][:5]
     np.testing.assert_array_equal(table(MultiExitNetwork.load(folder), X), table(named, X))
+
+
+@pytest.fixture(scope="module")
+def saved(named, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("saved") / "model"
+    named.save(folder)
+    return folder
+
+
+def forged(saved, tmp_path, changes):
+    """Copy a saved network with other fields, named by dots; None forgets a field."""
+    folder = tmp_path / "forged"
+    shutil.copytree(saved, folder, dirs_exist_ok=True)
+    record = json.loads((folder / "network.json").read_text())
+    for name, value in changes.items():
+        *parts, last = name.split(".")
+        inner = record
+        for part in parts:
+            inner = inner[part]
+        if value is FORGOTTEN:
+            del inner[last]
+        else:
+            inner[last] = value
+    (folder / "network.json").write_text(json.dumps(record))
+    return folder
+
+
+FORGOTTEN = object()
+LATER = ("group", "latency", "ranges", "runtimes", "skquee")  # earlier files lack these
+TIMES = {
+    "levels": ["4", "8"],
+    "batch_sizes": [1, 4],
+    "blocks": [[[1.0, 2.0]] * 2] * 2,
+    "gates": [0.1, 0.2],
+    "threads": 1,
+    "machine": "mine",
+}
+
+
+def test_every_field_of_a_description_has_to_be_there(saved, tmp_path):
+    names = json.loads((saved / "network.json").read_text())
+    for name in names:
+        folder = forged(saved, tmp_path, {name: FORGOTTEN})
+        if name in LATER:
+            MultiExitNetwork.load(folder)
+        else:
+            with pytest.raises(ValueError, match=rf"network\.json.*'{name}'"):
+                MultiExitNetwork.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format": 2}, "format 2, this release reads format 1"),
+        ({"seed": "x"}, "'seed' must be a whole number"),
+        ({"group": 0}, "'group' must be positive"),
+        ({"backbone": "hf-hub:a/model"}, "'backbone' must be the name of a model"),
+        ({"backbone": "local-dir:/tmp"}, "'backbone' must be the name of a model"),
+        ({"backbone": "no_such"}, "'backbone' must be the name of a model"),
+        ({"params.backbone_kwargs.pretrained": True}, "'pretrained', which no file passes on"),
+        ({"params.backbone_kwargs.pretrained_cfg": {}}, "'pretrained_cfg', which no file"),
+        ({"params.backbone_kwargs.checkpoint_path": "a.pth"}, "'checkpoint_path', which no"),
+        ({"params.backbone_kwargs.cache_dir": "/tmp"}, "'cache_dir', which no file"),
+        ({"params.backbone_kwargs.weight_init": "/etc/a"}, "must be a plain value"),
+        ({"params.backbone_kwargs.embed_dim": 10**6}, "must be a plain value"),
+        ({"params.backbone_kwargs.embed_dim": 2**16}, "many times larger than the weights"),
+        ({"params.backbone_kwargs.depth": 2**16}, "many times larger than the weights"),
+        ({"params.backbone_kwargs.depth": 5}, "does not fit|'exits'|no network"),
+        ({"params.backbone_kwargs.num_heads": 0}, "describes no network that can be built"),
+        ({"params.img_size": 10**5}, "'img_size' must be 1 to 8192"),
+        ({"params.img_size": 8000}, "many times larger than the weights"),
+        ({"params.evil": 1}, r"holds \['evil'\]"),
+        ({"params.batch_size": -1}, "'batch_size' must be a number from 0 up"),
+        ({"params.exits": ["a"]}, "describes no network that can be built"),
+        ({"head_widths": [10**9, 12]}, "'head_widths' must be positive"),
+        ({"head_widths": [2**24, 2**24]}, "many times larger than the weights"),
+        ({"head_widths": [-1, 12]}, "'head_widths' must be positive"),
+        ({"head_widths": [12]}, "'exits' must be"),
+        ({"exits": [1]}, "'exits' must be"),
+        ({"final_head_kept": 1}, "'final_head_kept' must be true or false"),
+        ({"levels": [4, 99]}, "'levels' must be"),
+        ({"levels": ["../../etc"]}, "'levels' must be"),
+        ({"quantized": {}}, "'quantized' must be an entry for each"),
+        ({"quantized.4": [{"name": "0"}]}, "'kind' is missing"),
+        ({"tree.levels": 77}, "'tree' must be a tree over the levels"),
+        ({"tree.classes": None}, "'tree' must be a tree with 2 classes"),
+        ({"tree.costs": [1, 2, float("nan")]}, "'tree'.*'costs' must hold numbers"),
+        ({"tree_options": {"evil": 1}}, "'tree_options'"),
+        ({"arrays.fit": [1, 2]}, "'arrays' must be some of"),
+        ({"arrays.flops_": [1]}, "'flops_' must be 2 numbers"),
+        ({"arrays.flops_": [1, float("inf")]}, "'flops_' must be 2 numbers"),
+        ({"level_accuracy": [[4]]}, "'level_accuracy' must be pairs"),
+        ({"image_format.size": [10**5, 10**5]}, "'image_format' says"),
+        ({"image_format.channels": 3}, "'image_format' says"),
+        ({"image_format.mean": [float("nan")]}, "'mean' must hold 1 finite"),
+        ({"image_format.std": [0.0]}, "'std' must hold 1 finite numbers above 0"),
+        ({"image_format.crop_pct": 2}, "'crop_pct' is none"),
+        ({"image_format.interpolation": "x"}, "'interpolation' or"),
+        ({"runtimes": {"x": ["torch"]}}, "'runtimes' must be keyed by"),
+        ({"runtimes": {"int8": ["evil"] * 2}}, "'runtimes' must be one of"),
+        ({"ranges": {"0": [1]}}, "must be two numbers"),
+        ({"latency": {}}, "'latency': .*'blocks' is missing"),
+        ({"latency": TIMES | {"levels": ["4"]}}, "'latency': blocks must have shape"),
+        ({"latency": TIMES | {"levels": ["4", "9"]}}, "'latency' must be times of 2 blocks"),
+    ],
+)
+def test_a_description_that_cannot_be_is_refused(saved, tmp_path, changes, message):
+    if "tree.levels" in changes:
+        n_paths = len(json.loads((saved / "network.json").read_text())["tree"]["levels"])
+        changes = {"tree.levels": [77] * n_paths}
+    folder = forged(saved, tmp_path, changes)
+    with pytest.raises(ValueError, match=message) as caught:
+        MultiExitNetwork.load(folder)
+    assert "network.json" in str(caught.value) or "safetensors" in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "null", "[" * 10**5, '{"format": "\udcff"}', ""])
+def test_a_description_that_is_none_is_refused(saved, tmp_path, text):
+    folder = forged(saved, tmp_path, {})
+    (folder / "network.json").write_bytes(text.encode("utf8", "surrogateescape"))
+    with pytest.raises(ValueError, match=r"network\.json"):
+        MultiExitNetwork.load(folder)
+
+
+def test_grids_of_a_description_are_those_known(saved, tmp_path):
+    for changes in (
+        {"kind": "Module"},
+        {"bits": 99},
+        {"extra": 1},
+        {"shapes": {"scale": [10**9]}},
+        {"shapes": {"weight": [1]}},
+    ):
+        folder = forged(saved, tmp_path, {})
+        record = json.loads((folder / "network.json").read_text())
+        record["quantized"]["4"][0]["grids"][0].update(changes)
+        (folder / "network.json").write_text(json.dumps(record))
+        with pytest.raises(ValueError, match="grids that this release knows"):
+            MultiExitNetwork.load(folder)
+
+
+def test_a_file_asks_nobody_for_weights(named, saved, tmp_path, monkeypatch):
+    import socket
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("a file reached out")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    loaded = MultiExitNetwork.load(forged(saved, tmp_path, {"params.pretrained": True}))
+    assert loaded.paths_ == named.paths_
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"blocks": [[[float("nan"), 2.0]] * 2] * 2}, "blocks must hold finite numbers"),
+        ({"blocks": [[[-5.0, 2.0]] * 2] * 2}, "blocks must hold finite numbers >= 0"),
+        ({"blocks": [1.0]}, "blocks must have shape"),
+        ({"gates": [1.0]}, "gates must have shape"),
+        ({"batch_sizes": [4, 1]}, "batch_sizes must rise"),
+        ({"batch_sizes": [1.5, 4]}, "batch_sizes must be an integer"),
+        ({"levels": [[], []]}, "levels must be distinct names"),
+        ({"start": float("inf")}, "start must be a finite number"),
+        ({"threads": "two"}, "'threads' must be a whole number"),
+        ({"machine": 5}, "'machine' must be a text"),
+        ({"gates": "x"}, "'gates' must be a list"),
+    ],
+)
+def test_times_that_cannot_be_are_refused(changes, message):
+    assert LatencyTable.from_dict(TIMES).to_dict()["gates"] == [0.1, 0.2]
+    with pytest.raises(ValueError, match=message):
+        LatencyTable.from_dict(TIMES | changes)
+    with pytest.raises(ValueError, match="must be a mapping"):
+        LatencyTable.from_dict([])

@@ -15,6 +15,9 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import nnls
 
+from skquee._checks import check_integer, check_number, check_numbers
+from skquee._reading import field
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -45,6 +48,11 @@ class LatencyTable:
     start : float, default=0.0
         Milliseconds that a batch takes besides; see :meth:`calibrated`.
 
+    Raises
+    ------
+    ValueError
+        If shapes do not fit, or a time is negative or not finite.
+
     Examples
     --------
     >>> import numpy as np
@@ -65,6 +73,21 @@ class LatencyTable:
     threads: int
     machine: str
     start: float = 0.0
+
+    def __post_init__(self) -> None:
+        texts = all(isinstance(level, str) for level in self.levels)
+        if not self.levels or not texts or len(set(self.levels)) != len(self.levels):
+            raise ValueError(f"levels must be distinct names, at least one, got {self.levels!r}.")
+        sizes = [check_integer(size, "batch_sizes", at_least=1) for size in self.batch_sizes]
+        if not sizes or sizes != sorted(set(sizes)):
+            raise ValueError(f"batch_sizes must rise, at least one, got {self.batch_sizes!r}.")
+        shape = (None, len(self.levels), len(sizes))
+        check_numbers(self.blocks, "blocks", shape=shape, what="milliseconds", at_least=0)
+        check_numbers(self.gates, "gates", shape=(len(sizes),), what="milliseconds", at_least=0)
+        check_integer(self.threads, "threads", at_least=1)
+        check_number(self.start, "start", at_least=0)
+        if not isinstance(self.machine, str):
+            raise ValueError(f"machine must be a text, got {self.machine!r}.")
 
     def milliseconds(self, block: int, level: str, n_rows: ArrayLike) -> NDArray[np.float64]:
         """Return how long a block, its exit and a gate, but at the end, take.
@@ -225,14 +248,25 @@ class LatencyTable:
         Returns
         -------
         LatencyTable
+
+        Raises
+        ------
+        ValueError
+            If a field is missing, or times are not finite and from 0 up, one for each block,
+            level and number of rows.
         """
-        arrays = {key: np.array(record[key], dtype=np.float64) for key in _ARRAYS}
+        where = "The latency table"
+        if not isinstance(record, Mapping):
+            raise ValueError(f"{where} must be a mapping of its fields, got {record!r:.60}.")
+        arrays = {
+            key: check_numbers(field(record, key, list, where), key) for key in ("blocks", "gates")
+        }
         return cls(
-            levels=tuple(record["levels"]),
-            batch_sizes=tuple(record["batch_sizes"]),
-            threads=record["threads"],
-            machine=record["machine"],
-            start=record.get("start", 0.0),
+            levels=tuple(field(record, "levels", list, where)),
+            batch_sizes=tuple(field(record, "batch_sizes", list, where)),
+            threads=field(record, "threads", int, where),
+            machine=field(record, "machine", str, where),
+            start=field(record, "start", (int, float), where, 0.0),
             **arrays,
         )
 
@@ -244,9 +278,6 @@ def _runs(counts: Mapping[str, int]) -> Iterator[tuple[int, str, int]]:
         if match is None:
             raise ValueError(f"counts must be keyed like 'block 2 at int8', got {step!r}.")
         yield int(match[1]) - 1, match[2], n_rows
-
-
-_ARRAYS = ("blocks", "gates")
 
 
 def this_machine(device: torch.device) -> str:
