@@ -8,33 +8,26 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.exceptions import NotFittedError
-from sklearn.utils import assert_all_finite
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
-    check_consistent_length,
     check_is_fitted,
     column_or_1d,
     validate_data,
 )
 
-from skquee._rows import n_rows_of, take_rows
 from skquee.bank._calls import Calls
 from skquee.bank._composition import (
-    DEFAULT_STEP_COSTS,
-    NamedClassifiers,
     is_estimator,
     is_frozen_model,
-    is_network,
 )
+from skquee.bank._costs import CostedPaths
 from skquee.bank._estimators import EstimatorEngine, Member
 from skquee.bank._fitting import fit_model, input_tags, settle_classes
-from skquee.bank._network import NetworkEngine, PathNetwork
-from skquee.bank._times import CallTimes, measure_calls
+from skquee.bank._input import CheckedInput
+from skquee.bank._network import NetworkEngine
+from skquee.bank._times import CallTimes
 from skquee.bank._walk import LazyPathProbabilities
-from skquee.paths import PathTree, check_costs
+from skquee.paths import PathTree
 from skquee.probabilities import PathProbabilities
 
 __all__ = ["MultiPathClassifierBank"]
@@ -44,7 +37,8 @@ NETWORK_ROWS = 256
 
 
 class MultiPathClassifierBank(  # type: ignore[call-arg]
-    NamedClassifiers,
+    CheckedInput,
+    CostedPaths,
     TransformerMixin,
     BaseEstimator,
     auto_wrap_output_keys=None,  # a 3-D table cannot become a data frame
@@ -235,38 +229,6 @@ class MultiPathClassifierBank(  # type: ignore[call-arg]
             self.measure(X)
         return self
 
-    def check_input(self, X: Any, y: ArrayLike | None) -> Any:
-        """Check X and y as ``fit`` does, and return X as the classifiers get it.
-
-        Parameters
-        ----------
-        X : array-like, data frame or sequence of length n_samples
-            Input of the classifiers.
-        y : array-like of shape (n_samples,) or None
-            Labels.
-
-        Returns
-        -------
-        X : same, numeric input as an array
-        """
-        self._check_names()
-        X = self._check_input(X, reset=True)
-        if y is None:
-            if not self.is_frozen:
-                raise ValueError(
-                    "This MultiPathClassifierBank estimator requires y to be passed, but the "
-                    "target y is None (only frozen classifiers and callables can do without)."
-                )
-            return X
-        check_consistent_length(X, y)
-        labels = column_or_1d(y, warn=True)
-        if labels.dtype.kind == "f":
-            assert_all_finite(labels, input_name="y")
-        check_classification_targets(labels)
-        if not self.is_frozen and len(np.unique(labels)) < 2:
-            raise ValueError(f"y holds 1 class only ({labels.tolist()[0]!r}); give at least 2.")
-        return X
-
     def _settle_without_data(self) -> bool:
         """Settle a bank whose parts are all ready: such a bank needs no fit."""
         if not self._is_network() and (self.classifiers is None or not self.is_frozen):
@@ -305,120 +267,6 @@ class MultiPathClassifierBank(  # type: ignore[call-arg]
         if not (isinstance(self.step_costs, str) and self.times_ is None):
             self._keep_tree()
 
-    def _keep_tree(self) -> None:
-        """Keep the tree, with all it works out; costs that do not fit are refused here."""
-        self._kept_tree = self._cost_parameters(), self._tree()
-
-    def _tree(self) -> PathTree:
-        """Return the tree, with classes and the costs that hold now."""
-        if self._is_network():
-            tree = self._network_tree()
-        elif isinstance(self.paths, PathTree):
-            tree = self.paths
-            if self.step_costs is not None:
-                raise ValueError("Give step_costs or a PathTree, which carries costs, not both.")
-            if tree.n_columns != len(self.classifiers_):
-                raise ValueError(
-                    f"The PathTree reads {tree.n_columns} classifiers, but "
-                    f"{len(self.classifiers_)} are given."
-                )
-            if self.path_costs is not None:
-                tree = tree.with_costs(self.path_costs)
-        else:
-            steps, unit = self._steps()
-            build = PathTree.chain if self.paths == "chain" else PathTree.cascade
-            tree = build(steps, names=[name for name, _ in self.classifiers_], cost_unit=unit)
-            if self.path_costs is not None:
-                tree = tree.with_costs(self.path_costs, cost_unit=unit)
-        return tree.with_classes(self.classes_.tolist())
-
-    def _steps(self) -> tuple[NDArray[np.float64], str | None]:
-        """Return step costs and their unit."""
-        n = len(self.classifiers_)
-        if self.path_costs is not None:
-            if self.step_costs is not None or isinstance(self.path_costs, str):
-                raise ValueError(
-                    "Give a list of classifiers step_costs (numbers or 'latency') or path_costs "
-                    f"(numbers), got step_costs={self.step_costs!r} and "
-                    f"path_costs={self.path_costs!r}."
-                )
-            return np.ones(n), self.cost_unit
-        if self.step_costs is None:  # one classifier alone has nothing to be compared with
-            given = DEFAULT_STEP_COSTS if self.classifiers is None else (1.0,)
-            return np.array(given), self.cost_unit
-        if isinstance(self.step_costs, str):
-            if self.times_ is None:
-                raise NotFittedError(
-                    "step_costs='latency' is measured on rows: call fit(X, y), or measure(X)."
-                )
-            return self.times_.per_row(self.latency_rows), "ms"
-        return check_costs(self.step_costs, n, "step_costs"), self.cost_unit
-
-    def _network_tree(self) -> PathTree:
-        own = self._network().paths_
-        tree = self.paths if isinstance(self.paths, PathTree) else own
-        if not set(tree.names) <= set(own.names):
-            extra = sorted(set(tree.names) - set(own.names))
-            raise ValueError(f"The PathTree has the paths {extra[:5]}, the network has not.")
-        if isinstance(self.path_costs, str):
-            network: Any = self._network()
-            whole = network.costed_paths(self.path_costs)
-            costs = dict(zip(own.names, whole.costs, strict=True))
-            return tree.with_costs([costs[p] for p in tree.names], cost_unit=whole.cost_unit)
-        if self.path_costs is not None:
-            return tree.with_costs(self.path_costs, cost_unit=self.cost_unit)
-        return tree
-
-    @property
-    def paths_(self) -> PathTree:
-        """The tree, with the costs that hold now and the classes."""
-        if not hasattr(self, "classes_"):
-            check_is_fitted(self)
-        return self._tree()
-
-    def measure(self, X: Any, *, groups: Sequence[int] | None = None) -> CallTimes:
-        """Measure what calls of the classifiers take, by the number of rows.
-
-        Parameters
-        ----------
-        X : rows
-            Input of the classifiers, some thousand rows where there are.
-        groups : sequence of int, default=None
-            Numbers of rows to time. Default: 1, 8, 64, 512 and 3,000, as far as X goes.
-
-        Returns
-        -------
-        CallTimes
-            Also kept as ``times_``.
-
-        Raises
-        ------
-        TypeError
-            If the bank is a network's (see ``network.measure_costs``) or holds callables, which
-            may cost money: these are never called only to be timed.
-        """
-        if not hasattr(self, "classes_"):
-            check_is_fitted(self)
-        if self._is_network():
-            raise TypeError("A network measures itself: call network.measure_costs().")
-        called = [member.name for member in self._members if member.own is None]
-        if called:
-            raise TypeError(
-                f"{called} are callables, which are never called only to be timed: give step_costs "
-                "in numbers."
-            )
-        options: dict[str, Any] = {} if groups is None else {"groups": groups}
-        n_samples = n_rows_of(X)
-        times = self.times_ = measure_calls(
-            [member.name for member in self._members],
-            lambda column, rows: self._members[column].run(rows, n_rows_of(rows)),
-            lambda rows: take_rows(X, rows),
-            n_samples,
-            **options,
-        )
-        self._keep_tree()
-        return times
-
     # ------------------------------------------------------------------ run
 
     def transform(self, X: Any) -> LazyPathProbabilities:
@@ -449,45 +297,12 @@ class MultiPathClassifierBank(  # type: ignore[call-arg]
             engine = EstimatorEngine(self._members, tree)
         return LazyPathProbabilities(engine, X, tree, self._rows_at_once())
 
-    def _tree_now(self) -> PathTree:
-        """Return the tree of fit where no cost has been set since, with all it has worked out."""
-        kept, set_now = getattr(self, "_kept_tree", None), self._cost_parameters()
-        if kept is not None and all(a is b for a, b in zip(kept[0], set_now, strict=True)):
-            tree: PathTree = kept[1]
-            return tree
-        return self._tree()
-
-    def _cost_parameters(self) -> tuple[Any, ...]:
-        paths = self._network().paths_ if self._is_network() else None
-        return (
-            self.step_costs,
-            self.path_costs,
-            self.cost_unit,
-            self.paths,
-            self.latency_rows,
-            self.times_,
-            paths,
-        )
-
     def _rows_at_once(self) -> int | None:
         if self.batch_size is None:
             return NETWORK_ROWS if self._is_network() else None
         if self.batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {self.batch_size}.")
         return self.batch_size
-
-    def _fits_as_it_is(self, X: Any) -> bool:
-        """Whether X is plainly what fit was given, told without a full check."""
-        if type(X) is np.ndarray:
-            if X.ndim != 2 or X.shape[1] != getattr(self, "n_features_in_", -1) or not len(X):
-                return False
-            # A sum is finite where all numbers are, and otherwise rarely; numpy warns of neither.
-            return X.dtype.kind in "iub" or (X.dtype.kind == "f" and bool(np.isfinite(X.sum())))
-        names = getattr(self, "feature_names_in_", None)
-        columns = getattr(X, "columns", None)
-        if names is None or columns is None or not hasattr(X, "iloc") or not len(X):
-            return False
-        return len(columns) == len(names) and columns.tolist() == names.tolist()
 
     def _times(self) -> Any:
         """Return the network's measured times."""
@@ -529,12 +344,6 @@ class MultiPathClassifierBank(  # type: ignore[call-arg]
         """
         return self.transform(X).materialize(batch_size=batch_size, out=out, dtype=dtype)
 
-    @property
-    def costs_(self) -> NDArray[np.float64]:
-        """Path costs."""
-        check_is_fitted(self)
-        return self.paths_.path_costs
-
     def set_output(self, *, transform: Any = None) -> MultiPathClassifierBank:
         """Do nothing: a 3-D table has no data frame form.
 
@@ -550,17 +359,6 @@ class MultiPathClassifierBank(  # type: ignore[call-arg]
         return self
 
     # ------------------------------------------------------------------ checks
-
-    def _is_network(self) -> bool:
-        return is_network(self.classifiers)
-
-    def _network(self) -> PathNetwork:
-        network: PathNetwork = self.classifiers
-        if not hasattr(network, "paths_"):
-            raise NotFittedError(
-                f"The network {network!r} has no paths yet: fit it before it goes into a bank."
-            )
-        return network
 
     def _network_classes(self) -> NDArray[Any]:
         known = self._network().paths_.classes
@@ -594,58 +392,4 @@ class MultiPathClassifierBank(  # type: ignore[call-arg]
                 raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}.")
         if self.fallback not in (None, "previous"):
             raise ValueError(f"fallback must be 'previous' or None, got {self.fallback!r}.")
-        if isinstance(self.step_costs, str) and self.step_costs != "latency":
-            raise ValueError(f"step_costs must be numbers or 'latency', got {self.step_costs!r}.")
-        if self._is_network():
-            if self.step_costs is not None:
-                raise ValueError(
-                    "A network's blocks share their steps: give path_costs, not step_costs."
-                )
-            return
-        n_given = 0 if self.classifiers is None or not self._looks_named() else len(self._named())
-        free = self.step_costs is None and self.path_costs is None
-        if n_given > 1 and free and not isinstance(self.paths, PathTree):
-            names = [name for name, _ in self._named()]
-            raise ValueError(
-                f"step_costs is missing: give what running each of {names} adds, in any one unit "
-                f"(milliseconds, dollars: step_costs={[1, 10, 100][:n_given]}), or "
-                "step_costs='latency' to measure milliseconds."
-            )
-        if isinstance(self.step_costs, str):
-            called = [n for n, model in self._named() if not is_estimator(model)]
-            if called:
-                raise ValueError(
-                    f"step_costs='latency' would call {called} only to time them, and calls may "
-                    "cost money: give numbers."
-                )
-
-    def _check_input(self, X: Any, *, reset: bool) -> Any:
-        """Check numeric arrays and lists; leave frames, texts and the like to the classifiers."""
-        names = getattr(self, "feature_names_in_", None)
-        if names is not None and hasattr(X, "iloc") and getattr(X, "ndim", 2) == 1:
-            if X.index.tolist() == names.tolist():
-                raise ValueError(
-                    "X is one row of a data frame as a Series: give a frame of one row, "
-                    "df.iloc[[0]] in place of df.iloc[0]."
-                )
-        if isinstance(X, dict) or not (hasattr(X, "__len__") or hasattr(X, "__array__")):
-            if not n_rows_of(X):
-                raise ValueError("Found 0 sample(s) in X while a minimum of 1 is required.")
-            return X
-        numeric = issparse(X) or (isinstance(X, np.ndarray) and X.dtype.kind in "fiubc")
-        plain = isinstance(X, (list, tuple)) and len(X) and isinstance(X[0], (list, tuple, float))
-        unknown = isinstance(X, np.ndarray) and X.ndim != 1 and X.dtype.kind == "O"
-        unknown = unknown or (hasattr(X, "__array__") and not hasattr(X, "shape"))
-        if not (numeric or plain or unknown):
-            validate_data(self, X, reset=reset, skip_check_array=True)
-            return X
-        tags = self.__sklearn_tags__().input_tags
-        return validate_data(
-            self,
-            X,
-            reset=reset,
-            accept_sparse="csr" if tags.sparse else False,
-            dtype="numeric",
-            ensure_all_finite="allow-nan" if tags.allow_nan else True,
-            allow_nd=True,
-        )
+        self._check_costs()

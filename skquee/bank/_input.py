@@ -1,0 +1,102 @@
+"""Input of a bank, checked as far as the bank can tell what its classifiers take."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.sparse import issparse
+from sklearn.utils import assert_all_finite, get_tags
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_consistent_length, column_or_1d, validate_data
+
+from skquee._rows import n_rows_of
+from skquee.bank._composition import NamedClassifiers
+
+__all__ = ["CheckedInput"]
+
+
+class CheckedInput(NamedClassifiers):
+    """Gives a bank the checks of its rows."""
+
+    is_frozen: Any
+
+    def check_input(self, X: Any, y: ArrayLike | None) -> Any:
+        """Check X and y as ``fit`` does, and return X as the classifiers get it.
+
+        Parameters
+        ----------
+        X : array-like, data frame or sequence of length n_samples
+            Input of the classifiers.
+        y : array-like of shape (n_samples,) or None
+            Labels.
+
+        Returns
+        -------
+        X : same, numeric input as an array
+        """
+        self._check_names()
+        X = self._check_input(X, reset=True)
+        n_samples = n_rows_of(X)
+        if y is None:
+            if not self.is_frozen:
+                raise ValueError(
+                    "This MultiPathClassifierBank estimator requires y to be passed, but the "
+                    "target y is None (only frozen classifiers and callables can do without)."
+                )
+            return X
+        check_consistent_length(range(n_samples), y)
+        labels = column_or_1d(y, warn=True)
+        if labels.dtype.kind == "f":
+            assert_all_finite(labels, input_name="y")
+        check_classification_targets(labels)
+        if not self.is_frozen and len(np.unique(labels)) < 2:
+            raise ValueError(f"y holds 1 class only ({labels.tolist()[0]!r}); give at least 2.")
+        return X
+
+    def _check_input(self, X: Any, *, reset: bool) -> Any:
+        """Check numeric arrays and lists; leave frames, texts and the like to the classifiers."""
+        names = getattr(self, "feature_names_in_", None)
+        if names is not None and hasattr(X, "iloc") and getattr(X, "ndim", 2) == 1:
+            if X.index.tolist() == names.tolist():
+                raise ValueError(
+                    "X is one row of a data frame as a Series: give a frame of one row, "
+                    "df.iloc[[0]] in place of df.iloc[0]."
+                )
+        if getattr(X, "shape", None) != () and not n_rows_of(X):
+            raise ValueError(
+                f"Found 0 sample(s) in X ({type(X).__name__}) while a minimum of 1 is required."
+            )
+        if isinstance(X, dict):
+            return X
+        numeric = issparse(X) or (isinstance(X, np.ndarray) and X.dtype.kind in "fiubc")
+        plain = isinstance(X, (list, tuple)) and len(X) and isinstance(X[0], (list, tuple, float))
+        unknown = isinstance(X, np.ndarray) and X.ndim != 1 and X.dtype.kind == "O"
+        unknown = unknown or (hasattr(X, "__array__") and not hasattr(X, "shape"))
+        if not (numeric or plain or unknown):
+            validate_data(self, X, reset=reset, skip_check_array=True)
+            return X
+        tags = get_tags(self).input_tags
+        return validate_data(
+            self,
+            X,
+            reset=reset,
+            accept_sparse="csr" if tags.sparse else False,
+            dtype="numeric",
+            ensure_all_finite="allow-nan" if tags.allow_nan else True,
+            allow_nd=True,
+        )
+
+    def _fits_as_it_is(self, X: Any) -> bool:
+        """Whether X is plainly what fit was given, told without a full check."""
+        if type(X) is np.ndarray:
+            if X.ndim != 2 or X.shape[1] != getattr(self, "n_features_in_", -1) or not len(X):
+                return False
+            # A sum is finite where all numbers are, and otherwise rarely; numpy warns of neither.
+            return X.dtype.kind in "iub" or (X.dtype.kind == "f" and bool(np.isfinite(X.sum())))
+        names = getattr(self, "feature_names_in_", None)
+        columns = getattr(X, "columns", None)
+        if names is None or columns is None or not hasattr(X, "iloc") or not len(X):
+            return False
+        return len(columns) == len(names) and columns.tolist() == names.tolist()
