@@ -9,7 +9,15 @@ import pytest
 import skquee
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-PAGES = ["idea.rst", "data.rst", "decisions.rst", "networks.rst", "paper.rst", "api.rst"]
+PAGES = [
+    "idea.rst",
+    "data.rst",
+    "decisions.rst",
+    "language_models.rst",
+    "networks.rst",
+    "paper.rst",
+    "api.rst",
+]
 
 
 @pytest.mark.parametrize(
@@ -67,3 +75,18 @@ def test_snippets_of_decisions_run_one_after_the_other():
     assert names["online"].cost_history_.mean() < 0.55
     steps = names["told"].drop_duplicates("gate")[["gate", "step"]].values.tolist()
     assert steps == [[1, "8-8"], [2, "exit"]]
+
+
+def test_snippets_of_language_models_run_one_after_the_other():
+    text = (DOCS / "language_models.rst").read_text(encoding="utf-8")
+    snippets = re.findall(r"^\.\. code-block:: python\n\n((?:   .*\n|\n)+)", text, re.M)
+    assert len(snippets) == 6
+    names = {"__name__": "language_models"}
+    for code in snippets:
+        exec(compile(textwrap.dedent(code), "language_models.rst", "exec"), names)
+    assert abs(names["held"].predict_cost(names["table"][1000:]).mean() - 0.0008) < 5e-5
+    # Better than the line between the two models, at the price in the middle.
+    curve, losses = names["curve"], names["table"].losses[1000:].mean(axis=0)
+    middle = names["prices"][1000:].mean()
+    assert curve.accuracy_at(middle) > 1 - losses.mean() + 0.02
+    assert set(names["held"].predict(names["new"])) <= {"small", "large"}

@@ -103,7 +103,9 @@ class RoutingMixin(ClassifierMixin):
                         f"X carries {X.paths!r}, but this estimator was fitted with {tree!r}. "
                         "Transform X with the bank used in fit."
                     )
-                tree = tree.with_costs(X.paths.costs, cost_unit=X.paths.cost_unit)
+                # Where each row has its prices the tree's are their means on some rows or other.
+                if X.facts.call_costs is None:
+                    tree = tree.with_costs(X.paths.costs, cost_unit=X.paths.cost_unit)
             if self.paths is not None:
                 tree = tree.with_costs(self.paths.costs, cost_unit=self.paths.cost_unit)
             table = as_path_probabilities(
