@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from skquee.paths import PathTree
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
 
 # Mean costs this close, relatively, are one: a mean of equal costs is a rounding error off.
 CLOSE = 1e-9
@@ -185,6 +187,24 @@ class CostCurve:
         )
         frame.attrs.update(source=self.source, cost_unit=self.tree.cost_unit)
         return frame
+
+    def plot(self, ax: Axes | None = None, **kwargs: Any) -> Any:
+        """Draw accuracy against cost.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Axes to plot on. Default: of a new figure.
+        **kwargs
+            Of :meth:`skquee.display.CostCurveDisplay.from_predictions`.
+
+        Returns
+        -------
+        CostCurveDisplay
+        """
+        # Pictures stand on a floor above: named, as the package names what it loads on first use.
+        display = import_module("skquee.display")
+        return display.CostCurveDisplay.from_predictions(self, ax=ax, **kwargs)
 
     def hull(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the non-decreasing concave hull: what mixing operating points can reach.

@@ -3,6 +3,7 @@
 from skquee.router._at_budget import BudgetMixin
 from skquee.router._budget import BudgetRouter
 from skquee.router._costs import combine_costs
+from skquee.router._default import default_router
 from skquee.router._explain import ExplainMixin
 from skquee.router._risk import RiskControlledRouter
 from skquee.router._routed import RoutedClassifier
@@ -18,4 +19,5 @@ __all__ = [
     "RoutedClassifier",
     "TunedCostAwareRouterCV",
     "combine_costs",
+    "default_router",
 ]

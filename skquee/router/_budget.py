@@ -125,6 +125,7 @@ class BudgetRouter(RoutingMixin, BaseEstimator):
     """
 
     _knob = "budget"
+    _takes_fitted = True
 
     def __init__(
         self,

@@ -134,6 +134,8 @@ class RiskControlledRouter(RoutingMixin, BaseEstimator):
     True
     """
 
+    _takes_fitted = True
+
     def __init__(
         self,
         router: Any = None,

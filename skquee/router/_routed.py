@@ -2,42 +2,67 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+import copy
+import time
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, clone
+from sklearn.metrics import accuracy_score
 from sklearn.utils import get_tags
-from sklearn.utils.validation import check_is_fitted
 
+from skquee._checks import check_integer, check_number
 from skquee.bank import MultiPathClassifierBank, take_rows
 from skquee.evaluation import CostCurve
 from skquee.paths import PathTree
+from skquee.probabilities import PathProbabilities
+from skquee.router._at_budget import BudgetMixin
+from skquee.router._default import choose_point, default_router, fit_judged
 from skquee.router._limits import innermost
-from skquee.router._router import CostAwareRouter
-from skquee.tables import check_target, check_weights, hold_out, spawn_seeds
+from skquee.router._live import LiveParameters, check_rows
+from skquee.router._summary import Clock, Models, models_of, summary_frame
+from skquee.tables import check_labels, check_target, check_weights, hold_out, spawn_seeds
+from skquee.tables import correctness as correct_paths
 from skquee.walk import Decider, Routes, RoutingMixin
+from skquee.walk._estimator import check_curve_rows
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["RoutedClassifier"]
 
+# Rows at most that deciding is timed on.
+TIMED_ROWS = 2000
 
-class RoutedClassifier(RoutingMixin, BaseEstimator):
+
+class RoutedClassifier(LiveParameters, BudgetMixin, RoutingMixin, BaseEstimator):
     """Classify raw X with a bank of classifiers and a router over it.
 
     In ``fit``, classifiers of the bank that are not frozen are fitted on one part of the
     rows and the router on the rest, so that it never sees answers on rows they learned. A
-    bank that is frozen leaves all rows to the router.
+    bank that is frozen leaves all rows to the router. Where the price ``lambda_`` is left open
+    it is chosen: the least cost whose accuracy is close to that of the best model, on rows each
+    judged by a router that has not seen it. :meth:`summary` tells whether routing pays at all.
 
     Parameters
     ----------
     bank : MultiPathClassifierBank, default=None
         The classifiers. Default: the bank's own default.
     router : router or baseline, default=None
-        What chooses. Default: ``CostAwareRouter(random_state=0)``.
+        What chooses. Default: :func:`skquee.router.default_router`, whose ``lambda_`` is chosen.
+        A router with a number as ``lambda_`` keeps it. One that takes a fitted router
+        (:class:`skquee.BudgetRouter`, :class:`skquee.RiskControlledRouter`) has it fitted here,
+        with three tenths of the router's rows kept apart to measure on. The knob, costs and
+        policy may be set after ``fit`` (``clf.set_params(router__lambda_=0.2)``).
     router_fraction : float, default=0.5
         Share of the rows kept for the router where the bank has to be fitted.
+    max_error_increase : float, default=0.005
+        How far the accuracy of the chosen point may be below that of the best single model.
+    cv : int, default=3
+        Folds that judge the router where ``lambda_`` is to be chosen.
     random_state : int, RandomState or None, default=0
-        Seed of that split.
+        Seed of the split and the folds.
 
     Attributes
     ----------
@@ -45,22 +70,28 @@ class RoutedClassifier(RoutingMixin, BaseEstimator):
         Fitted.
     classes_ : ndarray of shape (n_classes,)
         Labels.
+    best_lambda_ : float or None
+        The choice; None where ``lambda_`` was given.
+    cv_curve_ : CostCurve
+        Operating points on the rows that judge the router.
+    verdict_, reason_ : str
+        "route", or which model to use alone; and why.
     n_features_in_ : int
         Of raw X, where it has that many columns.
 
     Examples
     --------
     >>> from sklearn.datasets import load_iris
-    >>> from skquee import CostAwareRouter, RoutedClassifier
+    >>> from skquee import RoutedClassifier
     >>> X, y = load_iris(return_X_y=True)
-    >>> model = RoutedClassifier(router=CostAwareRouter(lambda_=0.1, random_state=0))
-    >>> with __import__("warnings").catch_warnings(action="ignore"):
-    ...     labels = model.fit(X, y).predict(X)
-    >>> labels.shape
+    >>> model = RoutedClassifier().fit(X, y)
+    >>> model.predict(X).shape
     (150,)
+    >>> model.set_params(router__lambda_=100.0).route(X).counts
+    {'stump': 150}
     """
 
-    _parts: ClassVar = {"bank": MultiPathClassifierBank, "router": CostAwareRouter}
+    _parts: ClassVar = {"bank": MultiPathClassifierBank, "router": default_router}
 
     def __init__(
         self,
@@ -68,11 +99,15 @@ class RoutedClassifier(RoutingMixin, BaseEstimator):
         router: Any = None,
         *,
         router_fraction: float = 0.5,
+        max_error_increase: float = 0.005,
+        cv: int = 3,
         random_state: Any = 0,
     ) -> None:
         self.bank = bank
         self.router = router
         self.router_fraction = router_fraction
+        self.max_error_increase = max_error_increase
+        self.cv = cv
         self.random_state = random_state
 
     def __sklearn_tags__(self) -> Any:
@@ -86,6 +121,8 @@ class RoutedClassifier(RoutingMixin, BaseEstimator):
 
     def _bank(self) -> Any:
         return MultiPathClassifierBank() if self.bank is None else self.bank
+
+    # ------------------------------------------------------------------ fit
 
     def fit(
         self, X: Any, y: ArrayLike, *, sample_weight: ArrayLike | None = None
@@ -114,44 +151,77 @@ class RoutedClassifier(RoutingMixin, BaseEstimator):
             raise ValueError(
                 f"router_fraction must lie between 0 and 1, got {self.router_fraction}."
             )
+        check_number(self.max_error_increase, "max_error_increase", at_least=0, below=1)
+        check_integer(self.cv, "cv", at_least=2)
         bank = clone(self._bank())
         weights = check_weights(sample_weight, len(labels))
+        split_seed, fold_seed = (int(seed) for seed in spawn_seeds(self.random_state, 2))
         if bank.is_frozen:
             bank.fit(X, labels)
-            rest = np.arange(len(labels))
+            rest, rows = np.arange(len(labels)), X
         else:
             if bank.classes is None:
                 bank.set_params(classes=np.unique(labels).tolist())
             X = bank.check_input(X, labels)
             codes = np.unique(labels, return_inverse=True)[1]
-            seed = int(spawn_seeds(self.random_state, 1)[0])
-            ours, rest = hold_out(codes, self.router_fraction, seed, weights)
+            ours, rest = hold_out(codes, self.router_fraction, split_seed, weights)
             if len(ours) == 0 or len(rest) == 0:
                 raise ValueError(
                     f"Too few rows to fit both bank and router: n_samples = {len(labels)}."
                 )
             extra = {} if weights is None else {"sample_weight": weights[ours]}
             bank.fit(take_rows(X, ours), labels[ours], **extra)
-        router = CostAwareRouter(random_state=0) if self.router is None else clone(self.router)
-        extra = {} if weights is None else {"sample_weight": weights[rest]}
-        router.fit(bank.transform(take_rows(X, rest)), labels[rest], **extra)
-        self.bank_, self.router_ = bank, router
-        self.classes_ = bank.classes_
+            rows = take_rows(X, rest)
+        table, milliseconds = bank.transform(rows).timed()
+        kept = None if weights is None else weights[rest]
+        self.bank_, self.classes_, self._stale = bank, bank.classes_, []
         for name in ("n_features_in_", "feature_names_in_"):
             if hasattr(bank, name):
                 setattr(self, name, getattr(bank, name))
+        self._fit_router(table, labels[rest], kept, milliseconds, fold_seed)
         return self
+
+    def _fit_router(
+        self,
+        table: PathProbabilities,
+        labels: NDArray[Any],
+        weights: NDArray[np.float64] | None,
+        milliseconds: dict[str, float],
+        seed: int,
+    ) -> None:
+        """Fit the router, choose its price where that is open, and keep what judges it."""
+        router = default_router() if self.router is None else self.router
+        judged = fit_judged(router, table, labels, weights, cv=self.cv, seed=seed)
+        rows = judged.rows
+        self._names = tuple(milliseconds) or None
+        self._weights = None if weights is None else weights[rows]
+        models = models_of(table.paths, self._names)
+        codes = check_labels(labels[rows], self.classes_, len(rows))
+        self._alone = correct_paths(table[rows], codes, check=False)[:, models.paths]
+        self._curve, self.router_, self.best_lambda_ = judged.curve, judged.router, None
+        if judged.is_open:
+            best = float(np.average(self._alone, axis=0, weights=self._weights).max())
+            curve = self.cv_curve_
+            place, _ = choose_point(curve, best, self.max_error_increase)
+            self.best_lambda_ = float(curve.knobs[place])
+            self.router_.set_params(lambda_=self.best_lambda_)
+        self._clock = None
+        if milliseconds:
+            some = table[: min(len(table), TIMED_ROWS)]
+            began = time.perf_counter()
+            self.router_.route(some)
+            deciding = 1000 * (time.perf_counter() - began) / len(some)
+            taken = np.array([milliseconds[name] for name in models.names])
+            self._clock = Clock(taken, deciding, len(table))
+
+    # ------------------------------------------------------------------ predict
 
     @property
     def paths_(self) -> PathTree:
         """The router's tree."""
         self._check_fitted()
-        return self.router_.paths_
-
-    def _check_fitted(self) -> None:
-        # Tags, which scikit-learn's check reads, ask every classifier: only where it will fail.
-        if not hasattr(self, "router_"):
-            check_is_fitted(self)
+        tree: PathTree = self.router_.paths_
+        return tree
 
     def route(self, X: Any) -> Routes:
         """Route raw samples, running only what each one's path needs.
@@ -164,27 +234,54 @@ class RoutedClassifier(RoutingMixin, BaseEstimator):
         Returns
         -------
         Routes
+            With the row labels of a data frame.
         """
-        self._check_fitted()
-        return self.router_.route(self.bank_.transform(X))
+        self._check_ready()
+        routes: Routes = self.router_.route(self._reader()(X))
+        return routes.of_rows(X)
 
     def decider(self, knob: Any = None) -> Decider:
         """Return what decides at a gate; see :meth:`skquee.CostAwareRouter.decider`."""
-        self._check_fitted()
+        self._check_ready()
         decider: Decider = self.router_.decider(knob)
         return decider
 
+    def explain_route(self, X: Any) -> pd.DataFrame:
+        """Tell what every gate on a sample's way saw, predicted and chose.
+
+        Parameters
+        ----------
+        X : array-like, data frame or sequence of length n_samples
+            Input of the bank; few rows.
+
+        Returns
+        -------
+        DataFrame
+            As of :meth:`skquee.CostAwareRouter.explain_route`.
+        """
+        self._check_ready()
+        router = innermost(self.router_)[0]
+        router = router if hasattr(router, "explain_route") else self.router_
+        if not hasattr(router, "explain_route"):
+            raise TypeError(f"{type(router).__name__} has no gates to explain.")
+        told: pd.DataFrame = router.explain_route(self._reader()(X))
+        return told
+
     def _reader(self) -> Any:
-        return self.bank_.transform
+        return RowReader(self.bank_, getattr(self, "feature_names_in_", None))
 
     def innermost(self) -> tuple[Any, Any]:
         """Return the router that decides, and the bank before it or None."""
-        return innermost(self.router_)[0], self.bank_
+        if hasattr(self, "router_"):
+            self._check_ready()
+            return innermost(self.router_)[0], self.bank_
+        router = default_router() if self.router is None else self.router
+        return innermost(router)[0], None
 
     def score(
         self, X: Any, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
     ) -> float:
-        """Return the router's score, ``accuracy - lambda_ * mean cost``.
+        """Return accuracy; with a ``lambda_`` that was given, less ``lambda_ * mean cost``.
 
         Parameters
         ----------
@@ -199,8 +296,26 @@ class RoutedClassifier(RoutingMixin, BaseEstimator):
         -------
         float
         """
+        if y is not None and getattr(self.router, "lambda_", None) is None:
+            return float(accuracy_score(y, self.predict(X), sample_weight=sample_weight))
+        self._check_ready()
+        return float(self.router_.score(self._reader()(X), y, sample_weight=sample_weight))
+
+    # ------------------------------------------------------------------ operating points
+
+    @property
+    def cv_curve_(self) -> CostCurve:
+        """Operating points on the rows that judge the router, the one in use among them."""
         self._check_fitted()
-        return self.router_.score(self.bank_.transform(X), y, sample_weight=sample_weight)
+        if self._curve is not None:
+            return self._curve
+        knobs = None
+        if hasattr(self.router_, "keep_judged"):
+            own = self.router_.lambda_
+            grid = self.router_._default_knobs(self.paths_)
+            knobs = np.unique(np.append(grid, [] if own is None else own))
+        curve: CostCurve = self.router_.cost_curve(knobs)
+        return curve
 
     def cost_curve(
         self,
@@ -210,14 +325,14 @@ class RoutedClassifier(RoutingMixin, BaseEstimator):
         *,
         sample_weight: ArrayLike | None = None,
     ) -> CostCurve:
-        """Return the router's curve, on raw rows or on those it held out in fit.
+        """Return the router's curve, on raw rows or on those that judged it in fit.
 
         Parameters
         ----------
         lambdas : array-like of shape (n_points,), default=None
             Trade-offs.
         X : array-like, data frame or sequence, default=None
-            Rows to measure on.
+            Rows to measure on. Default: those of fit that judged the router.
         y : array-like of shape (n_samples,), default=None
             Their labels.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -227,6 +342,116 @@ class RoutedClassifier(RoutingMixin, BaseEstimator):
         -------
         CostCurve
         """
-        self._check_fitted()
-        table = None if X is None else self.bank_.transform(X)
-        return self.router_.cost_curve(lambdas, table, y, sample_weight=sample_weight)
+        self._check_ready()
+        check_curve_rows(lambdas, X, y)
+        table = None if X is None else self._reader()(X)
+        curve: CostCurve = self.router_.cost_curve(lambdas, table, y, sample_weight=sample_weight)
+        return curve
+
+    def at_accuracy(self, accuracy: float) -> RoutedClassifier:
+        """Return this classifier at the cheapest point of an accuracy; nothing is fitted anew.
+
+        Parameters
+        ----------
+        accuracy : float
+            To reach on the rows that judge the router, between 0 and 1.
+
+        Returns
+        -------
+        RoutedClassifier
+            Fitted; a copy.
+
+        Raises
+        ------
+        ValueError
+            If no operating point reaches it; the message gives the range.
+        """
+        self._check_ready()
+        wanted = check_number(accuracy, "accuracy", at_least=0, at_most=1)
+        curve = self.cv_curve_
+        reached = np.flatnonzero(curve.accuracy >= wanted - 1e-12)
+        if not len(reached):
+            raise ValueError(
+                f"accuracy={accuracy!r} is out of reach: on {curve.source}, operating points have "
+                f"from {curve.accuracy.min():.4f} to {curve.accuracy.max():.4f}, for "
+                f"{curve.cost.min():.4g} to {curve.cost.max():.4g} {curve.tree.cost_unit or ''}"
+                "a row."
+            )
+        place = reached[np.argmin(curve.cost[reached])]
+        other = copy.copy(self)
+        other.router = default_router() if self.router is None else clone(self.router)
+        return other.set_params(**{f"router__{curve.knob}": float(curve.knobs[place])})
+
+    def summary(self, X: Any = None, y: ArrayLike | None = None) -> pd.DataFrame:
+        """Compare every model alone with routed operating points.
+
+        Parameters
+        ----------
+        X : array-like, data frame or sequence, default=None
+            Rows to measure on. Default: those of fit that judged the router.
+        y : array-like of shape (n_samples,), default=None
+            Their labels.
+
+        Returns
+        -------
+        DataFrame
+            A row for every model alone, for the point in use ("routed") and some more along the
+            curve: the knob, accuracy with its 95 % interval (Wilson's), mean cost in the unit of
+            the costs, milliseconds a row on the clock, and the share of the rows that each model
+            ran on. ``verdict`` tells whether the point in use pays: cheaper than the cheapest
+            model whose accuracy is within ``max_error_increase`` of the best one's, within that
+            itself, and no slower on the clock. ``attrs["reason"]`` says why,
+            ``attrs["source"]`` on which rows.
+        """
+        self._check_ready()
+        models, clock, alone, curve = self._models(), self._clock, self._alone, self.cv_curve_
+        if X is not None or y is not None:
+            check_curve_rows(None, X, y)
+            table, milliseconds = self._reader()(X).timed()
+            codes = check_labels(y, self.classes_, len(table))  # type: ignore[arg-type]
+            alone = correct_paths(table, codes)[:, models.paths]
+            curve = self.router_.cost_curve(curve.knobs, table, y)
+            if clock is not None:
+                taken = np.array([milliseconds[name] for name in models.names])
+                clock = Clock(taken, clock.deciding, len(table))
+        return summary_frame(
+            curve, self._point(curve), models, alone, clock, self.max_error_increase
+        )
+
+    def _models(self) -> Models:
+        return models_of(self.paths_, self._names)
+
+    def _point(self, curve: CostCurve) -> int | None:
+        """Return the place of the operating point in use."""
+        own = getattr(self.router_, curve.knob, getattr(self.router_, "best_lambda_", None))
+        if not isinstance(own, (int, float)):
+            return None
+        return int(np.argmin(np.abs(curve.knobs - own)))
+
+    @property
+    def verdict_(self) -> str:
+        """Whether routing pays: "route", or which model to use alone."""
+        return str(self.summary().attrs["verdict"])
+
+    @property
+    def reason_(self) -> str:
+        """Why."""
+        return str(self.summary().attrs["reason"])
+
+
+class RowReader:
+    """Makes a table of raw rows.
+
+    Parameters
+    ----------
+    bank : MultiPathClassifierBank
+        Fitted.
+    feature_names : ndarray of str or None
+        Columns seen in fit.
+    """
+
+    def __init__(self, bank: Any, feature_names: Any) -> None:
+        self.bank, self.feature_names = bank, feature_names
+
+    def __call__(self, X: Any) -> Any:
+        return self.bank.transform(check_rows(X, self.feature_names))

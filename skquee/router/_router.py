@@ -38,6 +38,7 @@ from skquee.tables import (
 )
 from skquee.targets import ClusteredErrorTargets, cross_fitted_targets
 from skquee.walk import RoutingMixin
+from skquee.walk._estimator import check_curve_rows
 
 __all__ = ["CostAwareRouter"]
 
@@ -78,9 +79,11 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, RoutingMixin, BaseEstimator):
 
     Parameters
     ----------
-    lambda_ : float, default=1.0
+    lambda_ : float or None, default=1.0
         Price of one unit of cost, in units of error probability. Not learned: change it with
-        ``set_params`` at any time. It is per unit of cost (``paths_.cost_unit``).
+        ``set_params`` at any time. It is per unit of cost (``paths_.cost_unit``). None: still
+        open, for :class:`RoutedClassifier` or :class:`TunedCostAwareRouterCV` to choose; such a
+        router is fitted and swept, but does not route.
     targets : ClusteredErrorTargets or str, default=None
         Makes the error targets. Default: K-means with 20 clusters a path (the paper). "shrunken":
         the same, each cluster drawn towards its path's mean by ten rows. "bernoulli": the errors
@@ -172,7 +175,7 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, RoutingMixin, BaseEstimator):
 
     def __init__(
         self,
-        lambda_: float = 1.0,
+        lambda_: float | None = 1.0,
         *,
         targets: Any = None,
         regressor: Any = None,
@@ -283,7 +286,8 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, RoutingMixin, BaseEstimator):
         goals = self._goals(answers, codes[train], wrong, extra, params_t, seeds)
         self.regressor_ = self._part("regressor", int(gate_seed))
         self.regressor_.fit(ours if extra is None else extra, goals, **params_r)
-        self._held_out, self.cost_model_ = None, None
+        self._held_out, self.cost_model_, self._held_rows = None, None, held
+        self._held_source = f"{len(held)} rows held out in fit"
         self._held_costs: tuple[Any, Any] = (None, None)
         facts = ours.facts
         if facts.call_costs is not None and not facts.costs_known:
@@ -413,7 +417,9 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, RoutingMixin, BaseEstimator):
 
     def _check_knobs(self) -> None:
         number = isinstance(self.lambda_, Real)
-        if not (number and np.isfinite(self.lambda_) and self.lambda_ >= 0):
+        if self.lambda_ is not None and not (
+            number and np.isfinite(self.lambda_) and self.lambda_ >= 0
+        ):
             raise ValueError(f"lambda_ must be a finite number >= 0, got {self.lambda_!r}.")
         named = isinstance(self.policy, str) and self.policy in POLICIES
         if not (named or callable(self.policy) or _is_policy(self.policy)):
@@ -475,6 +481,11 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, RoutingMixin, BaseEstimator):
         return path_answers(answered(self.answer_, table), check=True)
 
     def _decider(self, tree: PathTree) -> GateDecider:
+        if self.lambda_ is None:
+            raise ValueError(
+                "lambda_=None is still open, so there is no point to route at: set a number >= 0, "
+                "or let RoutedClassifier or TunedCostAwareRouterCV choose one."
+            )
         lambda_, policy = float(self.lambda_), self._policy_now()
         start = None
         if not getattr(self.regressor_, "judges_before_running", False):
@@ -540,6 +551,29 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, RoutingMixin, BaseEstimator):
         right = self._correct(table, self._codes(table, y))
         costs = table.row_path_costs(), self._seen_costs(table)
         return Surveyed(self._survey(table), right, table.paths, costs)
+
+    def keep_judged(
+        self, surveyed: Surveyed, sample_weight: NDArray[np.float64] | None, source: str
+    ) -> CostAwareRouter:
+        """Let rows that others judged stand for held-out rows in ``cost_curve`` and budgets.
+
+        Parameters
+        ----------
+        surveyed : Surveyed
+            Every row of fit, in order, by a router that has not seen it.
+        sample_weight : ndarray of shape (n_samples,) or None
+            Their weights.
+        source : str
+            Which rows these are.
+
+        Returns
+        -------
+        self
+        """
+        self._held_out = surveyed.errors, surveyed.right, sample_weight
+        self._held_costs = surveyed.costs
+        self._held_rows, self._held_source = np.arange(len(surveyed.right)), source
+        return self
 
     def sweep_survey(
         self, surveyed: Surveyed, lambdas: NDArray[np.float64]
@@ -624,7 +658,8 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, RoutingMixin, BaseEstimator):
         """
         check_is_fitted(self)
         self._check_knobs()
-        if X is not None or y is not None:
+        check_curve_rows(lambdas, X, y)
+        if X is not None:
             return super().cost_curve(lambdas, X, y, sample_weight=sample_weight)
         if self._held_out is None:
             raise ValueError(
@@ -643,7 +678,7 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, RoutingMixin, BaseEstimator):
             tree,
             knob=self._knob,
             sample_weight=weights,
-            source=f"{len(right)} rows held out in fit",
+            source=self._held_source,
             label=type(self).__name__,
             row_costs=row_costs,
         )

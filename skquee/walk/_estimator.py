@@ -33,7 +33,38 @@ from skquee.walk._stream import stream
 from skquee.walk._visit import Routes
 from skquee.walk._walk import walk
 
-__all__ = ["RoutingMixin"]
+__all__ = ["RoutingMixin", "check_curve_rows"]
+
+
+def check_curve_rows(lambdas: Any, X: Any, y: Any) -> None:
+    """Raise where ``cost_curve`` is not given trade-offs first, then rows with their labels.
+
+    Parameters
+    ----------
+    lambdas, X, y
+        What ``cost_curve`` was given.
+
+    Raises
+    ------
+    ValueError
+        If rows stand where trade-offs belong, or of rows and labels only one is given.
+    """
+    swapped = lambdas is not None and (
+        hasattr(lambdas, "paths")
+        or hasattr(lambdas, "columns")
+        or np.ndim(lambdas) > 1
+        or np.asarray(lambdas).dtype.kind not in "biuf"
+    )
+    if swapped or (X is None) != (y is None):
+        got = ", ".join(
+            f"{name} {type(value).__name__}"
+            for name, value in (("lambdas", lambdas), ("X", X), ("y", y))
+            if value is not None
+        )
+        raise ValueError(
+            "cost_curve takes lambdas first, then rows with their labels: cost_curve(None, X, y), "
+            f"or cost_curve(X=X, y=y); got {got}."
+        )
 
 
 class RoutingMixin(ClassifierMixin):
@@ -46,6 +77,9 @@ class RoutingMixin(ClassifierMixin):
 
     #: Whether two operating points share one walk over any table: then they can be mixed.
     _mixes = True
+
+    #: Whether the parameter ``router`` has to be fitted on other rows than this estimator.
+    _takes_fitted = False
 
     #: Parameter that ``cost_curve`` sweeps.
     _knob = "lambda_"
@@ -200,7 +234,7 @@ class RoutingMixin(ClassifierMixin):
         check_is_fitted(self)
         self._check_knobs()
         table = self._table(X, reset=False)
-        return walk(self._decider(table.paths), table)
+        return walk(self._decider(table.paths), table).of_rows(X)
 
     def decider(self, knob: Any = None) -> Decider:
         """Return what decides at a gate, frozen at an operating point.
@@ -406,10 +440,16 @@ class RoutingMixin(ClassifierMixin):
         CostCurve
         """
         check_is_fitted(self)
+<<<<<<< HEAD
         if X is None or (y is None and getattr(X, "losses", None) is None):
+=======
+        check_curve_rows(lambdas, X, y)
+        if X is None:
+>>>>>>> 7dda8d5 (RoutedClassifier: a fast default router whose price is chosen, parameters that act after fit, summary and operating points)
             raise ValueError(
                 f"{type(self).__name__} keeps no held-out rows: give cost_curve X and y."
             )
+        assert y is not None
         table = stored(self._table(X, reset=False))
         knobs = self._knobs(lambdas, table.paths)
         right = self._correct(table, self._codes(table, y))

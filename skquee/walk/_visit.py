@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -54,6 +54,20 @@ class Routes:
     counts: dict[str, int]
     tree: PathTree
     index: Any = None
+
+    def of_rows(self, X: Any) -> Routes:
+        """Return these routes with the row labels of X, where it is a data frame.
+
+        Parameters
+        ----------
+        X : rows
+            What was routed.
+
+        Returns
+        -------
+        Routes
+        """
+        return replace(self, index=X.index) if hasattr(X, "iloc") else self
 
     @property
     def path_names(self) -> NDArray[np.object_]:

@@ -1,0 +1,142 @@
+"""Parameters set after fit: those that act at prediction do so at once, others ask for a fit."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from skquee.paths import PathTree
+
+__all__ = ["LiveParameters", "check_rows"]
+
+# Parameters that act at prediction, besides the knob that a router's curve sweeps.
+BANK = {"costs", "step_costs", "path_costs", "batch_size", "merge_groups"}
+ROUTER = {"path_costs", "policy", "first", "n_jobs", "max_cost_per_sample"}
+
+
+class LiveParameters:
+    """Gives an estimator of ``bank_`` and ``router_`` parameters that act after ``fit``."""
+
+    bank_: Any
+    router_: Any
+    best_lambda_: float | None
+    _stale: list[str]
+
+    def set_params(self, **params: Any) -> Any:
+        """Set parameters; those that act at prediction do so at once, without a fit.
+
+        Parameters
+        ----------
+        **params
+            Parameters, nested ones with a double underscore. After ``fit``, the router's knob
+            (``router__lambda_``; None: back to the chosen one), its policy and costs, and the
+            bank's costs reach the fitted parts. Any other that changes has to be fitted, and
+            prediction says so until it is.
+
+        Returns
+        -------
+        self
+        """
+        before = {name: _parameter(self, name) for name in params}
+        super().set_params(**params)  # type: ignore[misc]
+        if hasattr(self, "router_"):
+            for name, value in params.items():
+                part, _, inner = name.partition("__")
+                if inner and inner in self._acting(part):
+                    self._set_fitted(part, inner, value)
+                elif _differs(before[name], value):
+                    self._stale = [*self._stale, name]
+        return self
+
+    def _acting(self, part: str) -> set[str]:
+        """Return the parameters of a part that act at prediction."""
+        if part == "bank":
+            return BANK & set(self.bank_.get_params(deep=False))
+        if part != "router":
+            return set()
+        return (ROUTER | {self.router_._knob}) & set(self.router_.get_params(deep=False))
+
+    def _set_fitted(self, part: str, name: str, value: Any) -> None:
+        """Give a copy of a fitted part another value; whoever holds the part keeps it as it is."""
+        if part == "bank":
+            self.bank_ = copy.copy(self.bank_).set_params(**{name: value})
+            if name.endswith("costs"):
+                self.router_ = with_tree(self.router_, self.bank_.paths_)
+            return
+        if name == "lambda_" and value is None:
+            value = self.best_lambda_
+            if value is None:
+                self._stale = [*self._stale, "router__lambda_"]
+                return
+        self.router_ = copy.copy(self.router_).set_params(**{name: value})
+
+    def _check_fitted(self) -> None:
+        # Tags, which scikit-learn's check reads, ask every classifier: only where it will fail.
+        if not hasattr(self, "router_"):
+            check_is_fitted(self)
+
+    def _check_ready(self) -> None:
+        """Raise where nothing is fitted, or something set since then has to be."""
+        self._check_fitted()
+        if self._stale:
+            raise ValueError(
+                f"{', '.join(dict.fromkeys(self._stale))} was set after fit, and has to be "
+                "fitted: call fit again."
+            )
+
+
+def with_tree(router: Any, tree: PathTree) -> Any:
+    """Return a copy of a fitted router, and of the routers in it, over other costs."""
+    other = copy.copy(router)
+    if hasattr(other, "_fitted_paths"):
+        own = other._fitted_paths
+        other._fitted_paths = own.with_costs(tree.costs, cost_unit=tree.cost_unit)
+    if hasattr(other, "router_"):
+        other.router_ = with_tree(other.router_, tree)
+    return other
+
+
+def check_rows(X: Any, feature_names: Any) -> Any:
+    """Raise where X is one row of a data frame instead of rows.
+
+    Parameters
+    ----------
+    X : rows
+        Raw input.
+    feature_names : ndarray of str or None
+        Columns seen in fit.
+
+    Returns
+    -------
+    rows
+        X itself.
+    """
+    one = hasattr(X, "iloc") and getattr(X, "ndim", 2) == 1 and feature_names is not None
+    if one and list(X.index) == list(feature_names):
+        raise ValueError(
+            "X is one row of a data frame as a Series: give rows, df.iloc[[0]] instead of "
+            "df.iloc[0]."
+        )
+    return X
+
+
+def _parameter(owner: Any, name: str) -> Any:
+    """Return a parameter by its nested name, without asking for all of them."""
+    for key in name.split("__"):
+        owner = getattr(owner, key, None)
+    return owner
+
+
+def _differs(one: Any, other: Any) -> bool:
+    if one is other:
+        return False
+    if type(one) is not type(other):
+        return True
+    if isinstance(one, np.ndarray):
+        return not np.array_equal(one, other)
+    if "__eq__" not in {name for kind in type(one).__mro__[:-1] for name in vars(kind)}:
+        return repr(one) != repr(other)
+    return bool(one != other)
