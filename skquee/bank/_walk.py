@@ -216,7 +216,7 @@ class LazyPathProbabilities(PathProbabilities):
                 values[rows, column] = self._engine.run(column, X, len(chunk))
                 seconds[column] += time.perf_counter() - began
         each = 1000 * seconds / max(n_rows, 1)
-        table = PathProbabilities(values, self.paths)._knowing(self.context)
+        table = PathProbabilities(values, self.paths)._knowing(self.facts)
         return table, dict(zip(names, each.tolist(), strict=True))
 
     def run_all(self) -> NDArray[np.floating]:

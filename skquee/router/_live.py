@@ -13,7 +13,7 @@ from skquee.paths import PathTree
 __all__ = ["LiveParameters", "check_rows"]
 
 # Parameters that act at prediction, besides the knob that a router's curve sweeps.
-BANK = {"costs", "step_costs", "path_costs", "batch_size", "merge_groups"}
+BANK = {"step_costs", "path_costs", "batch_size", "merge_groups"}
 ROUTER = {"path_costs", "policy", "first", "n_jobs", "max_cost_per_sample"}
 
 
@@ -124,10 +124,11 @@ def check_rows(X: Any, feature_names: Any) -> Any:
 
 
 def _parameter(owner: Any, name: str) -> Any:
-    """Return a parameter by its nested name, without asking for all of them."""
-    for key in name.split("__"):
-        owner = getattr(owner, key, None)
-    return owner
+    """Return a parameter by its nested name; those of a bank's classifiers are no attributes."""
+    key, _, rest = name.partition("__")
+    if hasattr(owner, key):
+        return _parameter(getattr(owner, key), rest) if rest else getattr(owner, key)
+    return owner.get_params().get(name) if hasattr(owner, "get_params") else None
 
 
 def _differs(one: Any, other: Any) -> bool:

@@ -55,7 +55,8 @@ def check_curve_rows(lambdas: Any, X: Any, y: Any) -> None:
         or np.ndim(lambdas) > 1
         or np.asarray(lambdas).dtype.kind not in "biuf"
     )
-    if swapped or (X is None) != (y is None):
+    unlabelled = X is not None and y is None and getattr(X, "losses", None) is None
+    if swapped or unlabelled or (X is None and y is not None):
         got = ", ".join(
             f"{name} {type(value).__name__}"
             for name, value in (("lambdas", lambdas), ("X", X), ("y", y))
@@ -440,16 +441,11 @@ class RoutingMixin(ClassifierMixin):
         CostCurve
         """
         check_is_fitted(self)
-<<<<<<< HEAD
-        if X is None or (y is None and getattr(X, "losses", None) is None):
-=======
         check_curve_rows(lambdas, X, y)
         if X is None:
->>>>>>> 7dda8d5 (RoutedClassifier: a fast default router whose price is chosen, parameters that act after fit, summary and operating points)
             raise ValueError(
                 f"{type(self).__name__} keeps no held-out rows: give cost_curve X and y."
             )
-        assert y is not None
         table = stored(self._table(X, reset=False))
         knobs = self._knobs(lambdas, table.paths)
         right = self._correct(table, self._codes(table, y))

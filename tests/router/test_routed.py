@@ -234,7 +234,7 @@ def test_costs_and_policies_may_be_set_after_fit() -> None:
     model = RoutedClassifier(bank(), quick()).fit(X, NAMES)
     model.set_params(router__path_costs=[1.0, 4.0])
     assert set(model.predict_cost(X)) <= {1.0, 4.0}
-    model.set_params(router__path_costs=None, bank__costs=[2.0, 5.0])
+    model.set_params(router__path_costs=None, bank__step_costs=[2.0, 5.0])
     assert set(model.predict_cost(X)) <= {2.0, 7.0}
     assert model.paths_.costs == (2.0, 7.0)
     assert model.summary().loc["linear alone", "cost"] == 5.0
@@ -252,6 +252,7 @@ def test_costs_and_policies_may_be_set_after_fit() -> None:
         {"router": ThresholdRouter()},
         {"router_fraction": 0.3},
         {"bank__paths": "cascade"},
+        {"bank__stump__max_depth": 2},
     ],
     ids=lambda params: next(iter(params)),
 )
@@ -265,6 +266,7 @@ def test_what_has_to_be_fitted_asks_for_a_fit(params: dict[str, Any]) -> None:
 def test_setting_what_is_set_already_asks_for_nothing() -> None:
     model = RoutedClassifier(bank(), quick()).fit(X, NAMES)
     model.set_params(router__features="paper", router_fraction=0.5, bank__paths="chain")
+    model.set_params(bank__stump__max_depth=1)
     assert len(model.predict(X)) == 300
 
 
@@ -389,6 +391,10 @@ def test_arguments_in_the_wrong_place_are_told(fitted: RoutedClassifier) -> None
 
 
 def test_scikit_learns_model_selection_takes_it() -> None:
+    search = GridSearchCV(
+        RoutedClassifier(bank()), {"bank__stump__max_depth": [1, 3]}, cv=2, error_score="raise"
+    ).fit(FRAME, NAMES)
+    assert search.best_params_["bank__stump__max_depth"] == 3
     found = cross_validate(RoutedClassifier(bank()), FRAME, NAMES, cv=2, error_score="raise")
     assert (found["test_score"] > 0.4).all()
     given = RoutedClassifier(bank(), default_router(0.2)).fit(X, NAMES)
