@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -103,8 +104,10 @@ def save(network: MultiExitNetwork, folder: str | os.PathLike[str]) -> None:
     with whole_folder(target) as fresh:
         # Copies: safetensors refuses tensors that share memory, as tied weights do.
         copies = {k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}
-        save_file(copies, fresh / WEIGHTS)
-        (fresh / RECORD).write_text(text, encoding="utf8")
+        written = text.encode("utf8")
+        sums = {"skquee.record": str(zlib.crc32(written)), "skquee.tensors": _sum(copies)}
+        save_file(copies, fresh / WEIGHTS, metadata=sums)
+        (fresh / RECORD).write_bytes(written)
 
 
 def load(
@@ -139,8 +142,11 @@ def load(
     record = read_record(described)
     try:
         tensors = load_file(source / WEIGHTS)
+        with safe_open(source / WEIGHTS, "pt") as opened:
+            sums = opened.metadata() or {}
     except SafetensorError as error:
         raise not_whole(source / WEIGHTS, "safetensors file", error) from None
+    _check_sums(sums, tensors, source)
     for given, kept, what in ((backbone, "backbone", "module"), (heads, "heads", "callable")):
         if given is None and record[kept] is None:
             raise ValueError(f"The network was made with a {what}: give it again, {kept}=.")
@@ -227,6 +233,28 @@ def _described(file: Path) -> Iterator[None]:
         raise ValueError(f"{file} describes no network that can be built: {error!r:.300}") from None
     except (TypeError, ValueError) as error:
         raise ValueError(f"{file} describes no network that can be built: {error}") from None
+
+
+def _sum(tensors: dict[str, Tensor]) -> str:
+    """Return a checksum of names, shapes, types and values."""
+    found = 0
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        found = zlib.crc32(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode(), found)
+        found = zlib.crc32(tensor.reshape(-1).view(torch.uint8).numpy().data, found)
+    return str(found)
+
+
+def _check_sums(sums: dict[str, str], tensors: dict[str, Tensor], source: Path) -> None:
+    """Find damage that leaves files readable. Development files of 0.1.0 hold no checksums."""
+    if "skquee.tensors" in sums and sums["skquee.tensors"] != _sum(tensors):
+        raise not_whole(source / WEIGHTS, "file of weights", "its checksum differs")
+    record = str(zlib.crc32((source / RECORD).read_bytes()))
+    if "skquee.record" in sums and sums["skquee.record"] != record:
+        raise ValueError(
+            f"{source / RECORD} is not the description that was saved with the weights beside it: "
+            "it was changed, damaged, or belongs to another network."
+        )
 
 
 def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
