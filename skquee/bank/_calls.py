@@ -207,15 +207,18 @@ class Calls:
         """
         out = np.full((n_rows, len(classes)), np.nan)
         left = np.arange(n_rows)
+        first = left  # of rows that are equal, which is asked
         store, digests = None, []
         if self.cache is not None:
             store = AnswerStore(self.cache, name, classes)
             digests = [row_digest(_row(X, place)) for place in range(n_rows)]
             known = store.get(digests)
-            for place, digest in enumerate(digests):
+            seen: dict[bytes, int] = {}
+            first = np.array([seen.setdefault(d, p) for p, d in enumerate(digests)], dtype=np.intp)
+            for digest, place in seen.items():
                 if digest in known:
                     out[place] = known[digest]
-            left = np.array([p for p, d in enumerate(digests) if d not in known], dtype=np.intp)
+            left = np.array([p for d, p in seen.items() if d not in known], dtype=np.intp)
 
         def send(rows: NDArray[np.intp]) -> Exception | None:
             """Ask for some rows and keep what comes; return the error of a call that failed."""
@@ -225,14 +228,16 @@ class Calls:
             except Exception as error:
                 return error
             out[rows] = answers
-            if store is not None:
-                store.put([digests[row] for row in rows], answers)
+            if store is not None:  # what is no answer at all would be wrong for ever
+                kept = np.flatnonzero(_are_answers(answers))
+                store.put([digests[row] for row in rows[kept]], answers[kept])
             return None
 
         failed = self._send_all(name, send, left)
+        out = out[first] if store is not None else out
         if failed and self.fallback is None:
-            rows = np.array(sorted(failed))
-            error = failed[int(rows[0])]
+            rows = np.flatnonzero(np.isin(first, list(failed)))
+            error = failed[int(first[rows[0]])]
             kept = "" if store is None else " They are in the cache: a second call goes on."
             raise CallError(
                 f"Classifier {name!r} raised {type(error).__name__} on {len(rows)} of {n_rows} "
@@ -280,6 +285,11 @@ class Calls:
                 self.sleep(wait * (0.5 + random.random() / 2))
                 wait = min(2 * wait, LONGEST_WAIT)
         return function(X)
+
+
+def _are_answers(answers: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Tell which rows are probabilities, or missing."""
+    return (np.abs(answers.sum(axis=1) - 1) <= 5e-3) | np.isnan(answers).all(axis=1)
 
 
 def _row(X: Any, place: int) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,6 +45,20 @@ class NamedClassifiers:
     """Gives a bank its classifiers as parameters: ``rf``, ``rf__n_estimators``."""
 
     classifiers: Any
+
+    def __sklearn_clone__(self) -> Any:
+        """Clone, sharing callables: a client with a line or a lock cannot be copied."""
+        made = copy.copy(self)
+        shared: dict[str, Any] = {}
+        if self.classifiers is not None and not is_network(self.classifiers):
+            if self._looks_named():
+                named = self._named()
+                shared = {name: m for name, m in named if not is_estimator(m) and callable(m)}
+                made.classifiers = [(name, None if name in shared else m) for name, m in named]
+        made = super(NamedClassifiers, made).__sklearn_clone__()  # type: ignore[misc]
+        if shared:
+            made.classifiers = [(name, shared.get(name, m)) for name, m in made.classifiers]
+        return made
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return parameters, with ``deep`` also the classifiers by name, and theirs.

@@ -95,7 +95,7 @@ class Member:
             if isinstance(error.__cause__, ValueError) and "it returned" in str(error.__cause__):
                 raise ValueError(f"Classifier {self.name!r}: {error.__cause__}.") from error
             raise
-        missing = np.isnan(answer).any(axis=1)
+        missing = np.isnan(answer).all(axis=1)  # a vector with some is checked as any other
         if missing.any():
             answer[missing] = 1 / len(self.classes)
         return answer

@@ -34,7 +34,7 @@ class CallTimes:
     Raises
     ------
     ValueError
-        If shapes do not fit, rows do not rise, or times are negative or not finite.
+        If shapes do not fit, names repeat, rows do not rise, or times are negative or not finite.
 
     Examples
     --------
@@ -55,6 +55,8 @@ class CallTimes:
         calls = np.asarray(self.calls, dtype=np.float64)
         for name, value in (("names", tuple(self.names)), ("rows", rows), ("calls", calls)):
             object.__setattr__(self, name, value)
+        if len(set(self.names)) != len(self.names):
+            raise ValueError(f"names must be different, got {list(self.names)}.")
         if rows.ndim != 1 or not rows.size or rows[0] < 1 or not (np.diff(rows) > 0).all():
             raise ValueError(f"rows must be numbers from 1 up, rising, got {rows.tolist()}.")
         if calls.shape != (len(self.names), len(rows)):

@@ -247,13 +247,13 @@ class PathErrorClassifier(BaseEstimator):
         """Return what judges one row on plain numbers, None where arrays are needed."""
         rates = self._inputs.rates
         linear = all(isinstance(model, _Linear) for model in self._models.values())
-        if not linear or rates is None or self._inputs.n_context:
+        if not linear or self._inputs.n_context:
             return None
+        models = {prefix: (model.weights, model.bias) for prefix, model in self._models.items()}
+        if rates is None:
+            return OneLinear(models, None)
         n_classes = np.arange(rates.counts.shape[2])
-        return OneLinear(
-            {prefix: (model.weights, model.bias) for prefix, model in self._models.items()},
-            {prefix: rates.of(prefix, n_classes).tolist() for prefix in self._models},
-        )
+        return OneLinear(models, {p: rates.of(p, n_classes).tolist() for p in models})
 
     @property
     def judges_before_running(self) -> bool:

@@ -103,25 +103,29 @@ def _entropy(vector: Vector) -> float:
 
 
 class OneLinear:
-    """Logistic error models over rich features, for one row.
+    """Logistic error models over rich features or the paper's, for one row.
 
     Parameters
     ----------
     models : dict of int to (ndarray of shape (n_features, n_judged), ndarray of shape (n_judged,))
         Weights and bias of each prefix.
-    rates : dict of int to list of float
-        Error rate of each class that a prefix may predict.
+    rates : dict of int to list of float, or None
+        Error rate of each class that a prefix may predict; None for the paper's features.
     """
 
-    def __init__(self, models: dict[int, Any], rates: dict[int, Vector]) -> None:
+    def __init__(self, models: dict[int, Any], rates: dict[int, Vector] | None) -> None:
         self.models, self.rates = models, rates
 
     def judge(self, prefix: int, history: Sequence[Vector]) -> Vector:
         """Return the predicted error of every path that is judged at `prefix`."""
         now = history[-1]
-        features = rich_row(history, self.rates[prefix][now.index(max(now))])
+        if self.rates is None:
+            row = paper_row(now, history[-2] if len(history) > 1 else None)
+            features = np.array(row, dtype=np.float32).astype(np.float64)
+        else:
+            features = np.array(rich_row(history, self.rates[prefix][now.index(max(now))]))
         weights, bias = self.models[prefix]
-        scores = (np.array(features) @ weights + bias).tolist()
+        scores = (features @ weights + bias).tolist()
         return [1 / (1 + exp(-score if score > -60 else 60.0)) for score in scores]
 
 

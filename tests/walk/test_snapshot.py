@@ -50,6 +50,7 @@ ROUTERS: dict[str, Any] = {
         0.1, regressor=PathErrorRegressor(**NETWORK.get_params() | {"features": "rich"})
     ),
     "logistic": CostAwareRouter(0.1, **ERRORS),
+    "logistic, paper": CostAwareRouter(0.1, **ERRORS | {"features": "paper"}),
     "recall": CostAwareRouter(0.1, **ERRORS, answer="recall"),
     "ensemble": CostAwareRouter(0.1, **ERRORS, answer="ensemble"),
     "option value": CostAwareRouter(0.1, **ERRORS, policy=OptionValue(0.2)),
@@ -105,7 +106,7 @@ def test_one_row_on_plain_numbers_is_the_row_among_others(
         assert found == routes.paths.tolist()
 
 
-@pytest.mark.parametrize("name", ["paper", "recall", "threshold"])
+@pytest.mark.parametrize("name", ["paper", "logistic, paper", "recall", "threshold"])
 def test_one_row_takes_no_arrays_where_it_can(tables: Any, name: str) -> None:
     assert ROUTERS[name].fit(*tables["levels"]).decider().one() is not None
 
