@@ -77,6 +77,19 @@ def test_snippets_of_decisions_run_one_after_the_other():
     assert steps == [[1, "8-8"], [2, "exit"]]
 
 
+def test_snippets_of_costs_and_callables_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = (DOCS / "data.rst").read_text(encoding="utf-8").split("What it costs\n---")[1]
+    snippets = re.findall(r"^\.\. code-block:: python\n\n((?:   .*\n|\n)+)", text, re.M)[:2]
+    names = {"__name__": "data"}
+    for code in snippets:
+        exec(compile(textwrap.dedent(code), "data.rst", "exec"), names)
+    routes = names["routes"]
+    assert routes.labels.tolist() == ["praise", "blame", "praise"]
+    assert routes.costs.tolist() == [0.002, 0.002, 0]
+    assert (tmp_path / "answers").is_dir()
+
+
 def test_snippets_of_language_models_run_one_after_the_other():
     text = (DOCS / "language_models.rst").read_text(encoding="utf-8")
     snippets = re.findall(r"^\.\. code-block:: python\n\n((?:   .*\n|\n)+)", text, re.M)
