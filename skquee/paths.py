@@ -656,17 +656,9 @@ class PathTree:
         unit = self.cost_unit if cost_unit == "same" else cost_unit
         if cost_unit == "same" and unit == WHOLE_NETWORK and max(found) != 1:
             unit = None
-        # Itself where nothing changes, or the last one, with all that was worked out: routing asks
-        # at every batch.
         if (found, unit) == (self.costs, self.cost_unit):
-            return self
-        last, derived = self.__dict__.get("_last"), self.__dict__.get("_derived", 0)
-        if last is None or (last.costs, last.cost_unit) != (found, unit):
-            last = replace(self, costs=found, cost_unit=unit)
-            last.__dict__["_derived"] = derived + 1
-            if derived < 3:  # a tree derived again and again does not keep them all
-                self.__dict__["_last"] = last
-        return last
+            return self  # with all that was worked out
+        return replace(self, costs=found, cost_unit=unit)
 
     def with_classes(self, classes: Iterable[Any] | None) -> PathTree:
         """Return this tree with other class labels.

@@ -139,8 +139,9 @@ class RoutingMixin(ClassifierMixin):
                         "Transform X with the bank used in fit."
                     )
                 # Where each row has its prices the tree's are their means on some rows or other.
+                # Else X's own tree, which has worked out what a walk asks it.
                 if X.facts.call_costs is None:
-                    tree = tree.with_costs(X.paths.costs, cost_unit=X.paths.cost_unit)
+                    tree = X.paths.with_classes(tree.classes)
             if self.paths is not None:
                 tree = tree.with_costs(self.paths.costs, cost_unit=self.paths.cost_unit)
             table = as_path_probabilities(
