@@ -374,8 +374,8 @@ class RoutedClassifier(LiveParameters, BudgetMixin, RoutingMixin, BaseEstimator)
             raise ValueError(
                 f"accuracy={accuracy!r} is out of reach: on {curve.source}, operating points have "
                 f"from {curve.accuracy.min():.4f} to {curve.accuracy.max():.4f}, for "
-                f"{curve.cost.min():.4g} to {curve.cost.max():.4g} {curve.tree.cost_unit or ''}"
-                "a row."
+                f"{curve.cost.min():.4g} to {curve.cost.max():.4g} "
+                f"{curve.tree.cost_unit or 'of cost'} a row."
             )
         place = reached[np.argmin(curve.cost[reached])]
         other = copy.copy(self)
