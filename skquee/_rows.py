@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["n_rows_of", "take_rows"]
+__all__ = ["fingerprint", "n_rows_of", "take_rows"]
+
+# Rows that a fingerprint looks at.
+SOME = 8
 
 
 def take_rows(X: Any, rows: NDArray[np.intp] | slice) -> Any:
@@ -73,3 +77,33 @@ def n_rows_of(X: Any) -> int:
             "or stream batches."
         )
     return len(X)
+
+
+def fingerprint(X: Any, n_rows: int) -> str:
+    """Return a digest of a few rows of X: equal rows have equal ones.
+
+    Parameters
+    ----------
+    X : as of :func:`take_rows`
+        Input.
+    n_rows : int
+        Its rows.
+
+    Returns
+    -------
+    str
+    """
+    some = take_rows(X, np.unique(np.linspace(0, n_rows - 1, min(n_rows, SOME)).astype(np.intp)))
+    if hasattr(some, "to_pandas"):
+        some = some.to_pandas()
+    some = some.to_numpy() if hasattr(some, "to_numpy") else some
+    some = some.toarray() if hasattr(some, "toarray") else some
+    if not isinstance(some, dict):
+        some = np.asarray(some)
+        if some.dtype.kind in "biuf":
+            some = some.astype(np.float64).tobytes()
+        else:
+            some = some.tolist()
+    digest = blake2b(digest_size=16)
+    digest.update(some if isinstance(some, bytes) else repr(some).encode())
+    return f"{n_rows} {digest.hexdigest()}"

@@ -225,6 +225,7 @@ class MultiPathClassifierBank(  # type: ignore[call-arg]
             fitted.append((name, model))
             columns.append(own)
         self._settle(fitted, columns, labels)
+        self._remember(X)
         if isinstance(self.step_costs, str):
             self.measure(X)
         return self
@@ -295,7 +296,9 @@ class MultiPathClassifierBank(  # type: ignore[call-arg]
             if not self._fits_as_it_is(X):
                 X = self._check_input(X, reset=not hasattr(self, "n_features_in_"))
             engine = EstimatorEngine(self._members, tree)
-        return LazyPathProbabilities(engine, X, tree, self._rows_at_once())
+        table = LazyPathProbabilities(engine, X, tree, self._rows_at_once())
+        table.trained_on = self._learned_from(X)
+        return table
 
     def _rows_at_once(self) -> int | None:
         if self.batch_size is None:

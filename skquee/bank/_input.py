@@ -11,7 +11,7 @@ from sklearn.utils import assert_all_finite, get_tags
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, column_or_1d, validate_data
 
-from skquee._rows import n_rows_of
+from skquee._rows import fingerprint, n_rows_of
 from skquee.bank._composition import NamedClassifiers
 
 __all__ = ["CheckedInput"]
@@ -100,3 +100,13 @@ class CheckedInput(NamedClassifiers):
         if names is None or columns is None or not hasattr(X, "iloc") or not len(X):
             return False
         return len(columns) == len(names) and columns.tolist() == names.tolist()
+
+    def _remember(self, X: Any) -> None:
+        """Keep what tells the rows that classifiers were fitted on."""
+        self._trained_on = None if self.is_frozen else fingerprint(X, n_rows_of(X))
+
+    def _learned_from(self, X: Any) -> bool:
+        """Whether these are the rows that classifiers were fitted on, told by a few of them."""
+        seen = getattr(self, "_trained_on", None)
+        n_rows = 0 if seen is None else n_rows_of(X)
+        return seen is not None and seen.startswith(f"{n_rows} ") and seen == fingerprint(X, n_rows)

@@ -38,6 +38,9 @@ class LazyPathProbabilities(PathProbabilities):
         Rows a pass handles at once. None: as many as keep their answers within 64 MiB.
     """
 
+    #: Whether classifiers were fitted on these very rows: a router must not learn from them.
+    trained_on = False
+
     def __init__(
         self,
         engine: NetworkEngine | EstimatorEngine,

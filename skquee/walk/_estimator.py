@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar
 
@@ -170,6 +171,14 @@ class RoutingMixin(ClassifierMixin):
             raise ValueError(
                 f"This {type(self).__name__} estimator requires y to be passed, but the target y "
                 "is None."
+            )
+        if getattr(X, "trained_on", False):
+            warnings.warn(
+                "The classifiers of this table were fitted on these very rows, where they err less "
+                "than on others: a router that learns from them trusts them too much. Fit it on "
+                "other rows, or let RoutedClassifier keep some apart.",
+                UserWarning,
+                stacklevel=3,
             )
         table = self._table(X, reset=True)
         classes, codes = encode_labels(table, y)

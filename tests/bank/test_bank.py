@@ -116,6 +116,7 @@ def test_frozen_unfitted_callable_and_pipeline_stand_side_by_side() -> None:
     assert np.allclose(part, by_sign(X[[9, 2]]))
 
 
+@pytest.mark.filterwarnings("ignore:The classifiers of this table were fitted")
 def test_a_list_of_texts_goes_through() -> None:
     texts = ["good film", "bad film", "very good", "awful bad", "good", "bad"] * 5
     labels = np.array(["pos", "neg"] * 15)
@@ -221,6 +222,7 @@ def test_skipping_a_model_leaves_it_alone() -> None:
     assert np.array_equal(answers[1::2], bank.classifiers[1][1].predict_proba(X[6::12]))
 
 
+@pytest.mark.filterwarnings("ignore:The classifiers of this table were fitted")
 def test_a_pipeline_searched_by_two_workers_and_pickled_predicts_the_same() -> None:
     bank = MultiPathClassifierBank(
         [

@@ -112,6 +112,7 @@ def test_a_clone_has_classifiers_of_its_own() -> None:
     assert copied.fit(X, Y).classifiers_[1][1].n_estimators == 2
 
 
+@pytest.mark.filterwarnings("ignore:The classifiers of this table were fitted")
 @pytest.mark.parametrize("kind", ["pipeline", "routed"])
 def test_a_search_reaches_into_a_classifier(kind: str) -> None:
     router = ThresholdRouter(0.7)

@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.sparse import csr_matrix
 from sklearn.base import clone
 from sklearn.datasets import make_classification
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, cross_validate
+from sklearn.pipeline import make_pipeline
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from skquee import (
@@ -411,3 +413,27 @@ def test_other_kinds_of_routers_are_judged_too() -> None:
     for router in (ThresholdRouter(0.8), FixedPath("linear"), AutoRouter(0.1, cv=2)):
         model = RoutedClassifier(bank(), router).fit(X, Y)
         assert {"stump alone", "linear alone"} <= set(model.summary().index)
+
+
+@pytest.mark.parametrize(
+    "rows", [X, FRAME, X.tolist(), csr_matrix(X)], ids=["array", "frame", "lists", "sparse"]
+)
+def test_a_router_that_learns_from_the_classifiers_own_rows_is_warned(rows: Any) -> None:
+    plain = make_pipeline(bank(), ThresholdRouter(0.7))
+    with pytest.warns(
+        UserWarning, match="classifiers of this table were fitted on these very rows"
+    ):
+        plain.fit(rows, NAMES)
+    with pytest.warns(UserWarning, match="fitted on these very rows"):
+        TunedCostAwareRouterCV(default_router(), price=0.1, cv=2).fit(
+            plain[0].transform(rows), NAMES
+        )
+
+
+def test_other_rows_and_frozen_classifiers_are_no_leak() -> None:
+    half = bank().fit(X[:150], NAMES[:150])
+    ThresholdRouter(0.7).fit(half.transform(X[150:]), NAMES[150:])
+    ThresholdRouter(0.7).fit(half.transform(X), NAMES)  # other rows among them
+    frozen = [(name, FrozenEstimator(model)) for name, model in half.classifiers_]
+    ready = MultiPathClassifierBank(frozen, step_costs=[1, 2])
+    make_pipeline(ready, ThresholdRouter(0.7)).fit(X[:150], NAMES[:150])

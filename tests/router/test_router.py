@@ -289,6 +289,7 @@ class NotingTargets(ClusteredErrorTargets):
         return super().fit(probs, y, sample_weight)
 
 
+@pytest.mark.filterwarnings("ignore:The classifiers of this table were fitted")
 def test_weights_are_routed_through_pipeline_and_search_to_the_parts_that_ask() -> None:
     rng = np.random.default_rng(0)
     X = rng.normal(size=(200, 4)) + np.eye(4)[Y]
