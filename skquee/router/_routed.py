@@ -24,7 +24,7 @@ from skquee.router._live import LiveParameters, check_rows
 from skquee.router._summary import Clock, Models, models_of, summary_frame
 from skquee.tables import check_labels, check_target, check_weights, hold_out, spawn_seeds
 from skquee.tables import correctness as correct_paths
-from skquee.walk import Decider, Routes, RoutingMixin
+from skquee.walk import Decider, Routes, RoutingMixin, Snapshot
 from skquee.walk._estimator import check_curve_rows
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ __all__ = ["RoutedClassifier"]
 
 # Rows at most that deciding is timed on.
 TIMED_ROWS = 2000
+# Paths of a tree that counts as small.
+SMALL_TREE = 8
 
 
 class RoutedClassifier(LiveParameters, BudgetMixin, RoutingMixin, BaseEstimator):
@@ -239,6 +241,27 @@ class RoutedClassifier(LiveParameters, BudgetMixin, RoutingMixin, BaseEstimator)
         self._check_ready()
         routes: Routes = self.router_.route(self._reader()(X))
         return routes.of_rows(X)
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Predict labels.
+
+        Parameters
+        ----------
+        X : array-like, data frame or sequence of length n_samples
+            Input of the bank.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+        """
+        self._check_ready()
+        table = self._reader()(X)
+        # One row on plain numbers: arrays cost more than what is in them. On a large tree it would
+        # cost more to lay out all gates than to ask the few on the way.
+        if len(table) == 1 and table.paths.n_paths <= SMALL_TREE:
+            return Snapshot(self.decider(), lambda given: given).predict(table)
+        labels: NDArray[Any] = self.router_.route(table).labels
+        return labels
 
     def decider(self, knob: Any = None) -> Decider:
         """Return what decides at a gate; see :meth:`skquee.CostAwareRouter.decider`."""
