@@ -139,7 +139,7 @@ def load(
         if not (source / name).is_file():
             raise FileNotFoundError(f"{source} holds no saved network: {name} is missing.")
     described = source / RECORD
-    record = read_record(described)
+    record = read_record(described, named=backbone is None)
     try:
         tensors = load_file(source / WEIGHTS)
         with safe_open(source / WEIGHTS, "pt") as opened:

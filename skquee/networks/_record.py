@@ -74,13 +74,15 @@ PARAMETERS: dict[str, tuple[type, ...]] = {
 }
 
 
-def read_record(file: Path) -> dict[str, Any]:
+def read_record(file: Path, *, named: bool = True) -> dict[str, Any]:
     """Read the description of a network and check what does not need its weights.
 
     Parameters
     ----------
     file : Path
         Of :meth:`skquee.networks.MultiExitNetwork.save`.
+    named : bool, default=True
+        Whether its backbone is to be made by name; the user may give the module instead.
 
     Returns
     -------
@@ -118,11 +120,13 @@ def read_record(file: Path) -> dict[str, Any]:
     _check(record["seed"] >= 0, file, "seed", "from 0 up", record["seed"])
     _check((record["n_outputs"] or 0) >= 0, file, "n_outputs", "from 0 up", record["n_outputs"])
     _check(record["group"] is None or record["group"] >= 1, file, "group", "positive", record)
-    record["backbone"] = _check_backbone(field(record, "backbone", (str, type(None)), file), file)
+    name = field(record, "backbone", (str, type(None)), file)
+    if named:
+        _check_backbone(name, file)
     field(record, "heads", (str, type(None)), file)
     if record["heads"] not in (None, "linear"):
         raise ValueError(f"{file}: 'heads' must be 'linear' or null, got {record['heads']!r:.60}.")
-    record["params"] = _check_params(field(record, "params", dict, file), file)
+    record["params"] = _check_params(field(record, "params", dict, file), named, file)
     _check_structure(record, file)
     _check_measured(record, file)
     return record
@@ -232,17 +236,16 @@ _FACTORIES = (torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn)
 # ---------------------------------------------------------------------- fields
 
 
-def _check_backbone(name: str | None, file: Path) -> str | None:
+def _check_backbone(name: str | None, file: Path) -> None:
     """Take a name that timm knows, and no address, hub or folder."""
     if name is not None and not timm.is_model(name):
         raise ValueError(
             f"{file}: 'backbone' must be the name of a model that the installed timm has, got "
             f"{name!r:.60}. Build the module yourself and give it: backbone=."
         )
-    return name
 
 
-def _check_params(params: dict[str, Any], file: Path) -> dict[str, Any]:
+def _check_params(params: dict[str, Any], named: bool, file: Path) -> dict[str, Any]:
     where = f"{file}, 'params'"
     unknown = sorted(set(params) - set(PARAMETERS))
     if unknown:
@@ -260,7 +263,7 @@ def _check_params(params: dict[str, Any], file: Path) -> dict[str, Any]:
     whole = all(isinstance(side, int) and 1 <= side <= MOST_PIXELS for side in sides)
     _check(len(sides) in (0, 2) and whole, where, "img_size", f"1 to {MOST_PIXELS}", size)
     _check(1 <= params["in_chans"] <= 4096, where, "in_chans", "1 to 4096", params["in_chans"])
-    for name, value in (params["backbone_kwargs"] or {}).items():
+    for name, value in (params["backbone_kwargs"] or {}).items() if named else ():
         if name not in OPTIONS:
             raise ValueError(
                 f"{where}: 'backbone_kwargs' holds {name!r:.40}, which no file passes on to timm. "

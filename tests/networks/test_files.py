@@ -265,6 +265,16 @@ def test_a_description_that_is_none_is_refused(saved, tmp_path, text):
         MultiExitNetwork.load(folder)
 
 
+def test_a_backbone_that_no_file_may_name_is_given_again(named, saved, digits, tmp_path):
+    changes = {"backbone": "mine", "params.backbone_kwargs": {"rare": [{}]}}
+    folder = forged(saved, tmp_path, changes)
+    with pytest.raises(ValueError, match="backbone="):
+        MultiExitNetwork.load(folder)
+    loaded = MultiExitNetwork.load(folder, backbone=named._backbone)
+    X = digits[0][:3]
+    np.testing.assert_array_equal(table(loaded, X), table(named, X))
+
+
 def test_grids_of_a_description_are_those_known(saved, tmp_path):
     for changes in (
         {"kind": "Module"},
