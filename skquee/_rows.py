@@ -30,7 +30,7 @@ def take_rows(X: Any, rows: NDArray[np.intp] | slice) -> Any:
     """
     if hasattr(X, "iloc"):
         return X.iloc[rows]
-    if isinstance(X, dict):
+    if isinstance(X, dict) and not hasattr(X, "shape"):  # scipy has a sparse array that is one
         return {key: take_rows(value, rows) for key, value in X.items()}
     if hasattr(X, "take") and hasattr(X, "num_rows"):  # pyarrow.Table
         return X.take(np.arange(X.num_rows)[rows])
@@ -64,7 +64,7 @@ def n_rows_of(X: Any) -> int:
     TypeError
         If X has no length, as a generator.
     """
-    if isinstance(X, dict):
+    if isinstance(X, dict) and not hasattr(X, "shape"):
         lengths = {key: n_rows_of(value) for key, value in X.items()}
         if len(set(lengths.values())) != 1:
             raise ValueError(f"The values of X must have one length, got {lengths}.")

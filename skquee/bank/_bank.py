@@ -15,6 +15,7 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
+from skquee._checks import check_integer
 from skquee.bank._calls import Calls
 from skquee.bank._composition import (
     is_estimator,
@@ -22,7 +23,7 @@ from skquee.bank._composition import (
 )
 from skquee.bank._costs import CostedPaths
 from skquee.bank._estimators import EstimatorEngine, Member
-from skquee.bank._fitting import fit_model, input_tags, settle_classes
+from skquee.bank._fitting import fit_model, input_tags, known_classes, settle_classes
 from skquee.bank._input import CheckedInput
 from skquee.bank._network import NetworkEngine
 from skquee.bank._times import CallTimes
@@ -219,7 +220,7 @@ class MultiPathClassifierBank(  # type: ignore[call-arg]
             own = None
             if is_estimator(model):
                 if is_frozen_model(model):
-                    own = np.asarray(model.classes_)
+                    own = known_classes(name, model)
                 else:
                     model, own = fit_model(name, model, X, labels, sample_weight)
             fitted.append((name, model))
@@ -243,7 +244,7 @@ class MultiPathClassifierBank(  # type: ignore[call-arg]
         named = self._named()
         if self.classes is None and not any(is_estimator(model) for _, model in named):
             return False
-        own = [np.asarray(m.classes_) if is_estimator(m) else None for _, m in named]
+        own = [known_classes(name, m) if is_estimator(m) else None for name, m in named]
         self._settle(named, own, None)
         return True
 
@@ -303,9 +304,7 @@ class MultiPathClassifierBank(  # type: ignore[call-arg]
     def _rows_at_once(self) -> int | None:
         if self.batch_size is None:
             return NETWORK_ROWS if self._is_network() else None
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {self.batch_size}.")
-        return self.batch_size
+        return check_integer(self.batch_size, "batch_size", at_least=1)
 
     def _times(self) -> Any:
         """Return the network's measured times."""
@@ -388,11 +387,12 @@ class MultiPathClassifierBank(  # type: ignore[call-arg]
             raise ValueError(f"paths must be 'chain', 'cascade' or a PathTree, got {self.paths!r}.")
         self._rows_at_once()
         for name, least in (("latency_rows", 1), ("retries", 0), ("max_workers", 1)):
-            value = getattr(self, name)
-            if name == "max_workers" and value is None:
-                continue
-            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-                raise ValueError(f"{name} must be an integer of at least {least}, got {value!r}.")
+            if name != "max_workers" or self.max_workers is not None:
+                check_integer(getattr(self, name), name, at_least=least)
+        if self.merge_groups and not self._is_network():
+            raise ValueError(
+                "merge_groups=True is for a network: classifiers of a list share no blocks."
+            )
         if self.fallback not in (None, "previous"):
             raise ValueError(f"fallback must be 'previous' or None, got {self.fallback!r}.")
         self._check_costs()

@@ -92,7 +92,12 @@ class AnswerStore:
         plain = "".join(c if c.isalnum() or c in "-_" else "_" for c in name)[:60]
         self.n_classes = len(classes)
         self.file = Path(folder) / f"{plain}-{mark}.sqlite"
-        self.file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+        except FileExistsError:
+            raise NotADirectoryError(
+                f"cache={str(folder)!r} must be a folder: it is a file."
+            ) from None
         with self._open() as base:
             base.execute("CREATE TABLE IF NOT EXISTS answers (row BLOB PRIMARY KEY, p BLOB)")
 

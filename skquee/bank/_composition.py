@@ -154,6 +154,11 @@ class NamedClassifiers:
             raise ValueError(f"Names of classifiers may not hold two underscores, got {names}.")
         for name, model in self._named():
             estimator = model.estimator if isinstance(model, FrozenEstimator) else model
+            if isinstance(model, type):
+                raise TypeError(
+                    f"Classifier {name!r} is the class {model.__name__}: give an instance, "
+                    f"{model.__name__}()."
+                )
             if callable(model) and not hasattr(model, "fit"):
                 continue
             if not is_estimator(estimator):

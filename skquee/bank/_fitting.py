@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from sklearn.preprocessing import LabelEncoder
 from sklearn.utils import get_tags
 from sklearn.utils.validation import has_fit_parameter
 
 from skquee.bank._composition import is_estimator
 
-__all__ = ["fit_model", "input_tags", "settle_classes"]
+__all__ = ["fit_model", "input_tags", "known_classes", "settle_classes"]
 
 SHOWN = 5
 
@@ -65,6 +66,16 @@ def fit_model(
                 return fitted, encoder.classes_[np.asarray(fitted.classes_, dtype=np.intp)]
         error.add_note(f"(while fitting classifier {name!r} of the bank)")
         raise
+
+
+def known_classes(name: str, model: Any) -> NDArray[Any]:
+    """Return the labels of a frozen classifier, which has to be fitted."""
+    if not hasattr(model, "classes_"):
+        raise NotFittedError(
+            f"Classifier {name!r} is frozen but not fitted: fit it before it goes into the bank, "
+            "or leave FrozenEstimator off."
+        )
+    return np.asarray(model.classes_)
 
 
 def settle_classes(

@@ -11,6 +11,7 @@ from sklearn.utils import assert_all_finite, get_tags
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, column_or_1d, validate_data
 
+from skquee._checks import check_labels_given
 from skquee._rows import fingerprint, n_rows_of
 from skquee.bank._composition import NamedClassifiers
 
@@ -50,6 +51,7 @@ class CheckedInput(NamedClassifiers):
         labels = column_or_1d(y, warn=True)
         if labels.dtype.kind == "f":
             assert_all_finite(labels, input_name="y")
+        labels = check_labels_given(labels, "y")
         check_classification_targets(labels)
         if not self.is_frozen and len(np.unique(labels)) < 2:
             raise ValueError(f"y holds 1 class only ({labels.tolist()[0]!r}); give at least 2.")
@@ -64,16 +66,18 @@ class CheckedInput(NamedClassifiers):
                     "X is one row of a data frame as a Series: give a frame of one row, "
                     "df.iloc[[0]] in place of df.iloc[0]."
                 )
-        if getattr(X, "shape", None) != () and not n_rows_of(X):
+        # What only turns into an array is counted when it has; a scalar is told by its shape.
+        later = hasattr(X, "__array__") and not hasattr(X, "shape")
+        if not later and getattr(X, "shape", None) != () and not n_rows_of(X):
             raise ValueError(
                 f"Found 0 sample(s) in X ({type(X).__name__}) while a minimum of 1 is required."
             )
-        if isinstance(X, dict):
+        if isinstance(X, dict) and not issparse(X):
             return X
         numeric = issparse(X) or (isinstance(X, np.ndarray) and X.dtype.kind in "fiubc")
         plain = isinstance(X, (list, tuple)) and len(X) and isinstance(X[0], (list, tuple, float))
         unknown = isinstance(X, np.ndarray) and X.ndim != 1 and X.dtype.kind == "O"
-        unknown = unknown or (hasattr(X, "__array__") and not hasattr(X, "shape"))
+        unknown = unknown or later
         if not (numeric or plain or unknown):
             validate_data(self, X, reset=reset, skip_check_array=True)
             return X

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from skquee._checks import check_integer
+
 __all__ = ["CallTimes", "measure_calls"]
 
 # Sizes of the groups that are timed, as far as there are rows.
@@ -186,7 +188,13 @@ def measure_calls(
     -------
     CallTimes
     """
-    sizes = sorted({min(int(size), n_samples) for size in np.asarray(groups)})
+    if n_samples < 1:
+        raise ValueError("There are no rows to time calls on: give at least 1.")
+    given = np.atleast_1d(groups).tolist()
+    asked = [check_integer(n, "groups", at_least=1, whole_floats=True) for n in given]
+    if not asked:
+        raise ValueError("groups must hold at least one number of rows to time.")
+    sizes = sorted({min(size, n_samples) for size in asked})
     found = np.empty((len(names), len(sizes)))
     for place, size in enumerate(sizes):
         X = take(np.arange(size))

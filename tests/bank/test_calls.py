@@ -340,6 +340,12 @@ def test_equal_rows_are_asked_once_a_call(tmp_path: Path) -> None:
     assert api.asked == ["text 1"]
 
 
+def test_a_cache_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(NotADirectoryError, match="must be a folder: it is a file"):
+        ask(Api(), cache=tmp_path / "file")
+
+
 def test_names_and_classes_keep_answers_apart(tmp_path: Path) -> None:
     digests = [row_digest("text 0")]
     AnswerStore(tmp_path, "a/b c", CLASSES).put(digests, np.array([[0.5, 0.25, 0.25]]))
@@ -408,12 +414,14 @@ def test_two_processes_share_one_cache(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"retries": -1}, "retries must be an integer of at least 0, got -1"),
+        ({"retries": -1}, "retries must be an integer >= 0, got -1"),
         ({"retries": 1.5}, "retries must be an integer"),
         ({"retries": True}, "retries must be an integer"),
-        ({"max_workers": 0}, "max_workers must be an integer of at least 1, got 0"),
+        ({"max_workers": 0}, "max_workers must be an integer >= 1, got 0"),
+        ({"batch_size": "many"}, "batch_size must be an integer >= 1, got 'many'"),
+        ({"merge_groups": True}, "is for a network"),
         ({"fallback": "next"}, "fallback must be 'previous' or None, got 'next'"),
-        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"batch_size": 0}, "batch_size must be an integer >= 1, got 0"),
         ({"step_costs": "latency"}, "may cost money: give numbers"),
     ],
 )

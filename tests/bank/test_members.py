@@ -10,6 +10,7 @@ import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.datasets import make_classification
 from sklearn.ensemble import RandomForestClassifier
+from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
@@ -195,6 +196,21 @@ def test_a_frozen_bank_refuses_labels_that_no_classifier_knows() -> None:
         RoutedClassifier(bank, ThresholdRouter(0.5)).fit(X, np.char.upper(NAMES))
     wider = bank.set_params(classes=["ant", "bee", "cat", "dog"]).fit(X, NAMES)
     assert wider.transform(X).shape == (200, 1, 4)
+
+
+def test_what_is_not_ready_is_told_by_name() -> None:
+    bank = MultiPathClassifierBank([("nb", FrozenEstimator(GaussianNB()))])
+    for run in (lambda: bank.fit(X, Y), lambda: bank.transform(X)):
+        with pytest.raises(NotFittedError, match="'nb' is frozen but not fitted"):
+            run()
+    with pytest.raises(TypeError, match=r"'nb' is the class GaussianNB: give an instance"):
+        MultiPathClassifierBank([("nb", GaussianNB)]).fit(X, Y)
+
+
+@pytest.mark.parametrize("labels", [[None, 1] * 100, ["a", 1] * 100, [np.nan, 1.0] * 100])
+def test_labels_that_are_missing_or_mixed_are_refused(labels: Any) -> None:
+    with pytest.raises(ValueError, match=r"^y |Input y"):
+        small_bank().fit(X, np.array(labels, dtype=object if labels[0] in (None, "a") else float))
 
 
 # ---------------------------------------------------------------------- no copies

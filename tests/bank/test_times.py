@@ -136,6 +136,20 @@ def test_every_size_up_to_the_rows_there_are_is_timed_after_a_warm_up() -> None:
     assert max(size for _, size in clock.calls) == 100
 
 
+@pytest.mark.parametrize(
+    ("n_samples", "groups", "message"),
+    [
+        (0, (1,), "no rows to time"),
+        (9, (), "at least one number of rows"),
+        (9, (0, 5), "groups must be an integer >= 1, got 0"),
+        (9, (1.5,), "groups must be an integer >= 1, got 1.5"),
+    ],
+)
+def test_nothing_to_time_is_refused(n_samples: int, groups: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        measure_calls(["a"], lambda *_: None, lambda rows: rows, n_samples, groups=groups)
+
+
 # ---------------------------------------------------------------------- as costs of a bank
 
 
