@@ -35,6 +35,8 @@ class RecallAnswer(BaseEstimator):
     ----------
     estimator : str or estimator, default="logistic"
         As of :class:`skquee.gates.PathErrorClassifier`.
+    penalty : float, default=1.0
+        As there.
 
     Attributes
     ----------
@@ -46,8 +48,9 @@ class RecallAnswer(BaseEstimator):
     .. [1] Dekoninck et al., "A Unified Approach to Routing and Cascading for LLMs", ICML 2025.
     """
 
-    def __init__(self, estimator: Any = "logistic") -> None:
+    def __init__(self, estimator: Any = "logistic", *, penalty: float = 1.0) -> None:
         self.estimator = estimator
+        self.penalty = penalty
 
     def fit(
         self,
@@ -73,7 +76,7 @@ class RecallAnswer(BaseEstimator):
         tree = table.paths
         wrong = (path_answers(table) != codes[:, None]).astype(np.float64)
         judged = {p: tree.prefixes(p) for p in range(tree.n_paths) if tree.depths[p] > 1}
-        errors = PathErrorClassifier(self.estimator, random_state=0)
+        errors = PathErrorClassifier(self.estimator, penalty=self.penalty, random_state=0)
         self.errors_ = errors.fit_judged(table.with_context(None), wrong, judged, sample_weight)
         return self
 
@@ -230,7 +233,7 @@ class _OneEnsemble:
         return [value / total for value in grown]
 
 
-ANSWERS = {"recall": RecallAnswer, "ensemble": EnsembleAnswer}
+ANSWERS: dict[str, Any] = {"recall": RecallAnswer, "ensemble": EnsembleAnswer}
 
 
 def answered(rule: Any, table: PathProbabilities) -> PathProbabilities:

@@ -17,7 +17,7 @@ import pandas as pd
 from _decision_tables import Split, tables
 from joblib import Parallel, delayed
 
-from skquee import AutoRouter, CostAwareRouter
+from skquee import AutoRouter, CostAwareRouter, PathTree
 from skquee.baselines import FixedPath, ThresholdRouter
 from skquee.evaluation import hull_points
 from skquee.evaluation._curve import hull_area
@@ -26,9 +26,20 @@ TUNING = ("FERPLUS", "subj", "cifar100, exits")
 LAMBDAS = np.geomspace(0.01, 1, 25)
 
 
+def thresholds(tree: PathTree) -> dict[str, object]:
+    """Return a confidence threshold for every sequence and measure, not fitted."""
+    found: dict[str, object] = {}
+    for path in np.flatnonzero(tree.depths > 1).tolist():
+        if tree.depths[path] == tree.n_exits or tree.n_paths < 20:
+            name = tree.names[path]
+            for measure in ("max_probability", "margin", "entropy"):
+                found[f"threshold {measure} {name}"] = ThresholdRouter(measure=measure, along=name)
+    return found
+
+
 def methods(split: Split, seed: int) -> dict[str, object]:
     """Return every method, not fitted; the first is ours."""
-    found: dict[str, object] = {
+    return {
         "auto": AutoRouter(random_state=seed),
         "paper": CostAwareRouter(random_state=seed, validation_fraction=0),
         # Recall over learned errors of supermodels, replanned after each (Dekoninck et al. 2025).
@@ -41,14 +52,8 @@ def methods(split: Split, seed: int) -> dict[str, object]:
             validation_fraction=0,
         ),
         "fixed paths": FixedPath(),
+        **thresholds(split.fit.paths),
     }
-    tree = split.fit.paths
-    for path in np.flatnonzero(tree.depths > 1).tolist():
-        if tree.depths[path] == tree.n_exits or tree.n_paths < 20:
-            name = tree.names[path]
-            for measure in ("max_probability", "margin", "entropy"):
-                found[f"threshold {measure} {name}"] = ThresholdRouter(measure=measure, along=name)
-    return found
 
 
 def joint_thresholds(split: Split) -> tuple[float, float]:
@@ -79,7 +84,25 @@ def joint_thresholds(split: Split) -> tuple[float, float]:
     return area, float((1 - accuracy[chosen] + LAMBDAS * cost[chosen]).mean())
 
 
-def one_split(make, table: str, seed: int) -> list[dict]:
+def judge(fitted: object, split: Split) -> dict[str, float]:
+    """Return area and mean loss on the rows to judge; of baselines also on the rows of fit."""
+    if isinstance(fitted, (ThresholdRouter, FixedPath)):
+        # Baselines choose their knob on the rows of fit, and sweep the same grid.
+        grid = fitted._search_knobs(split.fit)
+        seen = fitted.cost_curve(grid, split.fit, split.y_fit)
+        curve = fitted.cost_curve(grid, split.test, split.y_test)
+        loss = 1 - seen.accuracy + LAMBDAS[:, None] * seen.cost
+        chosen = loss.argmin(axis=1)
+        priced = 1 - curve.accuracy[chosen] + LAMBDAS * curve.cost[chosen]
+        own = {"fit area": seen.area(), "fit loss": loss.min(axis=1).mean()}
+    else:
+        curve = fitted.cost_curve(None, split.test, split.y_test)
+        at = fitted.cost_curve(LAMBDAS, split.test, split.y_test)
+        priced, own = 1 - at.accuracy + LAMBDAS * at.cost, {}
+    return {"area": curve.area(), "loss": priced.mean(), **own}
+
+
+def one_split(make, table: str, seed: int, methods=methods) -> list[dict]:
     """Fit every method on one split and judge it."""
     split = make(seed)
     costs = split.fit.paths.path_costs
@@ -92,26 +115,14 @@ def one_split(make, table: str, seed: int) -> list[dict]:
             warnings.simplefilter("ignore")
             fitted = method.fit(split.fit, split.y_fit)
             seconds = time.perf_counter() - began
-            if isinstance(method, (ThresholdRouter, FixedPath)):
-                # Baselines choose their knob on the rows of fit, and sweep the same grid.
-                grid = fitted._search_knobs(split.fit)
-                seen = fitted.cost_curve(grid, split.fit, split.y_fit)
-                curve = fitted.cost_curve(grid, split.test, split.y_test)
-                loss = 1 - seen.accuracy + LAMBDAS[:, None] * seen.cost
-                chosen = loss.argmin(axis=1)
-                priced = 1 - curve.accuracy[chosen] + LAMBDAS * curve.cost[chosen]
-            else:
-                curve = fitted.cost_curve(None, split.test, split.y_test)
-                at = fitted.cost_curve(LAMBDAS, split.test, split.y_test)
-                priced = 1 - at.accuracy + LAMBDAS * at.cost
+            found = judge(fitted, split)
         rows.append(
             {
                 "table": table,
                 "seed": seed,
                 "method": name,
                 "kind": name.split()[0],
-                "area": curve.area(),
-                "loss": priced.mean(),
+                **found,
                 "seconds": seconds,
                 "chosen": getattr(fitted, "best_name_", ""),
                 "n_fit": len(split.y_fit),

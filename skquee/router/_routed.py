@@ -207,14 +207,14 @@ class RoutedClassifier(LiveParameters, BudgetMixin, RoutingMixin, BaseEstimator)
             place, _ = choose_point(curve, best, self.max_error_increase)
             self.best_lambda_ = float(curve.knobs[place])
             self.router_.set_params(lambda_=self.best_lambda_)
-        self._clock = None
+        self._clock: tuple[Any, float, int] | None = None
         if milliseconds:
             some = table[: min(len(table), TIMED_ROWS)]
             began = time.perf_counter()
             self.router_.route(some)
             deciding = 1000 * (time.perf_counter() - began) / len(some)
             taken = np.array([milliseconds[name] for name in models.names])
-            self._clock = Clock(taken, deciding, len(table))
+            self._clock = taken, deciding, len(table)
 
     # ------------------------------------------------------------------ predict
 
@@ -427,7 +427,8 @@ class RoutedClassifier(LiveParameters, BudgetMixin, RoutingMixin, BaseEstimator)
             ``attrs["source"]`` on which rows.
         """
         self._check_ready()
-        models, clock, alone, curve = self._models(), self._clock, self._alone, self.cv_curve_
+        models, alone, curve = self._models(), self._alone, self.cv_curve_
+        clock = None if self._clock is None else Clock(*self._clock)
         if X is not None or y is not None:
             check_curve_rows(None, X, y)
             table, milliseconds = self._reader()(X).timed()

@@ -198,6 +198,17 @@ def test_logistic_is_scikit_learns_on_standardised_features_for_every_pair(weigh
     assert np.allclose(gates.base_errors_, np.average(WRONG, axis=0, weights=weights))
 
 
+def test_the_penalty_is_that_of_scikit_learn() -> None:
+    ours = PathErrorClassifier(penalty=10).fit(TABLE, WRONG).predict(TABLE, PREFIX)
+    theirs = PathErrorClassifier(LogisticRegression(C=0.1, max_iter=5000, tol=1e-9))
+    assert np.allclose(
+        ours, theirs.fit(TABLE, WRONG).predict(TABLE, PREFIX), equal_nan=True, atol=1e-4
+    )
+    for bad in (0, -1, "much"):
+        with pytest.raises(ValueError, match="penalty must be a finite number > 0"):
+            PathErrorClassifier(penalty=bad).fit(TABLE, WRONG)
+
+
 def test_many_features_are_left_to_scikit_learns_own_solver(monkeypatch: Any) -> None:
     fast = PathErrorClassifier().fit(TABLE, SOFT).predict(TABLE, PREFIX)
     monkeypatch.setattr("skquee.gates._classifier.MOST_FEATURES", 3)

@@ -173,14 +173,14 @@ FRAME = pd.DataFrame(X, columns=[f"c{i}" for i in range(6)], index=np.arange(300
 
 @pytest.fixture(scope="module")
 def fitted() -> RoutedClassifier:
-    return RoutedClassifier(bank()).fit(FRAME, NAMES)
+    return RoutedClassifier(bank(), max_error_increase=0.02).fit(FRAME, NAMES)
 
 
 def test_a_price_left_open_is_the_cheapest_point_within_the_rule(fitted: RoutedClassifier) -> None:
     curve, summary = fitted.cv_curve_, fitted.summary()
     best = summary.loc[["stump alone", "linear alone"], "accuracy"].max()
     assert "150 rows, each judged by a router that has not seen it" in repr(curve)
-    within = curve.accuracy >= best - 0.005
+    within = curve.accuracy >= best - 0.02
     chosen = int(np.flatnonzero(curve.knobs == fitted.best_lambda_)[0])
     assert within[chosen] and curve.cost[chosen] == curve.cost[within].min()
     loose = RoutedClassifier(bank(), max_error_increase=0.5).fit(FRAME, NAMES)
