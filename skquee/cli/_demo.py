@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import copy
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,10 +24,10 @@ from skquee.bank import MultiPathClassifierBank
 from skquee.baselines import FixedPath, OracleRouter, ThresholdRouter
 from skquee.cli import N_HEADS
 from skquee.display import CostCurveDisplay
-from skquee.evaluation import CostCurve
+from skquee.evaluation import CostCurve, paired_bootstrap, wilson_interval
 from skquee.gates import PathErrorRegressor
 from skquee.networks import MultiExitNetwork, PTQ4ViT, train_backbone
-from skquee.router import CostAwareRouter
+from skquee.router import CostAwareRouter, RoutedClassifier
 from skquee.targets import ClusteredErrorTargets
 from skquee.walk import Routes
 
@@ -33,13 +35,20 @@ LAMBDAS = (0, 0.03, 0.1, 0.2, 0.3, 0.5, 1)
 GRID = np.append(0, np.geomspace(1e-3, 100, 121))  # of lambda, for curves
 THRESHOLDS = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
 NAMES = {
-    "router": "QuEE router",
+    "default": "default router",
+    "router": "QuEE router (the paper's)",
     "threshold": "confidence threshold",
     "fixed path": "one path for all",
     "oracle": "oracle (sees the labels)",
 }
 # What the setting of each method is.
-KNOBS = {"router": "lambda", "threshold": "threshold", "fixed path": "path", "oracle": "lambda"}
+KNOBS = {
+    "default": "lambda",
+    "router": "lambda",
+    "threshold": "threshold",
+    "fixed path": "path",
+    "oracle": "lambda",
+}
 
 
 def run_demo(options: argparse.Namespace) -> None:
@@ -63,7 +72,9 @@ def run_demo(options: argparse.Namespace) -> None:
         validation_table, test_table = bank.materialize(validation[0]), bank.materialize(test[0])
         progress.update()
 
-        progress.set_description("fit the router")
+        progress.set_description("fit the routers")
+        chosen = RoutedClassifier(bank, random_state=options.seed).fit(*validation)
+        default = copy.copy(chosen.router_)
         router = CostAwareRouter(
             targets=ClusteredErrorTargets(n_clusters=10),
             # An epoch over so few images is only a few steps.
@@ -79,6 +90,7 @@ def run_demo(options: argparse.Namespace) -> None:
         progress.set_description("route the test images")
         X, y = bank.transform(test[0]), test[1]
         swept: list[tuple[str, Any, str, Sequence[Any]]] = [
+            ("default", default, "lambda_", LAMBDAS),
             ("router", router, "lambda_", LAMBDAS),
             ("threshold", threshold, "threshold", THRESHOLDS),
             ("fixed path", fixed, "path", network.paths_.names),
@@ -90,6 +102,7 @@ def run_demo(options: argparse.Namespace) -> None:
         ]
         rows.append(operating_point("oracle", "0", oracle.route(test_table, y), y))
         curves = {
+            "default": default.cost_curve(GRID, test_table, y),
             "router": router.cost_curve(GRID, test_table, y),
             "threshold": threshold.cost_curve(None, test_table, y),
             "fixed path": fixed.cost_curve(None, test_table, y),
@@ -97,6 +110,10 @@ def run_demo(options: argparse.Namespace) -> None:
         }
         for curve in curves.values():
             curve.source = "test images"
+        summaries = {
+            "validation images": chosen.summary(),
+            "test images": chosen.summary(*test),
+        }
         progress.update()
 
     table = pd.DataFrame(rows).astype({"blocks_run": "Int64"})
@@ -105,7 +122,7 @@ def run_demo(options: argparse.Namespace) -> None:
     if options.json:
         print(table.to_json(orient="records", indent=2))
     else:
-        report(table, curves, len(y), saved)
+        report(table, curves, summaries, len(y), saved)
 
 
 def split_digits(seed: int) -> list[tuple[Any, Any]]:
@@ -195,10 +212,14 @@ def operating_point(method: str, setting: str, routes: Routes, y: Any) -> dict[s
     depths = tree.depths[routes.paths]
     levels = np.array(tree.levels)
     taken = levels[routes.visited[routes.visited >= 0]]
+    accuracy = float((routes.labels == y).mean())
+    low, high = wilson_interval(accuracy, len(y))
     return {
         "method": method,
         "setting": setting,
-        "accuracy": float((routes.labels == y).mean()),
+        "accuracy": accuracy,
+        "accuracy_low": float(low),
+        "accuracy_high": float(high),
         "cost": float(routes.costs.mean()),
         "blocks": float(depths.mean()),
         "blocks_run": sum(routes.counts.values()) if routes.counts else None,
@@ -239,10 +260,10 @@ def save(
         write_text(folder / name, frame.to_csv(float_format="%.6g"))
     figure = Figure(figsize=(8.0, 4.6), layout="constrained")
     CostCurveDisplay.from_predictions(
-        [curves["router"], curves["threshold"]],
+        [curves["default"], curves["router"], curves["threshold"]],
         fixed=curves["fixed path"],
         oracle=curves["oracle"],
-        names=["QuEE router", "Confidence threshold"],
+        names=["Default router", "QuEE router", "Confidence threshold"],
         ax=figure.subplots(),
     )
     with whole_file(folder / "cost_curve.png") as stream:
@@ -251,9 +272,13 @@ def save(
 
 
 def report(
-    table: pd.DataFrame, curves: dict[str, CostCurve], n_images: int, saved: list[Path]
+    table: pd.DataFrame,
+    curves: dict[str, CostCurve],
+    summaries: dict[str, pd.DataFrame],
+    n_images: int,
+    saved: list[Path],
 ) -> None:
-    """Print the operating points, the areas under the curves and what was saved.
+    """Print the operating points, the areas under the curves, a verdict and what was saved.
 
     Parameters
     ----------
@@ -261,22 +286,31 @@ def report(
         Operating points.
     curves : dict of str to CostCurve
         Every method's curve.
+    summaries : dict of str to DataFrame
+        By rows, of the default router at the point that it chose.
     n_images : int
         Test images.
     saved : list of Path
         Files.
     """
     print(
-        f"Operating points on {n_images} test images. Cost 1 is the whole network at the most "
-        "bits.\nblocks: mean per image; blocks_run: what lazy prediction ran; exits: share of the "
-        "images;\nbits: share of the blocks run."
+        f"Operating points on {n_images} test images; accuracy with its 95 % interval. Cost 1 is "
+        "the whole\nnetwork at the most bits. blocks: mean per image; blocks_run: what lazy "
+        "prediction ran; exits:\nshare of the images; bits: share of the blocks run."
     )
     shares = [column for column in table if column.startswith("exit") or column.endswith("bits")]
     counts = table["blocks_run"].astype(object).where(table["blocks_run"].notna(), "-")
-    for name, rows in table.assign(blocks_run=counts).groupby("method", sort=False):
+    table = table.assign(blocks_run=counts)
+    table["accuracy"] = [
+        f"{accuracy:.3f} ({low:.3f}-{high:.3f})"
+        for accuracy, low, high in zip(
+            table["accuracy"], table["accuracy_low"], table["accuracy_high"], strict=True
+        )
+    ]
+    for name, rows in table.groupby("method", sort=False):
         print(f"\n{NAMES[str(name)]}")
         shown = (
-            rows.drop(columns="method")
+            rows.drop(columns=["method", "accuracy_low", "accuracy_high"])
             .rename(columns={"setting": KNOBS[str(name)]})
             .to_string(
                 index=False,
@@ -285,7 +319,23 @@ def report(
             )
         )
         print(shown)
-    print("\nArea under the accuracy-cost curve (1 is perfect)")
+    print("\nArea under the accuracy-cost curve (1 is perfect), and less the threshold's, with the")
+    print("95 % interval of the difference on the same images")
     for name, curve in curves.items():
-        print(f"  {NAMES[name]:<26}{curve.area():.4f}")
+        line = f"  {NAMES[name]:<28}{curve.area():.4f}"
+        if name in ("default", "router"):
+            found = paired_bootstrap(curve, curves["threshold"], n_resamples=400, random_state=0)
+            line += f"   {found.difference:+.4f} ({found.low:+.4f} to {found.high:+.4f})"
+        print(line)
+    for rows, frame in summaries.items():
+        routed = frame.loc["routed"]
+        print(
+            f"\nlambda {routed['lambda_']:.3g}, chosen on the validation images, on the {rows}:\n"
+            f"{textwrap.fill(frame.attrs['verdict'] + ': ' + frame.attrs['reason'], 98)}"
+        )
     print("\nSaved " + "\n      ".join(str(path) for path in saved))
+    print(
+        "\nNext: put models of your own into MultiPathClassifierBank([(name, model), ...], "
+        "step_costs=[...])\nand call RoutedClassifier(bank).fit(X, y).summary(), as the README "
+        "does on scikit-learn's data."
+    )

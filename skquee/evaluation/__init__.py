@@ -26,6 +26,7 @@ from skquee.evaluation._scorers import (
     route,
     unpack,
 )
+from skquee.evaluation._shares import wilson_interval
 
 __all__ = [
     "Certificate",
@@ -52,6 +53,7 @@ __all__ = [
     "route",
     "subset_interval",
     "unpack",
+    "wilson_interval",
     "wsr_p_value",
     "wsr_upper_bound",
 ]

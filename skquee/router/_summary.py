@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skquee.evaluation import CostCurve
+from skquee.evaluation import CostCurve, wilson_interval
 from skquee.paths import PathTree
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Clock", "Models", "Verdict", "judge", "models_of", "summary_frame"]
 
-Z = 1.959963984540054  # 95 %
 N_POINTS = 4
 
 
@@ -124,6 +123,7 @@ def judge(
     clock: Clock | None,
     max_error_increase: float,
     unit: str | None,
+    half_widths: NDArray[np.float64] | None = None,
 ) -> Verdict:
     """Tell whether an operating point pays against the cheapest model that keeps the rule.
 
@@ -143,6 +143,8 @@ def judge(
         How far below the best model an accuracy may be.
     unit : str or None
         Of costs.
+    half_widths : ndarray of shape (n_models,), default=None
+        Of the 95 % interval of the difference in accuracy to each model, on the same rows.
 
     Returns
     -------
@@ -154,10 +156,15 @@ def judge(
     name, price = models.names[rival], float(models.costs[rival])
     ours, theirs = _amount(cost, unit), _amount(price, unit)
     instead = f"use {name} alone"
+    heights = f"accuracy {accuracy:.4g} instead of {alone[rival]:.4g}"
+    if half_widths is not None:
+        gain, half = 100 * (accuracy - alone[rival]), 100 * half_widths[rival]
+        heights += f" ({gain:+.1f} points, 95 % {gain - half:+.1f} to {gain + half:+.1f})"
     if accuracy < best - max_error_increase - 1e-12:
         reason = (
             f"routed accuracy {accuracy:.4g} is more than {max_error_increase:g} below the best "
-            f"model's {best:.4g}; {name} keeps within that for {theirs} a row"
+            f"model's {best:.4g}; {name} keeps within that for {theirs} a row, routing costs "
+            f"{ours}, {heights}"
         )
         return Verdict(instead, reason)
     if not cost < price:
@@ -166,10 +173,7 @@ def judge(
             f"for {alone[rival]:.4g}"
         )
         return Verdict(instead, reason)
-    reason = (
-        f"{ours} a row instead of {theirs} for {name} alone, accuracy {accuracy:.4g} instead of "
-        f"{alone[rival]:.4g}"
-    )
+    reason = f"{ours} a row instead of {theirs} for {name} alone, {heights}"
     if clock is None or milliseconds is None:
         return Verdict("route", f"{reason}; the clock was not read")
     slow, fast = milliseconds, float(clock.models[rival])
@@ -217,11 +221,12 @@ def summary_frame(
     unit = curve.tree.cost_unit
     weights = curve.sample_weight
     heights = np.average(alone, axis=0, weights=weights)
+    n_rows = float(weights.sum() ** 2 / (weights**2).sum())
     lines: list[dict[str, Any]] = []
     ran = None if models.ran is None else curve.path_shares @ models.ran.T
 
     def line(title: str, knob: float, accuracy: float, cost: float, shares: Any, ms: Any) -> None:
-        low, high = wilson(accuracy, weights)
+        low, high = (float(end) for end in wilson_interval(accuracy, n_rows))
         found = {"": title, curve.knob: knob, "accuracy": accuracy}
         found |= {"accuracy_low": low, "accuracy_high": high, _cost_name(unit): cost, "ms": ms}
         if shares is not None:
@@ -242,19 +247,16 @@ def summary_frame(
         title = "routed" if place == chosen else f"routed, {curve.knob}={curve.knobs[place]:.3g}"
         line(title, float(curve.knobs[place]), accuracy, cost, shares, np.nan if ms is None else ms)
         if place == chosen:
-            verdict = judge(accuracy, cost, ms, models, heights, clock, max_error_increase, unit)
+            apart = alone - curve.correct[place][:, None].astype(np.float64)
+            share = weights / weights.sum()
+            halves = 1.96 * np.sqrt(share**2 @ (apart - share @ apart) ** 2)
+            verdict = judge(
+                accuracy, cost, ms, models, heights, clock, max_error_increase, unit, halves
+            )
     frame = pd.DataFrame(lines).set_index("")
     frame["verdict"] = ["" if title != "routed" else verdict.text for title in frame.index]
     frame.attrs |= {"verdict": verdict.text, "reason": verdict.reason, "source": curve.source}
     return frame
-
-
-def wilson(accuracy: float, weights: NDArray[np.float64]) -> tuple[float, float]:
-    """Return Wilson's 95 % interval of a share; weighted rows count as their effective number."""
-    n = weights.sum() ** 2 / (weights**2).sum()
-    middle = (accuracy + Z**2 / (2 * n)) / (1 + Z**2 / n)
-    half = Z / (1 + Z**2 / n) * np.sqrt(accuracy * (1 - accuracy) / n + Z**2 / (4 * n**2))
-    return float(max(middle - half, 0.0)), float(min(middle + half, 1.0))
 
 
 def _points(curve: CostCurve, chosen: int | None) -> list[int]:

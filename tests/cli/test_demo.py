@@ -31,10 +31,18 @@ def rows(folder):
 
 
 def test_demo_compares_the_router_with_every_baseline(rows):
-    assert rows["method"].unique().tolist() == ["router", "threshold", "fixed path", "oracle"]
+    assert rows["method"].unique().tolist() == [
+        "default",
+        "router",
+        "threshold",
+        "fixed path",
+        "oracle",
+    ]
     fixed = rows[rows["method"] == "fixed path"]
     assert fixed["setting"].tolist() == ["8", "8-4", "8-8"]
     assert fixed["cost"].iloc[-1] == 1.0
+    assert (rows["accuracy_low"] <= rows["accuracy"]).all()
+    assert (rows["accuracy"] <= rows["accuracy_high"]).all()
     oracle = rows["accuracy"].iloc[-1]
     assert (rows["accuracy"] <= oracle).all()
 
@@ -67,6 +75,7 @@ def test_a_seed_gives_the_same_report(rows, tmp_path, capsys):
     assert progress == ""
     assert "<NA>" not in printed
     assert "QuEE router" in printed and "oracle (sees the labels)" in printed
+    assert "on the test images:\n" in printed and "Next: " in printed
     again = pd.read_csv(tmp_path / "new" / "folder" / "operating_points.csv")
     assert again["cost"].to_numpy() == pytest.approx(rows["cost"].to_numpy(), abs=1e-5)
     assert again["accuracy"].to_numpy() == pytest.approx(rows["accuracy"].to_numpy(), abs=1e-5)

@@ -7,7 +7,13 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from skquee import PathTree
-from skquee.evaluation import CostCurve, bootstrap_interval, paired_bootstrap, subset_interval
+from skquee.evaluation import (
+    CostCurve,
+    bootstrap_interval,
+    paired_bootstrap,
+    subset_interval,
+    wilson_interval,
+)
 from skquee.evaluation._intervals import paired_comparison
 
 TREE = PathTree.from_levels(n_exits=3, levels=(4, 8))
@@ -205,3 +211,11 @@ def test_at_cost_compares_accuracies_on_the_hulls():
 def test_intervals_refuse_what_does_not_fit(call, message):
     with pytest.raises(ValueError, match=message):
         call(make_curve())
+
+
+def test_a_share_of_rows_has_the_interval_of_wilson():
+    low, high = wilson_interval([0.0, 0.9, 1.0], 100)
+    assert np.allclose(low, [0, 0.8256, 0.9630], atol=1e-4)
+    assert np.allclose(high, [0.0370, 0.9448, 1], atol=1e-4)
+    with pytest.raises(ValueError, match="n_rows must be a finite number > 0"):
+        wilson_interval(0.5, 0)

@@ -33,7 +33,7 @@ from skquee.baselines import FixedPath, ThresholdRouter
 from skquee.evaluation import CostCurve, price_scorer
 from skquee.router import default_router
 from skquee.router._default import choose_point
-from skquee.router._summary import Clock, Models, judge, wilson
+from skquee.router._summary import Clock, Models, judge
 from skquee.testing import make_path_probabilities
 
 X, Y = make_classification(300, 6, n_informative=4, n_classes=3, random_state=0)
@@ -317,12 +317,6 @@ def test_routing_pays_where_it_is_cheaper_as_good_and_no_slower(
     assert reason in found.reason
     unread = judge(0.90, 3.0, None, MODELS, ALONE, None, 0.005, None)
     assert unread.text == "route" and "clock was not read" in unread.reason
-
-
-def test_a_share_of_rows_has_the_interval_of_wilson() -> None:
-    low, high = wilson(0.9, np.ones(100))
-    assert (round(low, 4), round(high, 4)) == (0.8256, 0.9448)
-    assert wilson(1.0, np.ones(10))[1] == pytest.approx(1.0)
 
 
 def test_a_budget_and_an_accuracy_are_met_in_the_users_unit(fitted: RoutedClassifier) -> None:
