@@ -38,6 +38,7 @@ _TRUSTED = (
     "skquee.policy._rules.Pessimistic",
     "skquee.router._budget.BudgetRouter",
     "skquee.router._mixing.OperatingPoints",
+    "skquee.router._prices.CallCostModel",
     "skquee.router._risk.RiskControlledRouter",
     "skquee.router._router.CostAwareRouter",
     "skquee.router._tuned.TunedCostAwareRouterCV",

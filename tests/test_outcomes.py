@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skquee import (
+    AutoRouter,
     BudgetRouter,
     CostAwareRouter,
     PathProbabilities,
@@ -17,7 +18,10 @@ from skquee import (
     TunedCostAwareRouterCV,
 )
 from skquee.baselines import FixedPath, OracleRouter, RandomMixing, ThresholdRouter
+from skquee.evaluation import compare
+from skquee.persistence import dump, load
 from skquee.policy import open_loop
+from skquee.router import RiskControlledRouter
 from skquee.testing import make_path_probabilities
 
 N = 600
@@ -286,3 +290,72 @@ def test_fit_wants_losses_and_no_labels() -> None:
     bare = PathProbabilities.from_outcomes(None, context=np.ones((3, 1)), costs=[1, 2])
     with pytest.raises(ValueError, match="no losses to learn from"):
         CostAwareRouter(**ERRORS).fit(bare)
+
+
+# ---------------------------------------------------------------------- the rest of the family
+
+
+def test_methods_are_compared_without_labels() -> None:
+    table, new = make(0), make(1)
+    methods = {"router": CostAwareRouter(**ERRORS).fit(table), "fixed": FixedPath().fit(table)}
+    frame = compare(methods, new, None, n_resamples=20, random_state=0)
+    assert frame.loc["router", "area"] > frame.loc["fixed", "area"]
+    with pytest.raises(ValueError, match="the others on 600"):
+        other = methods["fixed"].cost_curve(None, new[:50])
+        compare({"router": methods["router"], "fixed": other}, new, None)
+
+
+@pytest.mark.parametrize("costs", [[1, 4, 20], "each"])
+def test_the_search_takes_outcomes(costs: Any) -> None:
+    candidates = {"router": CostAwareRouter(**ERRORS), "fixed": FixedPath()}
+    auto = AutoRouter(0.01, candidates=candidates, random_state=0).fit(make(0, costs=costs))
+    assert not auto.leaderboard_["failed"].any()
+    assert set(auto.predict(make(1, costs=costs))) <= set(NAMES)
+
+
+@pytest.mark.parametrize("limit", [{"max_error": 0.3}, {"max_error_increase": 0.1}])
+@pytest.mark.parametrize("graded", [False, True])
+def test_risks_of_outcomes_are_those_of_their_losses(limit: Any, graded: bool) -> None:
+    router = CostAwareRouter(**ERRORS).fit(make(0, graded=graded))
+    rows = make(1, graded=graded)
+    if graded:
+        with pytest.raises(ValueError, match="use method='wsr'"):
+            RiskControlledRouter(router, **limit).fit(rows)
+    method = "wsr" if graded else "ltt"
+    safe = RiskControlledRouter(router, method=method, random_state=0, **limit).fit(rows)
+    assert safe.risk_ <= safe.bound_ and rows.losses is not None
+    routes = safe.route(rows)
+    lost = rows.losses[np.arange(N), rows.paths.path_columns[routes.paths]].mean()
+    whole = rows.losses[:, rows.paths.path_columns[rows.paths.fullest]].mean()
+    assert safe.risk_ == pytest.approx(lost - whole * ("max_error_increase" in limit))
+    assert safe.cost_ == pytest.approx(routes.costs.mean())
+    with pytest.raises(ValueError, match="table of outcomes"):
+        RiskControlledRouter(router, max_disagreement=0.1).fit(rows)
+
+
+def test_a_router_that_predicts_prices_is_read_back(tmp_path: Any) -> None:
+    table = make(0, costs="each", costs_known=False)
+    router = CostAwareRouter(0.01, **ERRORS).fit(table)
+    dump(router, tmp_path / "r.skops")
+    again = load(tmp_path / "r.skops")
+    assert np.array_equal(again.predict_path(table), router.predict_path(table))
+
+
+def test_a_class_table_learns_from_graded_losses() -> None:
+    table, y = make_path_probabilities(400)
+    dear = np.random.default_rng(0).random((len(table), table.shape[1]))
+    dear[:, 0] *= 0.1
+    router = CostAwareRouter(0.0, **ERRORS)
+    before = router.fit(table, y).predict_path(table)
+    again = router.fit(table.with_losses(dear), y).predict_path(table)
+    assert (again == 0).mean() > (before == 0).mean()
+
+
+def test_a_model_that_is_not_called_costs_a_row_nothing() -> None:
+    table = make(0, costs="each", costs_known=False, confidence="some")
+    router = CostAwareRouter(0.01, **ERRORS).fit(table)
+    prices, routes = table.facts.call_costs, router.route(table)
+    assert prices is not None
+    called = table.paths.path_calls[routes.paths].astype(bool)
+    other = table.with_call_costs(np.where(called, prices, 100 * prices), known=False)
+    np.testing.assert_allclose(router.predict_cost(other), routes.costs)

@@ -123,15 +123,17 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
 
     # ------------------------------------------------------------------ fit
 
-    def fit(self, X: Any, y: ArrayLike, *, sample_weight: ArrayLike | None = None) -> AutoRouter:
+    def fit(
+        self, X: Any, y: ArrayLike | None = None, *, sample_weight: ArrayLike | None = None
+    ) -> AutoRouter:
         """Try every candidate on folds, choose, and fit the choice on all rows.
 
         Parameters
         ----------
         X : PathProbabilities or array-like of shape (n_samples, n_paths, n_classes)
             Probabilities of every path on rows that trained no classifier.
-        y : array-like of shape (n_samples,)
-            Labels.
+        y : array-like of shape (n_samples,), default=None
+            Labels. None for a table of outcomes.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights.
 
@@ -141,7 +143,9 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
         """
         self._check_knobs()
         table, codes = self._start_fit(X, y)
-        table, labels = stored(table), self.classes_[codes]
+        table = stored(table)
+        outcomes = table.facts.outcomes
+        labels = None if outcomes else self.classes_[codes]
         weights = check_weights(sample_weight, len(table))
         candidates = self.candidates
         if candidates is None:
@@ -150,7 +154,7 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
             raise ValueError("candidates is empty: give at least one router, by name.")
         seed, fold_seed = (int(s) for s in spawn_seeds(self.random_state, 2))
         routers = {name: seeded(router, seed) for name, router in candidates.items()}
-        cv = check_cv(self.cv, labels, classifier=True)
+        cv = check_cv(self.cv, labels, classifier=not outcomes)
         if getattr(cv, "shuffle", None) is False and isinstance(self.cv, int):
             cv = type(cv)(cv.get_n_splits(), shuffle=True, random_state=fold_seed)
         splits = list(cv.split(codes, labels))
@@ -169,11 +173,13 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
         self._rank(found, parts)
         self.best_name_ = self._lines[0][0]
         best, swept = routers[self.best_name_], found[self.best_name_]
+        prices = table.row_path_costs()
         self.cv_curve_ = CostCurve(
             swept[0].knobs,
             np.concatenate([part.paths for part in swept], axis=1),
             np.concatenate([part.correct for part in swept], axis=1),
             table.paths,
+            row_costs=None if prices is None else prices[rows],
             sample_weight=None if weights is None else weights[rows],
             source="rows, each judged by a router that has not seen it",
             label=type(self).__name__,
@@ -342,6 +348,7 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
             curve.paths[places],
             curve.correct[places],
             self.paths_,
+            row_costs=curve.row_costs,
             sample_weight=curve.sample_weight,
             source=curve.source,
             label=type(self).__name__,

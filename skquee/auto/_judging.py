@@ -121,6 +121,11 @@ def fold_curves(
     parts = list(zip(swept, rows, strict=True))
     return FoldCurves(
         np.stack([np.average(s.correct, axis=1, weights=w) for s, w in parts]),
-        np.stack([np.average(costs[s.paths], axis=1, weights=w) for s, w in parts]),
+        np.stack(
+            [
+                np.average(costs[s.paths] if s.costs is None else s.costs, axis=1, weights=w)
+                for s, w in parts
+            ]
+        ),
         np.array([float(s.correct.shape[1] if w is None else w.sum()) for s, w in parts]),
     )

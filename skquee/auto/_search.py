@@ -39,9 +39,11 @@ class Swept:
         paths: Any = None,
         correct: Any = None,
         failed: str = "",
+        costs: Any = None,
     ) -> None:
         self.knobs, self.seconds, self.failed = knobs, seconds, failed
         self.paths, self.correct = paths, correct
+        self.costs = costs  # of each row at each point, where rows have prices
 
 
 def seeded(router: Any, seed: int) -> Any:
@@ -69,7 +71,7 @@ def share_trainings(candidates: Mapping[str, Any]) -> list[list[str]]:
 def fit_on(
     router: Any,
     table: PathProbabilities,
-    labels: NDArray[Any],
+    labels: NDArray[Any] | None,
     weights: NDArray[np.float64] | None,
 ) -> Any:
     fitted = clone(router)
@@ -82,7 +84,7 @@ def fit_on(
 def try_out(
     routers: Mapping[str, Any],
     table: PathProbabilities,
-    labels: NDArray[Any],
+    labels: NDArray[Any] | None,
     weights: NDArray[np.float64] | None,
     train: NDArray[np.intp],
     test: NDArray[np.intp],
@@ -90,7 +92,7 @@ def try_out(
     """Train once for all these candidates and sweep each on the test rows."""
     found: dict[str, Swept] = {}
     kept = None if weights is None else weights[train]
-    rest, answers = table[test], labels[test]
+    rest, answers = table[test], None if labels is None else labels[test]
     shared: Any = None
     survey: Any = None
     for name, router in routers.items():
@@ -99,7 +101,9 @@ def try_out(
             with threadpool_limits(limits=1), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 if shared is None:
-                    shared = fit_on(router, table[train], labels[train], kept)
+                    shared = fit_on(
+                        router, table[train], None if labels is None else labels[train], kept
+                    )
                 knobs = shared._search_knobs(table)  # of all rows: the same in every fold
                 if len(routers) == 1:
                     curve = shared.cost_curve(knobs, rest, answers)
@@ -113,5 +117,7 @@ def try_out(
             failed = f"{type(error).__name__}: {error}"
             found[name] = Swept(knobs, time.perf_counter() - began, failed=failed)
             continue
-        found[name] = Swept(knobs, time.perf_counter() - began, paths, right)
+        prices = rest.row_path_costs()
+        costs = None if prices is None else np.take_along_axis(prices.T, paths, axis=0)
+        found[name] = Swept(knobs, time.perf_counter() - began, paths, right, costs=costs)
     return found

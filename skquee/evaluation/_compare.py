@@ -23,7 +23,7 @@ __all__ = ["compare"]
 def compare(
     methods: Mapping[str, Any],
     X: Any,
-    y: ArrayLike,
+    y: ArrayLike | None = None,
     *,
     reference: str | None = None,
     cost_range: tuple[float, float] | None = None,
@@ -40,8 +40,8 @@ def compare(
     X : PathProbabilities or array-like of shape (n_samples, n_paths, n_classes), or mapping
         Rows to measure on; not read for curves. A mapping gives each method its own form of
         the same rows.
-    y : array-like of shape (n_samples,)
-        Labels.
+    y : array-like of shape (n_samples,), default=None
+        Labels. Not needed where the rows carry losses.
     reference : str, default=None
         The method that others are held against. Default: the first.
     cost_range : (float, float), default=None
@@ -105,7 +105,7 @@ def compare(
                 f"X is a mapping without rows for {lacking}: it must have each method's name, "
                 f"got {list(X)}."
             )
-    n_samples = len(np.asarray(y))
+    n_samples = None if y is None else len(np.asarray(y))
     curves: dict[str, CostCurve] = {}
     for name, method in methods.items():
         if isinstance(method, CostCurve):
@@ -113,9 +113,11 @@ def compare(
         else:
             curves[name] = cost_curve(method, None, X[name] if isinstance(X, Mapping) else X, y)
         found = curves[name].paths.shape[1]
+        n_samples = found if n_samples is None else n_samples
         if found != n_samples:
+            other = f"the others on {n_samples}" if y is None else f"y has {n_samples}"
             raise ValueError(
-                f"The curve of {name!r} was measured on {found} rows, but y has {n_samples}: "
+                f"The curve of {name!r} was measured on {found} rows, but {other}: "
                 "methods can only be compared on the same rows."
             )
     unit = common_unit(curve.tree.cost_unit for curve in curves.values())

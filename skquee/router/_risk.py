@@ -214,20 +214,36 @@ class RiskControlledRouter(RoutingMixin, BaseEstimator):
         aim, limit = self._check_parameters()
         router = self._check_router()
         table = stored(router._table(X, reset=False))
-        if y is None and (aim != "max_disagreement" or isinstance(groups, str)):
+        known = table.facts.outcomes
+        if known and (aim == "max_disagreement" or isinstance(groups, str)):
+            what = aim if aim == "max_disagreement" else "groups='class'"
+            raise ValueError(
+                f"{what} needs classes, but this is a table of outcomes: use max_error or "
+                "max_error_increase, with groups given by row."
+            )
+        if not known and y is None and (aim != "max_disagreement" or isinstance(groups, str)):
             what = aim if aim != "max_disagreement" else "groups='class'"
             raise ValueError(
                 f"{what} needs labels, but y is None: give y, or use max_disagreement alone."
             )
-        codes = None if y is None else check_labels(y, router.classes_, len(table))
+        codes = None if known or y is None else check_labels(y, router.classes_, len(table))
         names, members = read_groups(groups, codes, router.classes_, len(table))
-        # The router's answers may be those of several exits; the whole model's are its own.
-        answers = router._path_answers(table)
-        whole = path_answers(table, check=True)[:, table.paths.fullest]
+        if known:
+            router._codes(table, None)  # raises where there are no losses
         knobs = self._sequence(router, table.paths)
         taken = router._sweep(table, knobs)
-        losses = routing_losses(aim, answers, taken, codes, whole)
-        costs = table.paths.path_costs[taken].mean(axis=1)
+        if table.losses is None or aim == "max_disagreement":
+            # The router's answers may be those of several exits; the whole model's are its own.
+            answers = router._path_answers(table)
+            whole = path_answers(table, check=True)[:, table.paths.fullest]
+            losses = routing_losses(aim, answers, taken, codes, whole)
+        else:
+            losses = self._known_losses(table, taken, aim)
+        prices = table.row_path_costs()
+        paid = table.paths.path_costs[taken]
+        if prices is not None:
+            paid = np.take_along_axis(prices.T, taken, axis=0)
+        costs = paid.mean(axis=1)
         if self.method == "wsr":
             order = check_random_state(self.random_state).permutation(len(table))
             losses, members = losses[:, order], members[order]
@@ -249,7 +265,10 @@ class RiskControlledRouter(RoutingMixin, BaseEstimator):
         else:
             self._refuse(aim, limit, losses, names, members, options)
             self.best_lambda_ = None
-            self.cost_ = float(table.paths.path_costs[table.paths.fullest])
+            fullest = table.paths.fullest
+            self.cost_ = float(
+                table.paths.path_costs[fullest] if prices is None else prices[:, fullest].mean()
+            )
             self.risk_by_group_ = self.bound_by_group_ = np.zeros(n_groups)
         self.risk_ = float(self.risk_by_group_.max())
         self.bound_ = float(self.bound_by_group_.max())
@@ -271,6 +290,19 @@ class RiskControlledRouter(RoutingMixin, BaseEstimator):
         if self.best_lambda_ is not None:
             self.router_.set_params(**{router._knob: self.best_lambda_})
         return self
+
+    def _known_losses(
+        self, table: PathProbabilities, taken: NDArray[np.intp], aim: str
+    ) -> NDArray[np.float64]:
+        """Return the table's own losses at every point, of shape (n_points, n_samples)."""
+        assert table.losses is not None
+        of_paths = table.losses[:, table.paths.path_columns]
+        if self.method == "ltt" and not np.isin(of_paths, (0, 1)).all():
+            raise ValueError(
+                "method='ltt' tests losses of 0 or 1, but these are graded: use method='wsr'."
+            )
+        losses = np.take_along_axis(of_paths.T, taken, axis=0)
+        return losses - of_paths[:, table.paths.fullest] if aim == "max_error_increase" else losses
 
     # ------------------------------------------------------------------ checks
 

@@ -220,7 +220,7 @@ class RoutingMixin(ClassifierMixin):
 
     def _codes(self, table: PathProbabilities, y: ArrayLike | None) -> NDArray[np.intp]:
         """Return class indices of labels, 0 for rows of which outcomes are known."""
-        if not table.facts.outcomes:
+        if not table.facts.outcomes and not (y is None and table.losses is not None):
             assert y is not None
             return check_labels(y, self.classes_, len(table))
         if table.losses is None:
