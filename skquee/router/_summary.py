@@ -253,7 +253,7 @@ def summary_frame(
             verdict = judge(
                 accuracy, cost, ms, models, heights, clock, max_error_increase, unit, halves
             )
-    frame = pd.DataFrame(lines).set_index("")
+    frame = pd.DataFrame(lines).set_index("").rename_axis(None)
     frame["verdict"] = ["" if title != "routed" else verdict.text for title in frame.index]
     frame.attrs |= {"verdict": verdict.text, "reason": verdict.reason, "source": curve.source}
     return frame
