@@ -76,8 +76,9 @@ def device_engines(device: torch.device) -> tuple[str, ...]:
     """
     if device.type == "cuda":
         return cuda_engines(torch.cuda.get_device_capability(device), torchao_available())
-    # A CPU has no products of float16; int8 ones are oneDNN's.
-    return ("int8", "bf16", "fp32") if device.type == "cpu" else ("bf16", "fp32")
+    # A CPU has no products of float16; int8 ones are oneDNN's, where they are right.
+    whole = device.type == "cpu" and int8_available()
+    return ("int8", "bf16", "fp32") if whole else ("bf16", "fp32")
 
 
 def check_engines(levels: Sequence[str] | None, runs: Sequence[str]) -> tuple[str, ...]:
@@ -108,7 +109,8 @@ def check_engines(levels: Sequence[str] | None, runs: Sequence[str]) -> tuple[st
         extra = sorted(set(given) - set(runs))
         raise ValueError(
             f"{extra} do not run on this device, which has {tuple(runs)}: leave them out. (8 bits "
-            "on a GPU need torchao: pip install skquee[cuda].)"
+            "on a GPU need torchao: pip install skquee[cuda]; on a CPU int8 instructions, as AVX2 "
+            "alone adds products in 16 bits, which overflow.)"
         )
     return tuple(engine for engine in ENGINES if engine in given)
 
@@ -140,7 +142,7 @@ def build_engine(
     if next(blocks.parameters()).is_cuda:
         return nn.ModuleList(Cast(b, torch.bfloat16) for b in with_8_bits(blocks, engine))
     if not int8_available():
-        raise RuntimeError("This build of torch has no oneDNN int8 products.")
+        raise RuntimeError("There are no int8 products of oneDNN here, or they overflow.")
     # Everything but the linear layers is shared with the float blocks.
     shared = {id(p): p for p in (*blocks.parameters(), *blocks.buffers())}
     return nn.ModuleList(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any
 
 import torch
@@ -16,14 +17,26 @@ CODES = 255  # of unsigned activations
 TOP = 127  # of signed weights
 
 
+@cache
 def int8_available() -> bool:
-    """Tell whether this build of torch has oneDNN's int8 products.
+    """Tell whether torch has oneDNN's int8 products here, and they are right.
+
+    On processors without int8 instructions of their own (AVX2 without VNNI) oneDNN adds pairs of
+    products in 16 bits, which overflow: 255 * 127 twice gives 32,767. So one is tried.
 
     Returns
     -------
     bool
     """
-    return hasattr(torch.ops.onednn, "qlinear_pointwise") and torch.backends.mkldnn.is_available()
+    if not (
+        hasattr(torch.ops.onednn, "qlinear_pointwise") and torch.backends.mkldnn.is_available()
+    ):
+        return False
+    linear = nn.Linear(4, 16, bias=False)
+    linear.weight.data.fill_(1.0)
+    with torch.inference_mode():
+        answer = Int8Linear(linear, (0.0, 1.0))(torch.ones(2, 4))
+    return bool(torch.allclose(answer, torch.full_like(answer, 4.0), rtol=1e-2))
 
 
 def input_ranges(blocks: nn.ModuleList, batches: Iterable[Tensor]) -> dict[str, Range]:
