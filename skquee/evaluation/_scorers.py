@@ -80,7 +80,7 @@ def route(estimator: Any, X: Any) -> Any:
 
 
 def cost_curve(
-    estimator: Any, lambdas: ArrayLike | None, X: Any, y: ArrayLike, **options: Any
+    estimator: Any, lambdas: ArrayLike | None, X: Any, y: ArrayLike | None, **options: Any
 ) -> CostCurve:
     """Return the cost curve of a router or of a Pipeline that ends in one.
 

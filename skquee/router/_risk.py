@@ -236,7 +236,7 @@ class RiskControlledRouter(RoutingMixin, BaseEstimator):
             # The router's answers may be those of several exits; the whole model's are its own.
             answers = router._path_answers(table)
             whole = path_answers(table, check=True)[:, table.paths.fullest]
-            losses = routing_losses(aim, answers, taken, codes, whole)
+            losses: NDArray[Any] = routing_losses(aim, answers, taken, codes, whole)
         else:
             losses = self._known_losses(table, taken, aim)
         prices = table.row_path_costs()
