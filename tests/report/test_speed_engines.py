@@ -136,7 +136,8 @@ def test_more_rows_than_tokens_of_a_performer_are_answered_right() -> None:
     network = MultiExitNetwork(backbone, exits=(1,), max_epochs=2, random_state=0, device="cpu")
     network.fit(images, y, validation_data=(images, y))
     runs, missing = external_engines(network, images)
-    assert not [reason for reason in missing.values() if "not installed" not in reason]
+    known = ("not installed", "this CPU has no bfloat16")
+    assert not [r for r in missing.values() if not any(words in r for words in known)]
     expected = float_answers(network, images)
     for name, run in runs.items():
         assert np.abs(run(images) - expected).sum(axis=1).mean() / 2 < 0.05, name
