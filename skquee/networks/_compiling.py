@@ -14,9 +14,16 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from skquee.networks._execution import choose_device
-from skquee.networks._running import BlockRunner
-from skquee.networks.engines import build_engine, check_engines, device_engines, input_ranges
-from skquee.networks.engines._cuda import GraphedBlock
+from skquee.networks._images import ImageRows
+from skquee.networks._running import BlockRunner, run_with_exit
+from skquee.networks.engines import (
+    BITS,
+    build_engine,
+    check_engines,
+    device_engines,
+    input_ranges,
+)
+from skquee.networks.engines._cuda import GraphedBlock, has_8_bit_layers
 from skquee.networks.engines._engines import time_blocks
 from skquee.networks.engines._gate import gate_like
 from skquee.networks.engines._latency import LatencyTable, check_sizes, this_machine
@@ -30,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["CompiledRunner"]
 
 N_CALIBRATION = 128
+GAIN = 0.97
 # What runs a block on each type of device.
 RUNTIMES = {"cpu": ("torch", "openvino"), "cuda": ("torch", "graphs")}
 
@@ -73,8 +81,8 @@ class CompiledRunner(BlockRunner):
         device : str, default=None
             Where to run: that of the network.
         batch_size : int, default=64
-            Rows run together while engines are timed, and at most so many afterwards: more no
-            longer fit the processor's cache.
+            Rows run together while engines are timed, and on a CPU at most so many afterwards:
+            more no longer fit the processor's cache.
         runtime : {"auto", "torch", "openvino", "graphs"}, default="auto"
             What runs the kernels: torch; on a CPU, OpenVINO (``pip install skquee[openvino]``);
             on a GPU, torch's kernels recorded as CUDA graphs. "auto" times what there is, and takes
@@ -91,7 +99,7 @@ class CompiledRunner(BlockRunner):
         Warns
         -----
         UserWarning
-            If an engine does not pay on this machine and is left out.
+            If an engine does not pay on this machine, or answers NaN, and is left out.
 
         Raises
         ------
@@ -114,7 +122,8 @@ class CompiledRunner(BlockRunner):
                 "int8 needs the ranges of activations, and this network was saved without: give "
                 f"calibration=, some {N_CALIBRATION} images."
             )
-        built, times, chosen = self._fastest(engines, runtimes, ranges, batch_size)
+        images = None if calibration is None else self._format.rows(calibration)[:batch_size]
+        built, times, chosen = self._fastest(engines, runtimes, ranges, batch_size, images)
         kept = _that_pay(times)
         costs = np.stack([times[engine] for engine in kept], axis=1) / batch_size
         paths = PathTree.from_levels(
@@ -129,7 +138,7 @@ class CompiledRunner(BlockRunner):
         self.runtimes_ = {engine: chosen[engine] for engine in kept}
         self._tree_options = tree_options
         self._ranges = ranges
-        self._group = batch_size
+        self._group = batch_size if self._device.type == "cpu" else None
         for name in ("level_accuracy_", "path_accuracy_", "latency_"):
             self.__dict__.pop(name, None)
         self.levels_, self.paths_ = tuple(kept), paths
@@ -269,7 +278,10 @@ class CompiledRunner(BlockRunner):
     ) -> nn.ModuleList:
         if runtime != "openvino":
             built = build_engine(engine, self._blocks, ranges)
-            return built if runtime == "torch" else nn.ModuleList(map(GraphedBlock, built))
+            # torchao's int8 product waits for the device, which no graph can record.
+            if runtime == "torch" or engine == "int8":
+                return built
+            return nn.ModuleList(map(GraphedBlock, built, self._pools, self._heads))
         exits = list(zip(self._pools, self._heads, strict=True))
         return openvino_blocks(engine, self._blocks, exits, ranges, self._states(n_rows)[:-1])
 
@@ -295,12 +307,32 @@ class CompiledRunner(BlockRunner):
         runtimes: Sequence[str],
         ranges: dict[str, tuple[float, float]],
         n_rows: int,
+        images: ImageRows | None,
     ) -> tuple[
         dict[str, nn.ModuleList], dict[str, NDArray[np.float64]], dict[str, tuple[str, ...]]
     ]:
         """Return each engine's blocks, their milliseconds and what runs each: the fastest."""
         states = self._states(n_rows)[:-1]
+        if self._device.type == "cuda" and not has_8_bit_layers(self._blocks):
+            engines = [e for e in engines if BITS[e] > 8]
+            if not engines:
+                raise ValueError("No linear layer suits 8-bit products here: add 'bf16' to levels.")
         built = {(e, r): self._build(e, r, ranges) for e in engines for r in runtimes}
+        # Half precision may overflow where float does not: rather on images than on noise.
+        probe = states[0] if images is None else images.tensor().to(self._device)
+        for engine in [e for e in engines if e != "fp32" and runtimes[0] != "openvino"]:
+            block = _first_not_finite(built[engine, runtimes[0]], probe)
+            if block is None:
+                continue
+            warnings.warn(
+                f"{engine} answers NaN or infinity after block {block}, where float32 does not: "
+                f"{engine} is left out.",
+                UserWarning,
+                stacklevel=3,
+            )
+            engines = [e for e in engines if e != engine]
+        if not engines:
+            raise ValueError("No engine is left: add 'fp32' to levels.")
         if "openvino" in runtimes:
             for engine in engines:
                 others = built.get((engine, "torch"))
@@ -328,8 +360,8 @@ class CompiledRunner(BlockRunner):
 
     def _exit(self, number: int, block: nn.Module, state: Tensor) -> None:
         """Run a block and the exit after it, for timing."""
-        if isinstance(block, OpenVinoBlock) and block.exit_head is not None:
-            block.run(state)
+        if getattr(block, "exit_head", None) is not None:
+            run_with_exit(block, state, None)
         else:
             self.head(block(state), number, None)
 
@@ -338,6 +370,16 @@ def _runtime_of(block: nn.Module) -> str:
     if isinstance(block, OpenVinoBlock):
         return "openvino"
     return "graphs" if isinstance(block, GraphedBlock) else "torch"
+
+
+def _first_not_finite(blocks: nn.ModuleList, state: Tensor) -> int | None:
+    """Return the first block, from 1, whose answer holds NaN or infinity."""
+    with torch.inference_mode():
+        for number, block in enumerate(blocks, start=1):
+            state = block(state)
+            if not bool(state.isfinite().all()):
+                return number
+    return None
 
 
 def _leave_out_what_fails(
@@ -367,11 +409,14 @@ def _leave_out_what_fails(
 
 
 def _that_pay(times: dict[str, NDArray[np.float64]]) -> list[str]:
-    """Keep an engine where it runs some block faster than every dearer one; cheapest first."""
+    """Keep an engine where it runs some block faster than every dearer one; cheapest first.
+
+    Faster by more than chance: times of several rounds differ by a hundredth or two.
+    """
     kept: list[str] = []
     for engine in reversed(list(times)):
         best = np.min([times[other] for other in kept], axis=0) if kept else np.inf
-        if not (times[engine] < best).any():
+        if not (times[engine] < GAIN * best).any():
             totals = ", ".join(f"{other} {times[other].sum():.3g} ms" for other in kept)
             warnings.warn(
                 f"{engine} takes {times[engine].sum():.3g} ms a batch here, no block of it is the "

@@ -160,9 +160,12 @@ class ImageFormat:
                 "with channels last, tensors with channels first. Arrays and tensors of uint8 may "
                 "have another height and width: they are resized."
             )
-        if (data.dtype.is_floating_point if tensor else data.dtype.kind == "f") and len(data):
+        # To look at pixels on another device is to wait for it; NaN shows in the answers.
+        floats = data.dtype.is_floating_point if tensor else data.dtype.kind == "f"
+        if floats and len(data) and not (tensor and data.device.type != "cpu"):
             for start in range(0, len(data), FINITE_CHUNK):
-                part = np.asarray(data[start : start + FINITE_CHUNK])
+                part = data[start : start + FINITE_CHUNK]
+                part = np.asarray(part.detach() if tensor else part)
                 finite = np.isfinite(part).reshape(len(part), -1).all(axis=1)
                 if not finite.all():
                     raise ValueError(
@@ -195,7 +198,10 @@ class ImageFormat:
             images = F.resize(images, resized, interpolation=mode, antialias=True)
             images = F.center_crop(images, list(self.size))
         scaled = images.to(torch.float32) / (255.0 if images.dtype == torch.uint8 else 1.0)
-        mean, std = (torch.tensor(value).view(1, -1, 1, 1) for value in (self.mean, self.std))
+        mean, std = (
+            torch.tensor(value, device=scaled.device).view(1, -1, 1, 1)
+            for value in (self.mean, self.std)
+        )
         return ((scaled - mean) / std).contiguous()
 
     def prepare_item(self, item: Any) -> Tensor:
@@ -231,7 +237,7 @@ class ImageFormat:
         """
         if isinstance(data, Tensor):
             ready = data.dtype.is_floating_point
-            return data.to(torch.float32).contiguous() if ready else self.prepare(data)
+            return data.detach().to(torch.float32).contiguous() if ready else self.prepare(data)
         array = np.array(data) if data.dtype == np.uint8 else np.array(data, dtype=np.float32)
         images = torch.from_numpy(array)
         images = images.permute(0, 3, 1, 2) if images.ndim == 4 else images.unsqueeze(1)
@@ -269,7 +275,7 @@ class ImageRows:
         return replace(self, order=np.atleast_1d(self.order[rows]))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        return self.tensor().numpy().astype(dtype or np.float32, copy=False)
+        return self.tensor().cpu().numpy().astype(dtype or np.float32, copy=False)
 
     def __reduce__(self) -> Any:
         if isinstance(self.data, Dataset):
@@ -305,7 +311,14 @@ class ImageRows:
             yield from DataLoader(subset, batch_size, num_workers=self.workers, collate_fn=collate)
             return
         for start in range(0, len(self), batch_size):
-            yield self.format.batch(self.data[self.order[start : start + batch_size]])
+            order = self.order[start : start + batch_size]
+            picked: Any
+            if isinstance(self.data, Tensor) and (np.diff(order) == 1).all():
+                # A GPU copies rows in succession faster than it looks up a list of them.
+                picked = self.data[int(order[0]) : int(order[-1]) + 1].clone()
+            else:
+                picked = self.data[order]
+            yield self.format.batch(picked)
 
     def tensor(self) -> Tensor:
         """Return the input of the network, all at once.

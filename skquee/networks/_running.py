@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Self
 
 import numpy as np
@@ -17,7 +18,7 @@ from skquee.networks._images import ImageFormat, ImageRows
 from skquee.networks._training import cache_features
 from skquee.paths import PathTree
 
-__all__ = ["BlockRunner"]
+__all__ = ["BlockRunner", "run_with_exit"]
 
 
 class BlockRunner:
@@ -158,12 +159,12 @@ class BlockRunner:
         """
         run = self._at(block, level)
         # Some engines compile the exit with the block; other heads may have come since.
-        if getattr(run, "exit_head", None) is not self._heads[block]:
-            state = self.run_block(state, block, level)
-            return state, self.head(state, block, level)
-        parts = [run.run(part) for part in state.split(self._group or len(state))]
-        made = parts[0] if len(parts) == 1 else [torch.cat(p) for p in zip(*parts, strict=True)]
-        return made[0], made[1].softmax(dim=1).numpy()
+        if getattr(run, "exit_head", None) is self._heads[block]:
+            # Where a GPU's memory does not do for both at once, they run one after the other.
+            with suppress(torch.OutOfMemoryError):
+                return run_with_exit(run, state, self._group)
+        state = self.run_block(state, block, level)
+        return state, self.head(state, block, level)
 
     def _at(self, block: int, level: Any) -> Any:
         check_is_fitted(self)
@@ -259,6 +260,31 @@ class BlockRunner:
         Tensor
         """
         return torch.cat(list(states))
+
+
+def run_with_exit(
+    block: Any, state: Tensor, group: int | None
+) -> tuple[Tensor, NDArray[np.float32]]:
+    """Run a block that has the exit after it compiled in.
+
+    Parameters
+    ----------
+    block : OpenVinoBlock or GraphedBlock
+        With an ``exit_head``.
+    state : Tensor of shape (n, ...)
+        Its input.
+    group : int or None
+        Rows run together at most.
+
+    Returns
+    -------
+    state : Tensor of shape (n, ...)
+    probabilities : ndarray of shape (n, n_classes), float32
+    """
+    with torch.inference_mode():
+        parts = [block.run(part) for part in state.split(group or len(state))]
+        made = parts[0] if len(parts) == 1 else [torch.cat(p) for p in zip(*parts, strict=True)]
+        return made[0], made[1].softmax(dim=1).cpu().numpy()
 
 
 def _run(function: Callable[[Tensor], Tensor], state: Tensor) -> Tensor:

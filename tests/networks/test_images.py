@@ -181,3 +181,20 @@ def test_labels_become_codes_of_sorted_classes():
     assert known_codes(["b"], classes, 1).tolist() == [1]
     classes, codes = encode_labels([3, 1], 5, 2)
     assert classes.tolist() == list(range(5)) and codes.tolist() == [3, 1]
+
+
+def test_rows_of_a_tensor_in_succession_are_copied(pictures):
+    images = torch.rand(5, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    rows = COLOUR.rows(images.clone().requires_grad_())
+    for part, expected in (
+        (rows, images),
+        (rows[1:4], images[1:4]),
+        (rows[[3, 1]], images[[3, 1]]),
+    ):
+        found = part.tensor()
+        torch.testing.assert_close(found, expected)
+        found.zero_()  # what a network does in place
+    torch.testing.assert_close(rows.tensor(), images)
+    images[2, 0, 0, 0] = torch.nan
+    with pytest.raises(ValueError, match="Image 2 holds NaN"):
+        COLOUR.rows(images)

@@ -4,18 +4,35 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["GraphedBlock", "cuda_engines", "torchao_available", "with_8_bits"]
+__all__ = [
+    "GraphedBlock",
+    "cuda_engines",
+    "has_8_bit_layers",
+    "torchao_available",
+    "with_8_bits",
+]
 
 # Kernels of 8-bit products take these multiples of columns.
 MULTIPLE = 16
 
-Capture = Callable[[nn.Module, Tensor], tuple[Callable[[], None], Tensor]]
+# With more rows than that, launching kernels is no longer what takes the time.
+MOST = 512
+
+Run = Callable[[Tensor], list[Tensor]]
+Capture = Callable[[Run, Tensor], tuple[Callable[[], None], list[Tensor]]]
+
+# For each device a stream to warm up on, one to record on, the memory that graphs need between
+# their kernels and share (one replays at a time), and a graph that keeps it: torch takes no memory
+# up again that had no graph left. On a stream where products have run, a graph would take over
+# their workspace, which others may clear: graphs then crashed.
+_shared: dict[torch.device, tuple[Any, Any, Any, Any]] = {}
 
 
 def torchao_available() -> bool:
@@ -50,7 +67,8 @@ def cuda_engines(capability: tuple[int, int], torchao: bool) -> tuple[str, ...]:
 def with_8_bits(blocks: nn.ModuleList, engine: str) -> nn.ModuleList:
     """Return blocks in bfloat16 whose linear layers multiply 8-bit numbers.
 
-    A scale for each row of the input, found as it comes, and one for each output's weights.
+    A scale for each row of the input, found as it comes, and one for each output's weights. None
+    of the steps is fused with another, which makes them slower than bfloat16 on an H200.
 
     Parameters
     ----------
@@ -87,56 +105,136 @@ def _fits(module: nn.Module, name: str) -> bool:
     )
 
 
-def capture(block: nn.Module, static: Tensor) -> tuple[Callable[[], None], Tensor]:
-    """Record what a block does to a tensor as a CUDA graph.
+def capture(run: Run, static: Tensor) -> tuple[Callable[[], None], list[Tensor]]:
+    """Record what is done to a tensor as a CUDA graph.
 
     Parameters
     ----------
-    block : Module
-        On a GPU.
+    run : callable
+        What is done: a tensor on a GPU to tensors.
     static : Tensor
         Input; fill it anew before each replay.
 
     Returns
     -------
     replay : callable
-        Runs the block.
-    answer : Tensor
+        Does it again.
+    answers : list of Tensor
         What it fills.
     """
-    beside = torch.cuda.Stream(device=static.device)
-    beside.wait_stream(torch.cuda.current_stream(static.device))
-    with torch.cuda.stream(beside):  # kernels are chosen and loaded before they are recorded
-        for _ in range(3):
-            block(static)
-    torch.cuda.current_stream(static.device).wait_stream(beside)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        answer = block(static)
-    return graph.replay, answer
+    device = static.device
+    with torch.cuda.device(device):
+        beside, recording, pool, _ = _shared_on(device)
+        beside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(beside):  # kernels are chosen and loaded before they are recorded
+            for _ in range(3):
+                run(static)
+        torch.cuda.current_stream().wait_stream(beside)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=pool, stream=recording):
+            answers = run(static)
+    return graph.replay, answers
+
+
+def _shared_on(device: torch.device) -> tuple[Any, Any, Any, Any]:
+    """Return what the graphs of a device share, on which it is the current one."""
+    if device not in _shared:
+        beside, recording = torch.cuda.Stream(), torch.cuda.Stream()
+        pool, first = torch.cuda.graph_pool_handle(), torch.cuda.CUDAGraph()
+        with torch.cuda.graph(first, pool=pool, stream=recording):
+            torch.zeros(1, device=device)
+        _shared[device] = beside, recording, pool, first
+    return _shared[device]
+
+
+def has_8_bit_layers(blocks: nn.ModuleList) -> bool:
+    """Tell whether some layer of blocks suits 8-bit products.
+
+    Parameters
+    ----------
+    blocks : ModuleList
+        In float.
+
+    Returns
+    -------
+    bool
+    """
+    return any(_fits(module, name) for name, module in blocks.named_modules())
+
+
+def filled(n_rows: int) -> int:
+    """Return how many rows a graph is recorded for, to serve a number of rows.
+
+    Parameters
+    ----------
+    n_rows : int
+        At least 1.
+
+    Returns
+    -------
+    int
+        A power of two up to 64, where a GPU takes as long for fewer; beyond, four steps
+        an octave.
+
+    Examples
+    --------
+    >>> from skquee.networks.engines._cuda import filled
+    >>> [filled(n) for n in (1, 3, 64, 65, 100, 130, 256)]
+    [1, 4, 64, 80, 112, 160, 256]
+    """
+    power: int = 1 << (n_rows - 1).bit_length()
+    step = power // 8 if power > 64 else power
+    return -(-n_rows // step) * step
 
 
 class GraphedBlock(nn.Module):
     """A block replayed as a CUDA graph: one launch in place of one for each of its kernels.
 
-    Rows are filled up to a power of two, so that few graphs serve all numbers of rows.
+    Rows are filled up to one of few numbers, so that few graphs serve all; more than 512 rows
+    keep a GPU busy without a graph, and run as they are. A number of rows that is new takes
+    some milliseconds more, once.
 
     Parameters
     ----------
     block : Module
         On a GPU.
+    pool, head : Module, default=None
+        The exit after it, recorded in a graph with it for :meth:`run`. Shared.
     capture : callable, default=capture
-        Records a block; a test's own where there is no GPU.
+        Records what is run; a test's own where there is no GPU.
     """
 
-    def __init__(self, block: nn.Module, capture: Capture = capture) -> None:
+    def __init__(
+        self,
+        block: nn.Module,
+        pool: nn.Module | None = None,
+        head: nn.Module | None = None,
+        *,
+        capture: Capture = capture,
+    ) -> None:
         super().__init__()
         self.block = block
+        # In a list: the exit is not this block's own.
+        self._exit = [pool, head]
         self._capture = capture
-        self._graphs: dict[Any, tuple[Tensor, Callable[[], None], Tensor]] = {}
+        self._reset()
+
+    def _reset(self) -> None:
+        self._graphs: dict[Any, tuple[Tensor, Callable[[], None], list[Tensor]]] = {}
+        self._lock = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_graphs": {}}  # recorded anew where they are needed
+        # Graphs are recorded anew where they are needed.
+        return {k: v for k, v in self.__dict__.items() if k not in ("_graphs", "_lock")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._reset()
+
+    @property
+    def exit_head(self) -> nn.Module | None:
+        """The head that is recorded with the block."""
+        return self._exit[1]
 
     def forward(self, state: Tensor) -> Tensor:
         """Run the block.
@@ -150,14 +248,44 @@ class GraphedBlock(nn.Module):
         -------
         Tensor of shape (n, ...)
         """
+        return self._replayed(self._alone, state)[0]
+
+    def run(self, state: Tensor) -> list[Tensor]:
+        """Run the block and the exit after it.
+
+        Parameters
+        ----------
+        state : Tensor of shape (n, ...)
+            Input.
+
+        Returns
+        -------
+        list of Tensor
+            State (n, ...) and logits (n, n_classes).
+        """
+        return self._replayed(self._with_exit, state)
+
+    def _alone(self, state: Tensor) -> list[Tensor]:
+        return [self.block(state)]
+
+    def _with_exit(self, state: Tensor) -> list[Tensor]:
+        pool, head = self._exit
+        assert pool is not None and head is not None
+        state = self.block(state)
+        return [state, head(pool(state.float()))]
+
+    def _replayed(self, run: Run, state: Tensor) -> list[Tensor]:
         n = len(state)
-        size = 1 << (n - 1).bit_length()
-        key = (size, *state.shape[1:], state.dtype)
-        if key not in self._graphs:
-            static = state[-1:].repeat(size, *(1 for _ in state.shape[1:]))
-            self._graphs[key] = (static, *self._capture(self.block, static))
-        static, replay, answer = self._graphs[key]
-        static[:n].copy_(state)
-        replay()
-        # The next replay fills the same memory.
-        return answer[:n].clone()
+        if not 1 <= n <= MOST:
+            return run(state)
+        size = filled(n)
+        key = (run.__name__, size, *state.shape[1:], state.dtype)
+        with self._lock:  # the memory between copying, replaying and copying is one caller's
+            if key not in self._graphs:
+                static = state[-1:].repeat(size, *(1 for _ in state.shape[1:]))
+                self._graphs[key] = (static, *self._capture(run, static))
+            static, replay, answers = self._graphs[key]
+            static[:n].copy_(state)
+            replay()
+            # The next replay fills the same memory.
+            return [answer[:n].clone() for answer in answers]

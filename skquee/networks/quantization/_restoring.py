@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import torch
 from torch import nn
 
 from skquee.networks.quantization._grids import Grid
@@ -90,13 +91,15 @@ def restore(blocks: Iterable[nn.Module], description: Sequence[dict[str, Any]]) 
     True
     """
     restored = nn.ModuleList(explicit_copy(block) for block in blocks)
+    device = next((p.device for block in blocks for p in block.parameters()), torch.device("cpu"))
     for entry in description:
         name = entry["name"]
-        left, right = (Grid.placeholder(grid) for grid in entry["grids"])
         try:
             operation = restored.get_submodule(name)
         except AttributeError:
             raise ValueError(f"The blocks have no operation {name!r}.") from None
+        with torch.device(device):
+            left, right = (Grid.placeholder(grid) for grid in entry["grids"])
         placed = quantized(operation, left, right)
         if type(placed).__name__ != entry["kind"]:
             raise ValueError(

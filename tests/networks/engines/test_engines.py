@@ -21,6 +21,7 @@ from skquee.networks.engines import (
     ENGINES,
     Int8Linear,
     LatencyTable,
+    _engines,
     build_engine,
     check_engines,
     device_engines,
@@ -192,6 +193,38 @@ def test_an_engine_that_is_the_fastest_at_one_block_stays() -> None:
     assert _compiling._that_pay(found) == ["int8", "bf16", "fp32"]
 
 
+def test_an_engine_that_is_faster_by_chance_does_not_pay() -> None:
+    found = {"fp16": np.array([1.99, 3.0]), "bf16": np.array([2.0, 3.0])}
+    with pytest.warns(UserWarning, match="fp16 is left out"):
+        assert _compiling._that_pay(found) == ["bf16"]
+
+
+def test_an_engine_that_overflows_is_left_out_with_a_message(
+    network: MultiExitNetwork, digits: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Overflowing(nn.Module):
+        def forward(self, state: torch.Tensor) -> torch.Tensor:
+            return state.float() * np.inf
+
+    def build(engine: str, blocks: nn.ModuleList, ranges: Any) -> nn.ModuleList:
+        built = build_engine(engine, blocks, ranges)
+        if engine == "bf16":
+            built[1] = Overflowing()
+        return built
+
+    monkeypatch.setattr(_compiling, "build_engine", build)
+    with pytest.warns(UserWarning, match="bf16 answers NaN or infinity after block 2"):
+        kept = copy.copy(network).compile(
+            ("bf16", "fp32"), calibration=digits[0][:5], runtime="torch"
+        )
+    assert kept.levels_ == ("fp32",)
+    with (
+        pytest.warns(UserWarning, match="bf16 is left out"),
+        pytest.raises(ValueError, match="No engine is left"),
+    ):
+        copy.copy(network).compile(("bf16",), runtime="torch")
+
+
 @needs_int8
 def test_really_timed_engines_are_in_the_order_of_their_speed(network: MultiExitNetwork) -> None:
     with warnings.catch_warnings():
@@ -247,7 +280,20 @@ def test_latency_and_bit_operations_as_costs_of_a_bank(
     assert "bitops" in compiled.summary()
 
 
-def test_bad_input_says_what_to_do(network: MultiExitNetwork, digits: Any) -> None:
+def test_a_processor_whose_int8_products_overflow_gets_none(
+    network: MultiExitNetwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_engines, "int8_available", lambda: False)
+    assert device_engines(torch.device("cpu")) == ("bf16", "fp32")
+    with pytest.raises(ValueError, match=r"\['int8'\] do not run .* overflow"):
+        network.compile(("int8", "fp32"))
+    with pytest.raises(RuntimeError, match="or they overflow"):
+        build_engine("int8", network.float_blocks, {})
+
+
+def test_bad_input_says_what_to_do(
+    network: MultiExitNetwork, digits: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(ValueError, match=r"distinct, of \('int8', 'fp8', 'fp16', 'bf16'"):
         network.compile(("int4",))
     with pytest.raises(ValueError, match="distinct"):
@@ -260,9 +306,9 @@ def test_bad_input_says_what_to_do(network: MultiExitNetwork, digits: Any) -> No
         network.compile(device="cuda:9")
     bare = copy.copy(network)
     bare._ranges = {}
-    if int8_available():
-        with pytest.raises(ValueError, match="give calibration="):
-            bare.compile()
+    monkeypatch.setattr(_compiling, "device_engines", lambda device: ("int8", "bf16", "fp32"))
+    with pytest.raises(ValueError, match="give calibration="):
+        bare.compile()
     with pytest.raises(ValueError, match="holds no image"):
         network.compile(calibration=digits[0][:0])
     for bad in ((), (0,), (1.5,)):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import json
 
 import pytest
@@ -61,3 +62,13 @@ def test_a_description_of_other_blocks_is_refused(blocks, images):
         restore([nn.Sequential(nn.Linear(2, 2))], description)
     with pytest.raises(ValueError, match="described as QuantizedConv2d"):
         restore([nn.Sequential(nn.Linear(2, 2))], [{**description[0], "name": "0.0"}])
+
+
+@pytest.mark.parametrize("method", [UniformPTQ(), PTQ4ViT(random_state=0)], ids=["uniform", "twin"])
+def test_blocks_are_restored_on_the_device_they_are_on(method, blocks, images):
+    description = describe(method.quantize(blocks, images, levels=[6])[6])
+    # A device without memory stands for a GPU: it takes no tensor of the CPU either.
+    elsewhere = copy.deepcopy(blocks).to("meta")
+    restored = restore(elsewhere, description)
+    where = {t.device.type for t in (*restored.parameters(), *restored.buffers())}
+    assert where == {"meta"}
