@@ -198,6 +198,29 @@ class NetworkWalk:
         out[joined] = np.concatenate(answers)
         return out
 
+    def one(self, path: int) -> list[float]:
+        """Run the next block of the only row; groups and places need no keeping.
+
+        Parameters
+        ----------
+        path : int
+            Path it arrives at.
+
+        Returns
+        -------
+        list of float
+            Probabilities, one a class.
+        """
+        network, tree = self._engine.network, self._engine.tree
+        if self._state is None:
+            self._state, self._X = network.start(self._X), None
+        block, level = int(tree.depths[path]) - 1, tree.levels[path]
+        self._state, answer = run_exit(network, self._state, block, level)
+        key = f"block {block + 1} at {level}"
+        self.counts[key] = self.counts.get(key, 0) + 1
+        probabilities: list[float] = answer[0].tolist()
+        return probabilities
+
     def merge(self, paths: NDArray[np.intp]) -> NDArray[np.intp]:
         """Return where rows arrive if small groups join one at a dearer level, where it pays.
 

@@ -17,7 +17,17 @@ from skquee.bank import MultiPathClassifierBank
 from skquee.baselines import FixedPath
 from skquee.networks.engines import LatencyTable
 from skquee.report._speed_engines import external_engines
-from skquee.report._speed_runs import Classify, along, answers, float_run, frozen, route_at
+from skquee.report._speed_runs import (
+    Classify,
+    along,
+    answers,
+    device_of,
+    float_run,
+    frozen,
+    graphed,
+    predict_at,
+    route_at,
+)
 from skquee.router import CostAwareRouter
 
 if TYPE_CHECKING:
@@ -55,7 +65,8 @@ def measure_speed(
     """Measure a compiled network, routed and fixed.
 
     Everything is timed turn by turn, so that all meet the same machine; images are resized
-    and normalised beforehand for all alike. Run it where nothing else runs.
+    and normalised beforehand for all alike, and lie on the network's device. Every time ends
+    with answers in the host's memory. Run it where nothing else runs.
 
     Parameters
     ----------
@@ -75,7 +86,8 @@ def measure_speed(
         most so much accuracy against float, on validation images.
     compiled : bool, default=True
         Time ``torch.compile`` with frozen weights, ONNX Runtime and OpenVINO on the whole network
-        too, where they are at hand.
+        too, where they are at hand; the last two on a CPU only. On a GPU, the whole network as one
+        CUDA graph is always among the alternatives.
     repeats : int, default=5
         Rounds; the median counts.
     images_a_round : int, default=512
@@ -113,7 +125,8 @@ def measure_speed(
     wanted = {
         f"{100 * loss:g} points allowed": float(right.mean()) - loss - 1e-9 for loss in max_losses
     }
-    images = test_rows[: max(images_a_round, max(batch_sizes))].tensor()
+    device = device_of(network)
+    images = test_rows[: max(images_a_round, max(batch_sizes))].tensor().to(device)
     accuracy: dict[str, float] = {}
     rows: list[dict[str, Any]] = []
     missing: dict[str, str] = {}
@@ -130,8 +143,10 @@ def measure_speed(
             fixed: dict[str, Classify] = {"float32, eager": float_run(network)}
             for level in network.levels_:
                 fixed[f"{level}, every block"] = along(network, [level] * len(network.flops_))
+            fixed.update(graphed(network))
             if compiled:
-                fixed.update(frozen(network, test_rows[:1].tensor()))
+                fixed.update(frozen(network, images[:1]))
+            if compiled and device.type == "cpu":
                 others, missing = external_engines(network, validation[0], threads=n_threads)
                 fixed.update(others)
             for name, run in fixed.items():
@@ -143,6 +158,7 @@ def measure_speed(
                 batches = [batch for batch in batches if len(batch) == size]
                 runs: dict[str, Callable[[Tensor], Any]] = dict(fixed)
                 tables: dict[str, LatencyTable] = {}
+                routes: dict[str, Callable[[Tensor], Any]] = {}
                 for kind, router in {**fitted, "one path": FixedPath()}.items():
                     network.latency_ = latency.get(kind, measured)
                     costs = network.path_costs("latency", batch_size=size)
@@ -154,8 +170,8 @@ def measure_speed(
                         name = f"{kind}, {loss}"
                         if kind in fitted:
                             name = f"routed ({kind}), {loss}"
-                            runs[name] = route_at(router, bank)
-                            tables[name] = latency[kind]
+                            runs[name] = predict_at(router, bank)
+                            routes[name], tables[name] = route_at(router, bank), latency[kind]
                         else:
                             steps = table.paths.prefixes(knob)
                             runs[name] = along(network, [table.paths.levels[p] for p in steps])
@@ -174,7 +190,9 @@ def measure_speed(
                     }
                     if name in tables:
                         seconds = float(np.median(spent))
-                        row |= _parts(network, runs[name], batches, seconds, tables[name])
+                        row |= _parts(network, runs[name], batches, seconds)
+                        predicted = [tables[name].predict(routes[name](b).counts) for b in batches]
+                        row["predicted"] = sum(predicted) / 1000 / seconds
                     rows.append(row)
     finally:
         torch.set_num_threads(before)
@@ -194,11 +212,10 @@ def _parts(
     run: Callable[[Tensor], Any],
     batches: Sequence[Tensor],
     seconds: float,
-    latency: LatencyTable,
 ) -> dict[str, float]:
-    """Return what part of the time of routed batches are blocks, alone and as predicted."""
+    """Return what part of the time of routed batches are blocks, within and alone."""
     calls: list[tuple[Tensor, int, Any]] = []
-    inside, predicted = 0.0, 0.0
+    inside = 0.0
     method = network.run_exit
 
     def noted(state: Tensor, block: int, level: Any) -> Any:
@@ -213,7 +230,7 @@ def _parts(
     try:
         began = time.perf_counter()
         for batch in batches:
-            predicted += latency.predict(run(batch).counts) / 1000
+            run(batch)
         whole = time.perf_counter() - began
     finally:
         del network.run_exit
@@ -226,7 +243,6 @@ def _parts(
     return {
         "overhead": seconds / float(np.median(alone)),
         "deciding": 1 - inside / whole,
-        "predicted": predicted / seconds,
     }
 
 
@@ -237,11 +253,11 @@ def _calibrated(
     knobs = np.quantile(router._default_knobs(router.paths_), (0, 0.25, 0.5, 0.75), method="lower")
     counts, took = [], []
     for size in batch_sizes:
-        batch = rows[:size].tensor()
+        batch = rows[:size].tensor().to(device_of(network))
         for knob in knobs.tolist():
-            run = route_at(router.set_params(**{router._knob: knob}), bank)
-            counts.append(run(batch).counts)  # warms up, too
-            seconds = []
+            router.set_params(**{router._knob: knob})
+            counts.append(route_at(router, bank)(batch).counts)  # warms up, too
+            run, seconds = predict_at(router, bank), []
             for _ in range(3):
                 began = time.perf_counter()
                 run(batch)

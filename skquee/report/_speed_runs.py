@@ -13,9 +13,29 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["Classify", "along", "answers", "float_run", "frozen", "route_at"]
+from skquee.networks.engines._cuda import GraphedBlock
+from skquee.networks.engines._engines import Cast
+
+__all__ = [
+    "Classify",
+    "along",
+    "answers",
+    "device_of",
+    "float_run",
+    "frozen",
+    "graphed",
+    "predict_at",
+    "route_at",
+]
 
 Classify = Callable[[Tensor], NDArray[np.floating]]
+
+TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def device_of(network: Any) -> torch.device:
+    """Return where a network runs."""
+    return next(network.float_blocks.parameters()).device
 
 
 def float_run(network: Any) -> Classify:
@@ -45,12 +65,36 @@ def _through(network: Any, blocks: Sequence[Callable[[Tensor], Tensor]]) -> Clas
     return run
 
 
-def frozen(network: Any, image: Tensor) -> dict[str, Classify]:
-    """Return ``torch.compile`` of each type with frozen weights, where it works here."""
+def graphed(network: Any) -> dict[str, Classify]:
+    """Return the whole network as one CUDA graph, in each type, on a GPU; else nothing."""
+    if device_of(network).type != "cuda":
+        return {}
     found: dict[str, Classify] = {}
-    for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
+    pool, head = network.exit_pools[-1], network.exit_heads[-1]
+    for name, dtype in TYPES.items():
+        model = Cast(torch.nn.Sequential(*copy.deepcopy(network.float_blocks)).to(dtype), dtype)
+        whole = GraphedBlock(model, pool, head)
+        found[f"{name}, one CUDA graph"] = partial(_logits_of, whole)
+    return found
+
+
+def _logits_of(whole: GraphedBlock, state: Tensor) -> NDArray[np.floating]:
+    with torch.inference_mode():
+        return whole.run(state)[1].softmax(dim=1).cpu().numpy()
+
+
+def frozen(network: Any, image: Tensor) -> dict[str, Classify]:
+    """Return ``torch.compile`` of each type with frozen weights, where it works here.
+
+    On a GPU its kernels are recorded as CUDA graphs, too.
+    """
+    found: dict[str, Classify] = {}
+    options: dict[str, Any] = {"freezing": True}
+    if image.is_cuda:
+        options["triton.cudagraphs"] = True
+    for name, dtype in TYPES.items():
         model = torch.nn.Sequential(*copy.deepcopy(network.float_blocks)).to(dtype)
-        fast = torch.compile(model, options={"freezing": True})
+        fast = torch.compile(model, options=options)
         run = _through(network, [partial(_cast, fast, dtype)])
         try:
             with warnings.catch_warnings():
@@ -72,8 +116,8 @@ def _cast(run: Callable[[Tensor], Tensor], dtype: torch.dtype, state: Tensor) ->
 
 
 def route_at(router: Any, bank: Any) -> Callable[[Tensor], Any]:
-    """Return the walk of a router as it is set now."""
-    mine = copy.copy(router)
+    """Return the walk of a router as it is set now, with what it ran."""
+    mine = router.freeze()
 
     def run(batch: Tensor) -> Any:
         return mine.route(bank.transform(batch))
@@ -81,7 +125,18 @@ def route_at(router: Any, bank: Any) -> Callable[[Tensor], Any]:
     return run
 
 
+def predict_at(router: Any, bank: Any) -> Callable[[Tensor], Any]:
+    """Return what a server does: a frozen router's labels."""
+    mine = router.freeze()
+
+    def run(batch: Tensor) -> Any:
+        return mine.predict(bank.transform(batch))
+
+    return run
+
+
 def answers(network: Any, run: Classify, rows: Any) -> NDArray[Any]:
     """Return the labels that a run gives to rows."""
-    found = [run(batch).argmax(axis=1) for batch in rows.batches(256)]
+    device = device_of(network)
+    found = [run(batch.to(device)).argmax(axis=1) for batch in rows.batches(256)]
     return network.classes_[np.concatenate(found)]
