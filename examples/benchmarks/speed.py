@@ -1,9 +1,11 @@
-"""Speed on the clock of a vision transformer of ViT-S width, routed and fixed.
+"""Speed on the clock of networks with exits, routed and fixed.
 
-``python examples/benchmarks/speed.py --out speed_vit.csv`` trains the network first where that was
-not done (examples/_cifar_vit.py says how; an hour and a half on two hyperthreads), then measures
-for a quarter of an hour. Run it where nothing else runs. ``skquee bench`` does the same for a
-network that was saved. ``--memory torch`` tells what three levels take instead.
+``python examples/benchmarks/speed.py --out speed_vit.csv`` trains a vision transformer of ViT-S
+width first where that was not done (examples/_cifar_vit.py says how; minutes on a GPU, an hour
+and a half on two hyperthreads), then measures for a quarter of an hour. ``--network t2t`` and
+``resnet56`` take T2T-ViT-7 and ResNet-56 with their weights of ../shared/data. Run it where
+nothing else runs. ``skquee bench`` does the same for a network that was saved. ``--memory torch``
+tells what three levels take instead.
 """
 
 from __future__ import annotations
@@ -12,39 +14,55 @@ import argparse
 import gc
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 sys.path.append(str(Path(__file__).resolve().parents[1]))
-from _cifar_vit import load_vit
-from _data import cache_folder, load_images
+from _cifar_resnet import MEAN as RESNET_MEAN
+from _cifar_resnet import STD as RESNET_STD
+from _cifar_resnet import load_resnet
+from _cifar_t2t_vit import DATA_CONFIG
+from _cifar_vit import EXITS, load_vit
+from _data import cache_folder, data_folder, load_images
 from _train import MEAN, STD
 
 from skquee.networks import MultiExitNetwork
 from skquee.report import measure_speed, speed_text, write_speed
 
-EXITS = (1, 2, 4, 6, 8)
+N_HEADS = 20_000  # images that heads learn from, of those the backbone was trained on
 
 
-def fitted_network() -> tuple[MultiExitNetwork, tuple, tuple]:
+def backbone_of(name: str) -> tuple[Any, dict[str, Any]]:
+    """Return a backbone and what else the network is made with."""
+    if name in EXITS:
+        return load_vit(name), {"exits": EXITS[name], "data_config": {"mean": MEAN, "std": STD}}
+    if name == "resnet56":
+        config = {"mean": RESNET_MEAN, "std": RESNET_STD}
+        blocks = ["layer1", "layer2", "layer3"]
+        return load_resnet(56), {"blocks": blocks, "data_config": config, "img_size": 32}
+    weights = data_folder("t2t_vit_7_cifar10") / "model.safetensors"
+    options = {"exits": (2, 4, 7), "data_config": DATA_CONFIG, "img_size": 64}
+    return "t2t_vit_7", {**options, "checkpoint": weights}
+
+
+def fitted_network(name: str, n_heads: int = N_HEADS) -> tuple[MultiExitNetwork, tuple, tuple]:
     """Return the network with heads, which are kept, validation rows and test rows."""
     images, labels = load_images("cifar10", "train")
     rows = np.random.default_rng(0).permutation(len(labels))
     held, train = rows[:5000], rows[5000:]
     validation, test = (images[held], labels[held]), load_images("cifar10", "test")
-    saved = cache_folder() / "cifar10_vit"
+    if name == "resnet56":  # it was trained on all training images
+        held, kept = np.random.default_rng(1).permutation(len(test[1])).reshape(2, -1)
+        validation, test = ((test[0][part], test[1][part]) for part in (held, kept))
+    backbone, options = backbone_of(name)
+    saved = cache_folder() / f"cifar10_{name}"
     if saved.exists():
-        return MultiExitNetwork.load(saved, backbone=load_vit()), validation, test
-    network = MultiExitNetwork(
-        load_vit(),
-        exits=EXITS,
-        data_config={"mean": MEAN, "std": STD},
-        max_epochs=20,
-        random_state=0,
-    )
-    # Heads take 20,000 of the images that the backbone was trained on.
-    network.fit(images[train[:20_000]], labels[train[:20_000]], validation_data=validation)
+        known = {} if isinstance(backbone, str) else {"backbone": backbone}
+        return MultiExitNetwork.load(saved, **known), validation, test
+    network = MultiExitNetwork(backbone, max_epochs=20, random_state=0, **options)
+    network.fit(images[train[:n_heads]], labels[train[:n_heads]], validation_data=validation)
     network.save(saved)
     return network, validation, test
 
@@ -59,7 +77,9 @@ def resident() -> float:
 def memory(runtime: str) -> None:
     """Print how much memory three levels take, in weights of the float network."""
     torch.set_num_threads(1)
-    network = MultiExitNetwork(load_vit(), exits=EXITS, data_config={"mean": MEAN, "std": STD})
+    network = MultiExitNetwork(
+        load_vit(), exits=EXITS["vit"], data_config={"mean": MEAN, "std": STD}
+    )
     images = np.random.default_rng(0).integers(0, 255, (200, 32, 32, 3), dtype=np.uint8)
     network.set_params(max_epochs=1).fit(images, np.arange(200) % 10)
     weights = sum(p.numel() for p in network.float_blocks.parameters()) * 4 / 2**20
@@ -71,7 +91,7 @@ def memory(runtime: str) -> None:
     network.compile(("int8", "bf16", "fp32"), calibration=images[:64], runtime=runtime)
     for level in network.levels_:
         state = network.start(images[:64])
-        for number in range(len(EXITS)):
+        for number in range(len(EXITS["vit"])):
             state, _ = network.run_exit(state, number, level)
     added = resident() - alone
     print(
@@ -84,7 +104,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--threads", type=int, nargs="+", default=[1])
-    parser.add_argument("--levels", nargs="+", default=["int8", "bf16", "fp32"])
+    parser.add_argument("--network", choices=[*EXITS, "t2t", "resnet56"], default="vit")
+    parser.add_argument("--levels", nargs="+", help="default: all that the device runs")
+    parser.add_argument("--heads", type=int, default=N_HEADS, help="images that heads learn from")
+    parser.add_argument("--images", type=int, default=512, help="images of a round")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--no-compile", action="store_true", help="leave other engines out")
     parser.add_argument("--memory", choices=["torch", "openvino"])
@@ -94,7 +117,7 @@ def main() -> None:
         return
     torch.set_flush_denormal(True)
     torch.set_num_threads(options.threads[0])
-    network, validation, test = fitted_network()
+    network, validation, test = fitted_network(options.network, options.heads)
     print("accuracy of the float exits on validation rows", network.validation_accuracy_.round(4))
     network.compile(options.levels, calibration=validation[0][:256])
     print("levels kept:", network.runtimes_)
@@ -105,7 +128,10 @@ def main() -> None:
         threads=options.threads,
         repeats=options.repeats,
         compiled=not options.no_compile,
+        images_a_round=options.images,
     )
+    if torch.cuda.is_available():
+        print(f"memory taken at most: {torch.cuda.max_memory_allocated() / 2**20:.0f} MiB")
     print(f"On {network.latency_.machine}\n\n{speed_text(found)}")
     if options.out is not None:
         write_speed(found, options.out)
