@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from skquee.bank import MultiPathClassifierBank
     from skquee.gates import PathErrorClassifier, PathErrorRegressor
     from skquee.paths import PathTree
+    from skquee.persistence import dump, load
     from skquee.probabilities import PathProbabilities
     from skquee.router import (
         BudgetRouter,
@@ -39,6 +40,8 @@ _HOMES = {
     "RiskControlledRouter": "skquee.router",
     "RoutedClassifier": "skquee.router",
     "TunedCostAwareRouterCV": "skquee.router",
+    "dump": "skquee.persistence",
+    "load": "skquee.persistence",
     "show_versions": "skquee._show_versions",
 }
 _SUBMODULES = (
@@ -78,6 +81,8 @@ __all__ = [
     "RoutedClassifier",
     "TunedCostAwareRouterCV",
     "__version__",
+    "dump",
+    "load",
     "show_versions",
 ]
 

@@ -7,6 +7,7 @@ import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
 
+from skquee._public import publish
 from skquee._version import __version__
 
 __all__ = ["show_versions"]
@@ -54,3 +55,6 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "not installed"
+
+
+publish("skquee", show_versions)

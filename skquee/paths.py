@@ -20,6 +20,7 @@ from skquee._checks import (
     check_option,
     check_sequence,
 )
+from skquee._public import publish
 from skquee._reading import tree_fields
 
 __all__ = ["PathTree"]
@@ -1053,3 +1054,6 @@ def _sample_with_prefixes(
         else:
             misses += 1
     return kept
+
+
+publish(__name__, PathTree)

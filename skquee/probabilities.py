@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from skquee._facts import RowFacts, check_context, check_losses, check_prices
+from skquee._public import publish
 from skquee._rows import take_rows
 from skquee._sources import columns_of, label_values, numeric, outcome_table, tree_over
 from skquee._table_files import check_storage_type, read_table, write_table
@@ -750,3 +751,6 @@ def check_probabilities(
 def _wide(values: NDArray[Any]) -> NDArray[np.floating]:
     """At least float32: float16 is a storage type."""
     return values if values.dtype in (np.float32, np.float64) else values.astype(np.float32)
+
+
+publish(__name__, PathProbabilities)

@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
+from skquee._public import publish
 from skquee.evaluation import calibration_error
 from skquee.paths import PathTree
 from skquee.probabilities import PathProbabilities, as_path_probabilities
@@ -378,3 +379,6 @@ def _assign(clusterer: Any, table: PathProbabilities, path: int) -> NDArray[np.i
                 vectors = vectors.astype(centres.dtype, copy=False)
             parts.append(clusterer.predict(vectors))
     return np.concatenate(parts)
+
+
+publish(__name__, ClusteredErrorTargets)

@@ -15,6 +15,7 @@ PAGES = [
     "decisions.rst",
     "language_models.rst",
     "networks.rst",
+    "files.rst",
     "paper.rst",
     "api.rst",
 ]

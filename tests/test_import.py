@@ -3,6 +3,7 @@ from __future__ import annotations
 import ast
 import importlib
 import os
+import pickle
 import pkgutil
 import subprocess
 import sys
@@ -82,3 +83,24 @@ def test_show_versions_prints_one_line_a_package(capsys):
     assert printed["skquee"].strip() == skquee.__version__
     assert printed["scikit-learn"].strip()[0].isdigit()
     assert {"python", "platform", "torch", "timm"} <= set(printed)
+
+
+@pytest.mark.parametrize("module", ["skquee", *(f"skquee.{name}" for name in skquee._SUBMODULES)])
+def test_what_is_offered_says_a_public_module_as_its_home(module):
+    found = importlib.import_module(module)
+    for name in getattr(found, "__all__", ()):
+        item = getattr(found, name)
+        if not isinstance(item, type) and not callable(item):
+            continue
+        home = item.__module__
+        assert not any(part.startswith("_") for part in home.split(".")), f"{home}.{name}"
+        assert home == "skquee" or module != "skquee", f"{home}.{name}"
+        assert getattr(importlib.import_module(home), item.__qualname__) is item
+
+
+def test_a_pickle_holds_the_public_name():
+    pickled = pickle.dumps(skquee.CostAwareRouter())
+    assert b"skquee\x94" in pickled
+    assert b"_router" not in pickled
+    code = f"import pickle; print(pickle.loads({pickled!r}))"
+    assert run(code) == "CostAwareRouter()"

@@ -1,8 +1,10 @@
 """Banks: fixed classifiers behind one table of probabilities."""
 
+from skquee._public import publish
 from skquee._rows import take_rows
 from skquee.bank._bank import MultiPathClassifierBank
-from skquee.bank._calls import CallError
+from skquee.bank._calls import CallError, Calls
+from skquee.bank._estimators import Member
 from skquee.bank._network import run_exit
 from skquee.bank._times import CallTimes
 from skquee.bank._walk import LazyPathProbabilities
@@ -15,3 +17,7 @@ __all__ = [
     "run_exit",
     "take_rows",
 ]
+
+publish(__name__, *(globals()[name] for name in __all__))
+# Not offered, but stored in files under these names.
+publish(__name__, Calls, Member)

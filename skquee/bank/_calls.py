@@ -183,6 +183,11 @@ class Calls:
     fallback: str | None = None
     sleep: Callable[[float], Any] = time.sleep
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Without how to wait: a file holds no code, and the class has its own.
+        names = ("retries", "max_workers", "cache", "fallback")
+        return {name: getattr(self, name) for name in names}
+
     def ask(
         self, name: str, function: Callable[[Any], Any], X: Any, n_rows: int, classes: NDArray[Any]
     ) -> NDArray[np.float64]:

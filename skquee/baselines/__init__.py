@@ -8,6 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from skquee._public import publish
 from skquee.baselines._fixed import FixedPath, RandomMixing
 from skquee.baselines._next_step import NextStepRouter
 from skquee.baselines._oracle import OracleRouter
@@ -36,3 +37,7 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'skquee.baselines' has no attribute {name!r}")
+
+
+# Those that load torch are published where they are defined.
+publish(__name__, *(globals()[name] for name in __all__ if name not in _HOMES))

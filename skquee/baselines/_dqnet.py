@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 from tqdm import tqdm
 
+from skquee._public import publish
 from skquee.bank import LazyPathProbabilities
 from skquee.baselines._dqnet_training import feature_map, train_controller
 from skquee.baselines._inputs import network_table
@@ -421,3 +422,6 @@ def _cross_entropy(
     right = np.asarray(probabilities[np.arange(len(codes)), codes], dtype=np.float32)
     # A float16 table holds nothing between 0 and 6e-8.
     return -np.log(np.maximum(right, 1e-8))
+
+
+publish("skquee.baselines", DQNetGate)

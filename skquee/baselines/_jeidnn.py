@@ -15,6 +15,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
+from skquee._public import publish
 from skquee.bank import LazyPathProbabilities
 from skquee.baselines._inputs import network_table
 from skquee.baselines._jeidnn_training import ExitModel, leaving, train_exits
@@ -416,3 +417,6 @@ def _logarithms(probabilities: NDArray[np.floating]) -> Tensor:
     """Return log-probabilities, whose softmax is the probabilities."""
     values = np.asarray(probabilities, dtype=np.float32)
     return torch.from_numpy(np.log(np.maximum(values, np.finfo(np.float32).tiny)))
+
+
+publish("skquee.baselines", JEIDNN)

@@ -1,5 +1,6 @@
 """Evaluation: curves, metrics, intervals and scorers. Arrays in, arrays out."""
 
+from skquee._public import publish
 from skquee.evaluation._betting import wsr_p_value, wsr_upper_bound
 from skquee.evaluation._certify import Certificate, certify
 from skquee.evaluation._compare import compare
@@ -19,6 +20,7 @@ from skquee.evaluation._risk import (
     paired_p_value,
 )
 from skquee.evaluation._scorers import (
+    _Scorer,
     area_scorer,
     budget_scorer,
     cost_curve,
@@ -57,3 +59,7 @@ __all__ = [
     "wsr_p_value",
     "wsr_upper_bound",
 ]
+
+publish(__name__, *(globals()[name] for name in __all__))
+# Not offered, but stored in files under this name.
+publish(__name__, _Scorer)

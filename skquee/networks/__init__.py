@@ -3,6 +3,7 @@
 T2T-ViT is registered with timm on import.
 """
 
+from skquee._public import publish
 from skquee.networks import backbones  # noqa: F401
 from skquee.networks._multi_exit import MultiExitNetwork
 from skquee.networks._training import train_backbone
@@ -10,3 +11,5 @@ from skquee.networks.backbones._matmul import MatMul
 from skquee.networks.quantization import BasePTQ, PTQ4ViT, UniformPTQ
 
 __all__ = ["BasePTQ", "MatMul", "MultiExitNetwork", "PTQ4ViT", "UniformPTQ", "train_backbone"]
+
+publish(__name__, *(globals()[name] for name in __all__))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from skquee._public import publish
 from skquee.policy._closed_loop import ClosedLoop
 from skquee.policy._rules import OptionValue, Pessimistic, open_loop
 from skquee.policy._sweep import next_steps
@@ -24,3 +25,5 @@ POLICIES: dict[str, Callable[[], Any] | None] = {
     "pessimistic": Pessimistic,
     "closed-loop": ClosedLoop,
 }
+
+publish(__name__, *(globals()[name] for name in __all__))

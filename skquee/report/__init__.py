@@ -8,6 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from skquee._public import publish
 from skquee.report._setting import Setting
 
 if TYPE_CHECKING:
@@ -40,3 +41,7 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'skquee.report' has no attribute {name!r}")
+
+
+# Others are published where they are defined.
+publish(__name__, Setting)

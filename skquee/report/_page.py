@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from skquee._atomic import whole_file, write_text
+from skquee._public import publish
 from skquee._version import __version__
 from skquee.report._claims import RULE, claims
 from skquee.report._figures import CAPTIONS, FIGURES, TITLES
@@ -173,3 +174,6 @@ def _cell(value: Any) -> str:
     if isinstance(value, float):
         return "" if value != value else f"{value:.4g}"
     return str(value)
+
+
+publish("skquee.report", write_report)

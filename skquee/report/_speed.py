@@ -13,6 +13,7 @@ from sklearn.base import clone
 from torch import Tensor
 from tqdm import tqdm
 
+from skquee._public import publish
 from skquee.bank import MultiPathClassifierBank
 from skquee.baselines import FixedPath
 from skquee.networks.engines import LatencyTable
@@ -295,3 +296,6 @@ def _rounds(
                 run(batch)
             seconds[name].append(time.perf_counter() - began)
     return {name: np.array(spent) for name, spent in seconds.items()}
+
+
+publish("skquee.report", measure_speed)

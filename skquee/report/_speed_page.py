@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from matplotlib.figure import Figure
 
 from skquee._atomic import whole_file, write_text
+from skquee._public import publish
 from skquee.display._style import COLORS, MARKERS, tidy
 
 if TYPE_CHECKING:
@@ -112,3 +113,6 @@ def _chart(part: pd.DataFrame) -> Figure:
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right upper", frameon=False)
     return figure
+
+
+publish("skquee.report", speed_text, write_speed)

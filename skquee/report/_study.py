@@ -18,6 +18,7 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.tree import DecisionTreeRegressor
 from tqdm import tqdm
 
+from skquee._public import publish
 from skquee.bank import MultiPathClassifierBank
 from skquee.evaluation import CostCurve
 from skquee.gates import PathErrorRegressor
@@ -432,3 +433,6 @@ def reproduce(
     ).run()
     write_report(study)
     return study
+
+
+publish("skquee.report", Study, reproduce)

@@ -1,5 +1,6 @@
 """From a table to an answer: what decides at a gate, and the walk that asks it."""
 
+from skquee._public import publish
 from skquee.walk._decider import Clipped, Decider, Follow, Mixed
 from skquee.walk._estimator import RoutingMixin
 from skquee.walk._snapshot import Snapshot
@@ -20,3 +21,5 @@ __all__ = [
     "stream",
     "walk",
 ]
+
+publish(__name__, *(globals()[name] for name in __all__))

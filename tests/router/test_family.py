@@ -15,7 +15,6 @@ from sklearn.calibration import CalibratedClassifierCV
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.model_selection import GridSearchCV
 from sklearn.naive_bayes import GaussianNB
-from skops.io.exceptions import UntrustedTypesFoundException
 
 from skquee import (
     ClusteredErrorTargets,
@@ -120,13 +119,7 @@ def test_estimators_of_any_kind_travel_in_a_skops_file(options: Any, tmp_path: P
     router = make(**options).fit(table, y)
     before = routes_of(router, table)
     dump(router, tmp_path / "router.skops")
-    trusted = []
-    if options["regressor"] == "boosting":
-        # A forged tree can make scikit-learn read out of bounds: loaded on request only.
-        trusted = ["sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"]
-        with pytest.raises(UntrustedTypesFoundException, match="TreePredictor"):
-            load(tmp_path / "router.skops")
-    again = load(tmp_path / "router.skops", trusted)
+    again = load(tmp_path / "router.skops")
     for ours, theirs in zip(routes_of(again, table), before, strict=True):
         assert np.array_equal(ours, theirs)
 

@@ -1,5 +1,6 @@
 """Levels that are fast on the clock: blocks on the kernels a machine really has."""
 
+from skquee._public import publish
 from skquee.networks.engines._engines import (
     BITS,
     ENGINES,
@@ -20,3 +21,5 @@ __all__ = [
     "device_engines",
     "input_ranges",
 ]
+
+publish(__name__, *(globals()[name] for name in __all__))

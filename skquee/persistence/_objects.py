@@ -1,0 +1,75 @@
+"""Every object that another holds, with where it is held."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from typing import Any
+
+import numpy as np
+
+__all__ = ["everything", "is_ours"]
+
+LEAVES = (str, bytes, int, float, complex, bool, type(None), type, ModuleType, FunctionType)
+
+
+def everything(root: Any) -> Iterator[tuple[str, Any]]:
+    """Yield every object once that can be reached from one.
+
+    Parameters
+    ----------
+    root : object
+        Where to begin.
+
+    Yields
+    ------
+    path : str
+        How it is reached: ``"bank.classifiers[0][1]"``; "" for the root.
+    item : object
+    """
+    seen: dict[int, Any] = {}
+    waiting: list[tuple[str, Any]] = [("", root)]
+    while waiting:
+        path, item = waiting.pop()
+        if id(item) in seen:
+            continue
+        seen[id(item)] = item  # kept, so that no id is given twice
+        yield path, item
+        waiting.extend(reversed(list(_parts(path, item))))
+
+
+def _parts(path: str, item: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(item, LEAVES):
+        return
+    if isinstance(item, dict):
+        yield from ((f"{path}[{key!r}]", value) for key, value in item.items())
+    elif isinstance(item, (list, tuple, set, frozenset)):
+        yield from ((f"{path}[{number}]", value) for number, value in enumerate(item))
+    elif isinstance(item, np.ndarray):
+        if item.dtype == object:
+            yield from ((f"{path}[{number}]", value) for number, value in enumerate(item.flat))
+    elif isinstance(item, partial):
+        yield from (
+            (f"{path}.{name}", getattr(item, name)) for name in ("func", "args", "keywords")
+        )
+    elif isinstance(item, MethodType):
+        yield f"{path}.__self__", item.__self__
+    elif not isinstance(item, BuiltinFunctionType):
+        known = vars(item) if hasattr(item, "__dict__") else {}
+        yield from ((f"{path}.{name}".lstrip("."), value) for name, value in known.items())
+
+
+def is_ours(item: Any) -> bool:
+    """Whether an object is of a class of this package.
+
+    Parameters
+    ----------
+    item : object
+        Any.
+
+    Returns
+    -------
+    bool
+    """
+    return type(item).__module__.split(".")[0] == "skquee"
