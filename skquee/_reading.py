@@ -329,6 +329,8 @@ def _check_members(archive: zipfile.ZipFile, size: int) -> None:
         packed, unpacked = packed + entry.compress_size, unpacked + entry.file_size
         if packed > size or (stored and entry.file_size != entry.compress_size):
             raise zipfile.BadZipFile(f"member {name!r} is larger than the file")
+        if not 0 <= entry.header_offset <= size - entry.compress_size:
+            raise zipfile.BadZipFile(f"member {name!r} is not inside the file")
     if unpacked > MOST_RATIO * size + FREE:
         raise zipfile.BadZipFile(
             f"{size} bytes that unpack to {unpacked}, more than {MOST_RATIO} times as many"
