@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["OneLinear", "OneNetwork", "paper_row", "rich_row"]
+__all__ = ["OneLinear", "OneNetwork", "Passed", "paper_row", "rich_row"]
 
 Vector = list[float]
 TINY = 1e-6
@@ -35,13 +35,25 @@ def paper_row(now: Vector, previous: Vector | None) -> Vector:
     return [*now, *previous, _entropy(now), _entropy(previous), max(previous), max(now)]
 
 
+class Passed(list[Vector]):
+    """Vectors of the exits passed by one row, with what gates have worked out of each."""
+
+    __slots__ = ("facts", "row")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.facts: list[tuple[Any, ...]] = []
+        self.row: Vector | None = None
+
+
 def rich_row(history: Sequence[Vector], rate: float) -> Vector:
     """Return :func:`rich_features` of one row without context.
 
     Parameters
     ----------
     history : sequence of list of float
-        Probabilities at every exit so far, in order.
+        Probabilities at every exit so far, in order; of a :class:`Passed`, what earlier gates
+        worked out is used again.
     rate : float
         Error rate of the class that the last exit predicts.
 
@@ -49,44 +61,49 @@ def rich_row(history: Sequence[Vector], rate: float) -> Vector:
     -------
     list of float
     """
-    now = history[-1]
-    top = sorted(now, reverse=True)[:N_TOP]
-    first = top[0]
-    square = 0.0
-    for p in now:
-        square += p * p
-    found = [
-        *top,
-        _log_odds(first),
-        first - top[1],
-        _entropy(now),
-        1 / (square if square > TINY else TINY),
-        rate,
-    ]
-    if len(history) == 1:
+    kept = history if isinstance(history, Passed) else Passed()
+    facts = kept.facts
+    if len(facts) == len(history) and facts[-1][0] is history[-1] and kept.row is not None:
+        # An answer rule asks after the gate has: only the rate is another.
+        found = kept.row.copy()
+        found[len(facts[-1][2]) + 4] = rate
         return found
-    answer = now.index(first)
-    logs = [log(p if p > TINY else TINY) for p in now]
-    run, unbroken = 1.0, True
-    for earlier in history[-2::-1]:
-        most = max(earlier)
-        said = earlier.index(most)
-        agrees = said == answer
-        unbroken = unbroken and agrees
-        run += unbroken
-        apart = 0.0
-        for p, a, q in zip(now, logs, earlier, strict=True):
-            apart += p * (a - log(q if q > TINY else TINY))
-        found += [
-            _log_odds(most),
-            _entropy(earlier),
-            float(agrees),
-            _log_odds(now[said]),
-            _log_odds(earlier[answer]),
-            apart,
-        ]
-    found.append(run)
+    del facts[len(history) :]
+    for vector in history[len(facts) :]:
+        facts.append(_facts(vector))
+    now, answer, top, odds, spread, number, logs = facts[-1]
+    found = [*top, odds, top[0] - top[1], spread, number, rate]
+    if len(facts) > 1:
+        run, unbroken = 1.0, True
+        for earlier, said, _, sure, apart, _, before in facts[-2::-1]:
+            agrees = said == answer
+            unbroken = unbroken and agrees
+            run += unbroken
+            parting = 0.0
+            for p, a, q in zip(now, logs, before, strict=True):
+                parting += p * (a - q)
+            own, theirs = _log_odds(now[said]), _log_odds(earlier[answer])
+            found += (sure, apart, float(agrees), own, theirs, parting)
+        found.append(run)
+    kept.row = found.copy()
     return found
+
+
+def _facts(vector: Vector) -> tuple[Any, ...]:
+    """Return a vector, its answer, largest, log-odds, entropy, effective number and logarithms."""
+    top = sorted(vector, reverse=True)[:N_TOP]
+    square, spread = 0.0, 0.0
+    logs = []
+    for p in vector:
+        square += p * p
+        a = log(p if p > TINY else TINY)
+        logs.append(a)
+        if p > TINY:
+            spread -= p * a
+        elif p > SMALLEST:
+            spread -= p * log(p)
+    number = 1 / (square if square > TINY else TINY)
+    return vector, vector.index(top[0]), top, _log_odds(top[0]), max(spread, 0.0), number, logs
 
 
 def _log_odds(p: float) -> float:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skquee.gates._one import Passed
 from skquee.paths import PathTree
 from skquee.probabilities import PathProbabilities, as_path_probabilities
 from skquee.walk._decider import Decider
@@ -178,7 +179,7 @@ class Snapshot:
         one, run = self._one, table.walk()
         read = getattr(run, "one", None) or _OneRow(run)
         at, _ = one.start()
-        history: list[list[float]] = []
+        history = Passed()
         while True:
             answer = read(at)
             # Comparisons with NaN are false.
