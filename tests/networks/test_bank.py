@@ -52,6 +52,22 @@ def test_a_live_network_routes_as_its_table_and_runs_the_chosen_blocks_only(
     assert sum(routes.counts.values()) == quantized.paths_.depths[routes.paths].sum()
 
 
+def test_single_images_on_plain_numbers_answer_and_run_as_in_groups(quantized, digits):
+    X, y = digits
+    bank = MultiPathClassifierBank(quantized)
+    regressor = PathErrorRegressor(max_epochs=100, patience=20)
+    router = CostAwareRouter(lambda_=0.1, regressor=regressor, random_state=0)
+    router.fit(bank.materialize(X[:250]), y[:250])
+    server, routes = router.freeze(), router.route(bank.transform(X[250:265]))
+    found = [server.predict_path(bank.transform(X[row : row + 1]))[0] for row in range(250, 265)]
+    np.testing.assert_array_equal(found, routes.paths)
+    run = bank.transform(X[:1]).walk()
+    deep = int(np.argmax(quantized.paths_.depths))
+    answers = [run.one(int(step)) for step in quantized.paths_.prefixes(deep)]
+    np.testing.assert_allclose(answers[-1], bank.transform(X[:1]).path(deep)[0], atol=1e-5)
+    assert sum(run.counts.values()) == len(answers) == quantized.paths_.depths[deep]
+
+
 def test_an_interrupted_materialise_goes_on_and_a_half_file_is_never_used(
     quantized, whole, digits, tmp_path, monkeypatch
 ):
