@@ -332,6 +332,11 @@ def hold_out(
     n_held = round(fraction * len(rows))
     if n_held == 0:
         return rows, rows[:0]
+    if n_held >= len(rows):
+        raise ValueError(
+            f"Holding out {fraction:g} of {len(rows)} rows leaves none to learn from: lower that "
+            "share or give more rows."
+        )
     found, sizes = np.unique(codes[rows], return_counts=True)
     enough = sizes.min() >= 2 and len(found) <= min(n_held, len(rows) - n_held)
     train, held = train_test_split(

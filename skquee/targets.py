@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
+from skquee._checks import check_integer, check_n_jobs, check_number, check_seed
 from skquee._public import publish
 from skquee.evaluation import calibration_error
 from skquee.paths import PathTree
@@ -252,14 +253,17 @@ class ClusteredErrorTargets(TransformerMixin, BaseEstimator):
         return np.array([f"pe_{name}" for name in self.paths_.names], dtype=object)
 
     def _settle_n_clusters(self, n_samples: int) -> int:
-        if self.n_clusters < 1:
-            raise ValueError(f"n_clusters must be at least 1, got {self.n_clusters}.")
+        check_integer(self.n_clusters, "n_clusters", at_least=1)
+        check_integer(self.n_init, "n_init", at_least=1)
+        if self.max_samples is not None:
+            check_integer(self.max_samples, "max_samples", at_least=1)
+        check_number(self.shrinkage, "shrinkage", at_least=0)
+        check_seed(self.random_state)
+        check_n_jobs(self.n_jobs)
         if self.max_samples is not None and self.max_samples < self.n_clusters:
             raise ValueError(
                 f"max_samples={self.max_samples} cannot place n_clusters={self.n_clusters}."
             )
-        if not self.shrinkage >= 0:
-            raise ValueError(f"shrinkage must not be negative, got {self.shrinkage}.")
         if n_samples < 2:
             raise ValueError(
                 f"Clustering needs at least 2 samples, got n_samples = {n_samples} "

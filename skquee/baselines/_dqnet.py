@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from numbers import Real
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 from tqdm import tqdm
 
+from skquee._checks import check_integer, check_number, check_seed
 from skquee._public import publish
 from skquee.bank import LazyPathProbabilities
 from skquee.baselines._dqnet_training import feature_map, train_controller
@@ -103,6 +104,17 @@ class DQNetGate(RoutingMixin, BaseEstimator):
 
     _knob = "setting"
     _mixes = False
+    _read_in_fit: ClassVar = (
+        "settings",
+        "hidden_size",
+        "dropout",
+        "map_size",
+        "temperature",
+        "max_epochs",
+        "learning_rate",
+        "weight_decay",
+        "classes",
+    )
 
     def __init__(
         self,
@@ -219,11 +231,13 @@ class DQNetGate(RoutingMixin, BaseEstimator):
                     "Each setting must be (target_bits > 0, alpha >= 0), finite numbers, got "
                     f"{pair!r}."
                 )
-        for name, least in (("hidden_size", 1), ("map_size", 1), ("max_epochs", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}.")
-        if not self.temperature > 0:
-            raise ValueError(f"temperature must be > 0, got {self.temperature}.")
+        for name in ("hidden_size", "map_size", "max_epochs", "batch_size"):
+            check_integer(getattr(self, name), name, at_least=1)
+        for name in ("temperature", "learning_rate"):
+            check_number(getattr(self, name), name, above=0)
+        check_number(self.weight_decay, "weight_decay", at_least=0)
+        check_number(self.dropout, "dropout", at_least=0, below=1)
+        check_seed(self.random_state)
         return list(dict.fromkeys((float(target), float(alpha)) for target, alpha in given))
 
     # ------------------------------------------------------------------ tables

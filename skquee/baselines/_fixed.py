@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 
+from skquee._checks import check_integer, check_number, check_seed
 from skquee.evaluation import hull_points
 from skquee.paths import PathTree, cost_span, warn_where_nothing_binds
 from skquee.probabilities import PathProbabilities
@@ -85,7 +86,7 @@ class FixedPath(RoutingMixin, BaseEstimator):
     def _index(self, tree: PathTree) -> int:
         if self.path is None:
             return tree.fullest
-        return tree.index(self.path if isinstance(self.path, str) else int(self.path))
+        return _path_index(tree, self.path)
 
     def _decider(self, tree: PathTree) -> Follow:
         return Follow(tree, self.classes_, tree.prefixes(self._index(tree)))
@@ -94,7 +95,7 @@ class FixedPath(RoutingMixin, BaseEstimator):
         return np.arange(tree.n_paths, dtype=np.float64)
 
     def _sweep(self, table: PathProbabilities, knobs: NDArray[np.float64]) -> NDArray[np.intp]:
-        chosen = np.array([table.paths.index(int(knob)) for knob in knobs])
+        chosen = np.array([_path_index(table.paths, knob) for knob in knobs])
         return np.repeat(chosen[:, None], len(table), axis=1)
 
 
@@ -116,6 +117,12 @@ class _TwoPaths(Decider):
         if visit.depth < self.tree.n_exits:
             step = self.tree.ancestors[goal, visit.depth]
         return np.where(step >= 0, step, goal), np.full(len(goal), np.nan)
+
+
+def _path_index(tree: PathTree, path: Any) -> int:
+    # Sweeps hand over floats.
+    whole = path if isinstance(path, str) else check_integer(path, "path", whole_floats=True)
+    return tree.index(whole)
 
 
 class RandomMixing(RoutingMixin, BaseEstimator):
@@ -191,6 +198,7 @@ class RandomMixing(RoutingMixin, BaseEstimator):
         -------
         self
         """
+        check_seed(self.random_state)
         table, codes = self._start_fit(X, y)
         right = correctness(stored(table), codes).astype(np.float64)
         weights = check_weights(sample_weight, len(right))
@@ -204,6 +212,8 @@ class RandomMixing(RoutingMixin, BaseEstimator):
     def _check_knobs(self) -> None:
         tree = self.paths_
         cheapest = tree.path_costs.min()
+        if self.max_cost is not None:
+            check_number(self.max_cost, "max_cost", at_least=0)
         if self.max_cost is not None and not self.max_cost >= cheapest * (1 - 1e-12):
             raise ValueError(
                 f"max_cost={self.max_cost!r} is below the cheapest path: costs run from "

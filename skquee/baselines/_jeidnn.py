@@ -6,7 +6,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
+from skquee._checks import check_integer, check_number, check_numbers, check_option, check_seed
 from skquee._public import publish
 from skquee.bank import LazyPathProbabilities
 from skquee.baselines._inputs import network_table
@@ -116,6 +117,21 @@ class JEIDNN(RoutingMixin, BaseEstimator):
     """
 
     _mixes = False
+    _read_in_fit: ClassVar = (
+        "lambdas",
+        "along",
+        "warm_start",
+        "ratio",
+        "warm_up_epochs",
+        "max_epochs",
+        "bilevel_batches",
+        "learning_rate",
+        "weight_decay",
+        "gate_learning_rate",
+        "balance",
+        "validation_fraction",
+        "classes",
+    )
 
     def __init__(
         self,
@@ -177,9 +193,8 @@ class JEIDNN(RoutingMixin, BaseEstimator):
         -------
         self
         """
-        knobs = np.unique(np.append([] if self.lambdas is None else self.lambdas, self.lambda_))
-        if not np.isfinite(knobs).all() or knobs.min() < 0:
-            raise ValueError(f"lambda_ and lambdas must be finite and >= 0, got {knobs.tolist()}.")
+        given = [*np.atleast_1d([] if self.lambdas is None else self.lambdas), self.lambda_]
+        knobs = np.unique(check_numbers(given, "lambda_ and lambdas", at_least=0))
         self._check_options()
         self._network: MultiExitNetwork | None = None
         table, codes = self._start_fit(X, y)
@@ -242,20 +257,19 @@ class JEIDNN(RoutingMixin, BaseEstimator):
         return self
 
     def _check_options(self) -> None:
-        if self.ratio not in RATIOS:
-            raise ValueError(f"ratio must be one of {RATIOS}, got {self.ratio!r}.")
+        check_option(self.ratio, "ratio", RATIOS)
         for name, least in (
             ("warm_up_epochs", 0),
             ("max_epochs", 1),
             ("bilevel_batches", 1),
             ("batch_size", 1),
         ):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}.")
-        if not 0 <= self.validation_fraction < 1:
-            raise ValueError(
-                f"validation_fraction must be in [0, 1), got {self.validation_fraction}."
-            )
+            check_integer(getattr(self, name), name, at_least=least)
+        for name in ("learning_rate", "gate_learning_rate"):
+            check_number(getattr(self, name), name, above=0)
+        check_number(self.weight_decay, "weight_decay", at_least=0)
+        check_number(self.validation_fraction, "validation_fraction", at_least=0, below=1)
+        check_seed(self.random_state)
 
     def _start(
         self, table: PathProbabilities, codes: NDArray[np.intp], line: NDArray[np.intp]

@@ -263,7 +263,7 @@ def train_exits(
         for number, rows in enumerate(order.split(batch_size)):
             gates_turn = not train_heads or number // turn % 2 == 0
             if balance and gates_turn and number % turn == 0:
-                weight = torch.ones(len(features) - 1, device=labels.device)
+                weight = _positive_weight(model, held_features, held_labels, price)
             batch = [x[rows] for x in features]
             with torch.set_grad_enabled(not gates_turn):
                 logits = model.logits(batch)

@@ -11,6 +11,7 @@ from joblib import Parallel, delayed
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, clone
 
+from skquee._checks import check_integer, check_n_jobs, check_numbers, check_seed
 from skquee.gates import PathErrorRegressor, gate_layouts
 from skquee.gates._features import GateLayout
 from skquee.paths import PathTree
@@ -63,6 +64,7 @@ class NextStepRouter(RoutingMixin, BaseEstimator):
     """
 
     _parts: ClassVar = {"targets": ClusteredErrorTargets, "regressor": PathErrorRegressor}
+    _read_in_fit: ClassVar = ("lambdas", "targets", "regressor", "classes", "cross_fit")
 
     def __init__(
         self,
@@ -105,9 +107,11 @@ class NextStepRouter(RoutingMixin, BaseEstimator):
         -------
         self
         """
-        knobs = np.unique(np.append([] if self.lambdas is None else self.lambdas, self.lambda_))
-        if not np.isfinite(knobs).all() or knobs.min() < 0:
-            raise ValueError(f"lambda_ and lambdas must be finite and >= 0, got {knobs.tolist()}.")
+        given = [*np.atleast_1d([] if self.lambdas is None else self.lambdas), self.lambda_]
+        knobs = np.unique(check_numbers(given, "lambda_ and lambdas", at_least=0))
+        check_integer(self.cross_fit, "cross_fit", at_least=1)
+        check_seed(self.random_state)
+        check_n_jobs(self.n_jobs)
         table, codes = self._start_fit(X, y)
         weights = check_weights(sample_weight, len(table))
         rows, _ = hold_out(codes, 0.0, 0, weights)

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from skquee._checks import check_number
 from skquee.evaluation import CostCurve
 from skquee.paths import PathTree
 from skquee.policy import open_loop
@@ -83,8 +84,7 @@ class OracleRouter(RoutingMixin, BaseEstimator):
         return self
 
     def _check_knobs(self) -> None:
-        if not (np.isfinite(self.lambda_) and self.lambda_ >= 0):
-            raise ValueError(f"lambda_ must be a finite number >= 0, got {self.lambda_!r}.")
+        check_number(self.lambda_, "lambda_", at_least=0)
 
     def route(self, X: Any, y: ArrayLike | None = None) -> Routes:
         """Route samples, given their labels. Every path of a lazy table is run.

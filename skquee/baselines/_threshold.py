@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 
+from skquee._checks import check_integer, check_number, check_numbers, check_option
 from skquee.gates import entropy
 from skquee.paths import PathTree
 from skquee.probabilities import PathProbabilities
@@ -172,11 +173,10 @@ class ThresholdRouter(_ChainRouter):
         self.classes = classes
 
     def _check_knobs(self) -> None:
-        if self.measure not in MEASURES:
-            raise ValueError(f"measure must be one of {MEASURES}, got {self.measure!r}.")
-        values = np.asarray(self.threshold, dtype=np.float64)
+        check_option(self.measure, "measure", MEASURES)
+        values = check_numbers(self.threshold, "threshold", finite=False)
         stages = len(self._line(self.paths_)) - 1
-        if np.isnan(values).any() or (values.ndim and values.shape != (stages,)):
+        if values.ndim and values.shape != (stages,):
             raise ValueError(
                 f"threshold must be a number or one for each of the {stages} exits before the "
                 f"last, got {self.threshold!r}."
@@ -252,6 +252,7 @@ class BudgetedThresholdRouter(_ChainRouter):
     """
 
     _knob = "ratio"
+    _read_in_fit: ClassVar = ("measure", "along", "classes")
 
     def __init__(
         self,
@@ -298,10 +299,8 @@ class BudgetedThresholdRouter(_ChainRouter):
         return self
 
     def _check_knobs(self) -> None:
-        if self.measure not in MEASURES:
-            raise ValueError(f"measure must be one of {MEASURES}, got {self.measure!r}.")
-        if not (np.isfinite(self.ratio) and self.ratio > 0):
-            raise ValueError(f"ratio must be a finite number > 0, got {self.ratio!r}.")
+        check_option(self.measure, "measure", MEASURES)
+        check_number(self.ratio, "ratio", above=0)
 
     @property
     def thresholds_(self) -> NDArray[np.float64]:
@@ -372,8 +371,8 @@ class PatienceRouter(_ChainRouter):
         self.classes = classes
 
     def _check_knobs(self) -> None:
-        if not self.patience >= 1:
-            raise ValueError(f"patience must be at least 1, got {self.patience!r}.")
+        # Sweeps and searches hand it over as a float.
+        check_integer(self.patience, "patience", at_least=1, whole_floats=True)
 
     def _rule(self) -> Callable[[Visit], NDArray[np.bool_]]:
         return _Patient(int(self.patience))

@@ -16,10 +16,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 from threadpoolctl import ThreadpoolController, threadpool_limits
 
-from skquee._checks import check_number
+from skquee._checks import check_n_jobs, check_number, check_option, check_seed
 from skquee.gates._logistic import MOST_FEATURES, fit_logistic
 from skquee.gates._one import OneLinear
-from skquee.gates._rich import GateInputs, training_parts
+from skquee.gates._rich import FEATURES, GateInputs, training_parts
 from skquee.paths import PathTree
 from skquee.probabilities import PathProbabilities, as_path_probabilities
 from skquee.tables import check_weights, spawn_seeds
@@ -167,6 +167,9 @@ class PathErrorClassifier(BaseEstimator):
             table, goals, weights = table[rows], goals[rows], weights[rows]
         penalty = check_number(self.penalty, "penalty", above=0)
         template = _make(self.estimator, penalty)
+        check_option(self.features, "features", FEATURES)
+        check_seed(self.random_state)
+        check_n_jobs(self.n_jobs)
         shared = isinstance(self.estimator, str) and self.estimator == "logistic"
         self.paths_ = table.paths
         self.n_features_in_ = table.shape[1]

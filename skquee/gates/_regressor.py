@@ -13,13 +13,14 @@ from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
+from skquee._checks import check_integer, check_n_jobs, check_number, check_option, check_seed
 from skquee.gates._features import GateLayout, gate_features, gate_layouts
 from skquee.gates._mlp import GateData, GateNetwork, train_gate
 from skquee.gates._one import OneNetwork
-from skquee.gates._rich import GateInputs, training_parts
+from skquee.gates._rich import FEATURES, GateInputs, training_parts
 from skquee.paths import PathTree
 from skquee.probabilities import PathProbabilities, as_path_probabilities, check_probabilities
-from skquee.tables import spawn_seeds
+from skquee.tables import check_weights, spawn_seeds
 
 __all__ = ["PathErrorRegressor"]
 
@@ -174,13 +175,8 @@ class PathErrorRegressor(BaseEstimator):
             )
         if not np.isfinite(goals).all() or goals.min() < 0 or goals.max() > 1:
             raise ValueError("targets must be probabilities of error, between 0 and 1.")
-        weights = None
-        if sample_weight is not None:
-            weights = np.asarray(sample_weight, dtype=np.float32)
-            if weights.shape != (len(table),):
-                raise ValueError(
-                    f"sample_weight must have shape ({len(table)},), got {weights.shape}."
-                )
+        checked = check_weights(sample_weight, len(table))
+        weights = None if checked is None else checked.astype(np.float32)
         self.base_errors_ = np.average(goals, axis=0, weights=weights)
         self._inputs = GateInputs(self.features, table.with_context(None), goals)
         layouts = gate_layouts(table.paths)
@@ -355,16 +351,16 @@ class PathErrorRegressor(BaseEstimator):
 
     def _check_parameters(self) -> None:
         for name in ("embedding_size", "hidden_size", "batch_size", "max_epochs", "patience"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
-        if self.max_pairs < 2:
-            raise ValueError(f"max_pairs must be at least 2, got {self.max_pairs}.")
-        if not 0 < self.validation_fraction < 1:
-            raise ValueError(
-                f"validation_fraction must lie between 0 and 1, got {self.validation_fraction}."
-            )
-        if self.schedule not in ("plateau", "constant"):
-            raise ValueError(f"schedule must be 'plateau' or 'constant', got {self.schedule!r}.")
+            check_integer(getattr(self, name), name, at_least=1)
+        check_integer(self.max_pairs, "max_pairs", at_least=2)
+        check_number(self.learning_rate, "learning_rate", above=0)
+        for name in ("weight_decay", "tol"):
+            check_number(getattr(self, name), name, at_least=0)
+        check_number(self.validation_fraction, "validation_fraction", above=0, below=1)
+        check_option(self.schedule, "schedule", ("plateau", "constant"))
+        check_option(self.features, "features", FEATURES)
+        check_seed(self.random_state)
+        check_n_jobs(self.n_jobs)
 
 
 def _fit_gate(

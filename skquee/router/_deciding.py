@@ -93,9 +93,24 @@ def aim_at(
     if policy is None:
         return open_loop(errors, costs, lambda_)
     if hasattr(policy, "aim"):
-        aimed: NDArray[np.intp] = policy.aim(errors, costs, lambda_, prefix=prefix)
-        return aimed
-    return np.asarray(policy(errors, costs, lambda_))
+        return _positions(policy.aim(errors, costs, lambda_, prefix=prefix), errors, policy)
+    return _positions(policy(errors, costs, lambda_), errors, policy)
+
+
+def _positions(aimed: Any, errors: NDArray[np.floating], policy: Any) -> NDArray[np.intp]:
+    """Return what a policy aims at, checked: a policy may be the user's own."""
+    found, (n, k) = np.asarray(aimed), errors.shape
+    whole = found.shape == (n,) and found.dtype.kind in "iu"
+    if not whole or (n and (found.min() < 0 or found.max() >= k)):
+        name = getattr(policy, "__name__", type(policy).__name__)
+        got = f"{found.dtype} of shape {found.shape}"
+        if whole:
+            got = f"positions from {found.min()} to {found.max()}"
+        raise ValueError(
+            f"policy {name} must return the position of a candidate for each of {n} samples: "
+            f"integers from 0 to {k - 1}, got {got}."
+        )
+    return found.astype(np.intp, copy=False)
 
 
 @dataclass(frozen=True, eq=False)

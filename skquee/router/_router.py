@@ -6,7 +6,6 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,16 +13,22 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn import get_config
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
-from sklearn.utils.validation import check_is_fitted, has_fit_parameter
+from sklearn.utils.validation import has_fit_parameter
 
+from skquee._checks import check_number, check_option
 from skquee.answers import ANSWERS, answered, cross_fitted_answers
 from skquee.evaluation import CostCurve
-from skquee.gates import PathErrorClassifier, PathErrorRegressor
+from skquee.gates import PathErrorRegressor
 from skquee.paths import PathTree
 from skquee.policy import POLICIES
 from skquee.policy._sweep import fit_policy, sweep
 from skquee.probabilities import PathProbabilities, as_path_probabilities
 from skquee.router._at_budget import BudgetMixin
+from skquee.router._checking import (
+    check_fit_parameters,
+    error_model,
+    warn_where_context_is_unread,
+)
 from skquee.router._deciding import GateDecider, Start, aim_at, begin
 from skquee.router._explain import ExplainMixin
 from skquee.router._prices import CallCostModel
@@ -42,7 +47,6 @@ from skquee.walk._estimator import check_curve_rows
 
 __all__ = ["CostAwareRouter"]
 
-TARGETS = ("shrunken", "bernoulli", "mixed")
 FIRST = ("planned", "free", "highest")
 # Held-out rows that are enough to choose a policy by; rows at most that choose the first step.
 ENOUGH, START_ROWS = 300, 1000
@@ -97,9 +101,11 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, RoutingMixin, BaseEstimator):
         Cost of each whole path, in place of the tree's and in its ``cost_unit``.
     classes : sequence, default=None
         Labels of the class axis, where the tree does not carry them.
-    features : {"paper", "rich"}, default="paper"
-        What gates see, where `regressor` is a default or a name: equation 13, or
-        :func:`skquee.gates.rich_features` of all exits so far.
+    features : {"paper", "rich"}, default=None
+        What gates see, where `regressor` is None, a name or an estimator of scikit-learn: equation
+        13, or :func:`skquee.gates.rich_features` of all exits so far. Default: that of the error
+        model, "paper" for the paper's network and "rich" for the others. A `regressor` that is an
+        error model has `features` of its own.
     answer : {"last", "recall", "ensemble"} or rule, default="last"
         Who answers where a sample exits: that exit (the paper), the visited one of least
         predicted error (:class:`skquee.answers.RecallAnswer`), or all visited ones together
@@ -172,6 +178,15 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, RoutingMixin, BaseEstimator):
     """
 
     _parts: ClassVar = {"targets": ClusteredErrorTargets, "regressor": PathErrorRegressor}
+    _read_in_fit: ClassVar = (
+        "targets",
+        "regressor",
+        "features",
+        "answer",
+        "classes",
+        "cross_fit",
+        "validation_fraction",
+    )
 
     def __init__(
         self,
@@ -182,7 +197,7 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, RoutingMixin, BaseEstimator):
         paths: PathTree | None = None,
         path_costs: ArrayLike | None = None,
         classes: Sequence[Any] | None = None,
-        features: str = "paper",
+        features: str | None = None,
         answer: Any = "last",
         policy: Any = "open-loop",
         first: str = "planned",
@@ -237,12 +252,7 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, RoutingMixin, BaseEstimator):
         """
         self.__dict__.pop("policy_", None)  # of an earlier fit
         self._check_knobs()
-        if not 0 <= self.validation_fraction < 1:
-            raise ValueError(
-                f"validation_fraction must lie in [0, 1), got {self.validation_fraction}."
-            )
-        if self.cross_fit < 1:
-            raise ValueError(f"cross_fit must be at least 1, got {self.cross_fit}.")
+        check_fit_parameters(self)
         rule = self._rule()
         table, codes = self._start_fit(X, y)
         weights = check_weights(sample_weight, len(table))
@@ -259,6 +269,7 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, RoutingMixin, BaseEstimator):
                     f"unlabeled has {extra.shape[2]} classes, but X has {self.n_classes_}."
                 )
         table = stored(table)
+        warn_where_context_is_unread(table, error_model(self.regressor, self.features))
         right = correctness(table, codes)
         if table.losses is not None and rule is not None:
             raise ValueError(
@@ -363,12 +374,8 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, RoutingMixin, BaseEstimator):
                 part = ClusteredErrorTargets(shrinkage=10)
             else:
                 part = ClusteredErrorTargets() if given is None else clone(given)
-        elif given is None:
-            part = PathErrorRegressor(features=self.features)
-        elif isinstance(given, str) or not hasattr(given, "judge"):
-            part = PathErrorClassifier(given, features=self.features)
         else:
-            part = clone(given)
+            part = error_model(given, self.features)
         own = part.get_params(deep=False)
         for key, value in (("random_state", seed), ("n_jobs", self.n_jobs)):
             if own.get(key, 0) is None:
@@ -416,11 +423,8 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, RoutingMixin, BaseEstimator):
     # ------------------------------------------------------------------ decide
 
     def _check_knobs(self) -> None:
-        number = isinstance(self.lambda_, Real)
-        if self.lambda_ is not None and not (
-            number and np.isfinite(self.lambda_) and self.lambda_ >= 0
-        ):
-            raise ValueError(f"lambda_ must be a finite number >= 0, got {self.lambda_!r}.")
+        if self.lambda_ is not None:
+            check_number(self.lambda_, "lambda_", at_least=0)
         named = isinstance(self.policy, str) and self.policy in POLICIES
         if not (named or callable(self.policy) or _is_policy(self.policy)):
             raise ValueError(
@@ -429,10 +433,11 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, RoutingMixin, BaseEstimator):
             )
         if hasattr(self, "policy_"):
             self._check_policy_is_fitted()
-        if self.first not in FIRST:
-            raise ValueError(f"first must be one of {sorted(FIRST)}, got {self.first!r}.")
-        if isinstance(self.targets, str) and self.targets not in TARGETS:
-            raise ValueError(f"targets must be one of {TARGETS}, got {self.targets!r}.")
+        check_option(self.first, "first", FIRST)
+        if self.first == "free" and hasattr(self, "policy_") and self._start_rows is None:
+            raise ValueError(
+                "first='free' was set after fit, and has to be fitted: call fit again."
+            )
 
     def _rule(self) -> Any:
         """Return the answer rule, not fitted; None: the last exit."""
@@ -512,8 +517,6 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, RoutingMixin, BaseEstimator):
 
     def _start(self, lambda_: float, tree: PathTree, policy: Any) -> Start:
         """Return the first step where samples are all alike."""
-        if self.first == "free" and len(tree.roots) > 1 and self._start_rows is None:
-            raise ValueError("first='free' was set after fit: call fit again.")
         free = partial(self._best_root, lambda_, tree, policy)
         return begin(self.first, policy, lambda_, tree, self.regressor_.base_errors_, free)
 
@@ -656,7 +659,7 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, RoutingMixin, BaseEstimator):
         -------
         CostCurve
         """
-        check_is_fitted(self)
+        self._check_as_fitted()
         self._check_knobs()
         check_curve_rows(lambdas, X, y)
         if X is not None:

@@ -16,6 +16,7 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
+from skquee._remembered import check_as_fitted, remember
 from skquee.evaluation import CostCurve
 from skquee.paths import PathTree
 from skquee.probabilities import PathProbabilities, as_path_probabilities
@@ -85,6 +86,9 @@ class RoutingMixin(ClassifierMixin):
 
     #: Parameter that ``cost_curve`` sweeps.
     _knob = "lambda_"
+
+    #: Parameters that fit alone reads: set after fit, prediction asks for another fit.
+    _read_in_fit: ClassVar[tuple[str, ...]] = ("classes",)
 
     paths: PathTree | None
     path_costs: ArrayLike | None
@@ -180,6 +184,7 @@ class RoutingMixin(ClassifierMixin):
                 UserWarning,
                 stacklevel=3,
             )
+        self._of_fit = remember(self, self._read_in_fit)
         table = self._table(X, reset=True)
         classes, codes = encode_labels(table, y)
         # The models of a table of outcomes are what is predicted, but no classes of its values.
@@ -207,6 +212,16 @@ class RoutingMixin(ClassifierMixin):
 
     def _check_knobs(self) -> None:
         """Raise where a parameter read at predict is not usable."""
+
+    def _check_as_fitted(self) -> None:
+        """Raise where this is not fitted, or a parameter that fit reads was set since."""
+        check_is_fitted(self)
+        check_as_fitted(self, getattr(self, "_of_fit", {}))
+        tree = getattr(self, "_fitted_paths", None)
+        if self.paths is not None and tree is not None and not self.paths.same_structure(tree):
+            raise ValueError(
+                f"paths={self.paths!r} was set after fit, which knew {tree!r}: call fit again."
+            )
 
     def _path_answers(self, table: PathProbabilities) -> NDArray[np.int32]:
         """Return the class index that each path answers, shape (n_samples, n_paths)."""
@@ -242,7 +257,7 @@ class RoutingMixin(ClassifierMixin):
         Routes
             Label, path, cost, predicted error at each gate, and what was run.
         """
-        check_is_fitted(self)
+        self._check_as_fitted()
         self._check_knobs()
         table = self._table(X, reset=False)
         return walk(self._decider(table.paths), table).of_rows(X)
@@ -260,7 +275,7 @@ class RoutingMixin(ClassifierMixin):
         Decider
             Immutable: later changes of this estimator do not reach it.
         """
-        check_is_fitted(self)
+        self._check_as_fitted()
         router = self if knob is None else self._at_knob(knob)
         router._check_knobs()
         return router._decider(router.paths_)
@@ -450,7 +465,7 @@ class RoutingMixin(ClassifierMixin):
         -------
         CostCurve
         """
-        check_is_fitted(self)
+        self._check_as_fitted()
         check_curve_rows(lambdas, X, y)
         if X is None:
             raise ValueError(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skquee._checks import check_integer
 from skquee.bank import LazyPathProbabilities, run_exit
 from skquee.probabilities import check_probabilities
 from skquee.tables import is_flat
@@ -121,8 +122,7 @@ def stream(
     True
     """
     for name, value in (("group_size", group_size), ("max_waiting", max_waiting)):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}.")
+        check_integer(value, name, at_least=1)
     return _Stream(router, router.decider(), bank, group_size, max_waiting).run(batches)
 
 

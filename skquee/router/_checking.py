@@ -1,0 +1,101 @@
+"""Parameters of a router, checked before its fit begins."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from typing import Any
+
+from sklearn.base import clone
+
+from skquee._checks import check_integer, check_n_jobs, check_number, check_option, check_seed
+from skquee.gates import PathErrorClassifier, PathErrorRegressor
+
+__all__ = ["check_fit_parameters", "error_model", "warn_where_context_is_unread"]
+
+TARGETS = ("shrunken", "bernoulli", "mixed")
+FEATURES = ("paper", "rich")
+
+
+def check_fit_parameters(router: Any) -> None:
+    """Raise where a parameter that fit reads is not usable.
+
+    Parameters
+    ----------
+    router : CostAwareRouter
+        About to be fitted.
+    """
+    if isinstance(router.targets, str):
+        check_option(router.targets, "targets", TARGETS, besides=" or a ClusteredErrorTargets")
+    elif router.targets is not None and not hasattr(router.targets, "transform"):
+        raise ValueError(
+            f"targets must be None, one of {list(TARGETS)} or a ClusteredErrorTargets, got "
+            f"{router.targets!r:.80}."
+        )
+    check_integer(router.cross_fit, "cross_fit", at_least=1)
+    check_number(router.validation_fraction, "validation_fraction", at_least=0, below=1)
+    check_seed(router.random_state)
+    check_n_jobs(router.n_jobs)
+    error_model(router.regressor, router.features)
+
+
+def error_model(regressor: Any, features: str | None) -> Any:
+    """Return the error model that a router's parameters ask for, not fitted.
+
+    Parameters
+    ----------
+    regressor : error model, str, estimator or None
+        As of :class:`CostAwareRouter`.
+    features : {"paper", "rich"} or None
+        As of :class:`CostAwareRouter`.
+
+    Returns
+    -------
+    PathErrorRegressor, PathErrorClassifier or a copy of the model given
+
+    Raises
+    ------
+    ValueError
+        If `features` is unknown, or the model given has others of its own.
+    """
+    if features is not None:
+        check_option(features, "features", FEATURES)
+    chosen: dict[str, Any] = {} if features is None else {"features": features}
+    if regressor is None:
+        return PathErrorRegressor(**chosen)
+    if inspect.isclass(regressor):
+        raise ValueError(
+            f"regressor must be an instance, got the class {regressor.__name__}: write "
+            f"{regressor.__name__}()."
+        )
+    if isinstance(regressor, str) or not hasattr(regressor, "judge"):
+        return PathErrorClassifier(regressor, **chosen)
+    own = getattr(regressor, "features", None)
+    if features is not None and features != own:
+        raise ValueError(
+            f"features={features!r} builds a regressor that is given by name, but regressor is a "
+            f"{type(regressor).__name__} with features={own!r} of its own: leave features out, or "
+            "set them there."
+        )
+    return clone(regressor)
+
+
+def warn_where_context_is_unread(table: Any, model: Any) -> None:
+    """Warn where a table's context reaches no gate.
+
+    Parameters
+    ----------
+    table : PathProbabilities
+        Rows of fit.
+    model : error model
+        That the gates are.
+    """
+    if table.context is not None and isinstance(model, PathErrorRegressor):
+        warnings.warn(
+            f"X has {table.context.shape[1]} context features, which {type(model).__name__}, the "
+            "paper's error model, does not read: they change nothing. Use "
+            "regressor='logistic', 'boosting' or a PathErrorClassifier, which read them, or "
+            "X.with_context(None).",
+            UserWarning,
+            stacklevel=3,
+        )
