@@ -118,11 +118,11 @@ def test_parameters_out_of_range_are_refused() -> None:
     tree = TREES["chain"]
     survey, wrong = make_survey(tree)
     for policy, message in (
-        (OptionValue(1.0), r"k must lie in \[0, 1\)"),
-        (OptionValue(-0.1), r"k must lie in \[0, 1\)"),
-        (Pessimistic(-0.1), "margin must not be negative"),
-        (Pessimistic(np.nan), "margin must not be negative"),
-        (ClosedLoop(n_lambdas=0), "n_lambdas must be at least 1"),
+        (OptionValue(1.0), r"k must be a finite number >= 0 and < 1"),
+        (OptionValue(-0.1), r"k must be a finite number >= 0 and < 1"),
+        (Pessimistic(-0.1), "margin must be a finite number >= 0"),
+        (Pessimistic(np.nan), "margin must be a finite number >= 0"),
+        (ClosedLoop(n_lambdas=0), "n_lambdas must be an integer >= 1"),
     ):
         with pytest.raises(ValueError, match=message):
             policy.fit(survey, wrong, tree)

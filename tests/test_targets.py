@@ -143,7 +143,7 @@ def test_fewer_rows_than_clusters_warn_and_lower_and_one_row_fails() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"n_clusters": 0}, "n_clusters must be at least 1"),
+        ({"n_clusters": 0}, "n_clusters must be an integer >= 1"),
         ({"max_samples": 3}, "max_samples=3 cannot place n_clusters=6"),
     ],
 )

@@ -5,8 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Mapping, Sequence
-from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from joblib import Parallel, delayed
@@ -16,6 +15,7 @@ from sklearn.model_selection import check_cv
 from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
+from skquee._checks import check_n_jobs, check_number, check_seed
 from skquee.auto._candidates import default_candidates
 from skquee.auto._judging import fold_curves, held_out, ladder
 from skquee.auto._search import Swept, fit_on, seeded, share_trainings, try_out
@@ -23,8 +23,10 @@ from skquee.evaluation import CostCurve
 from skquee.paths import PathTree
 from skquee.probabilities import PathProbabilities
 from skquee.router import BudgetMixin
+from skquee.router._checking import check_folds
 from skquee.tables import check_weights, spawn_seeds, stored
 from skquee.walk import Decider, RoutingMixin
+from skquee.walk._estimator import check_curve_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -100,6 +102,8 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
     (400,)
     """
 
+    _read_in_fit: ClassVar = ("candidates", "cv", "classes")
+
     def __init__(
         self,
         lambda_: float = 1.0,
@@ -142,6 +146,8 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
         self
         """
         self._check_knobs()
+        check_seed(self.random_state)
+        check_n_jobs(self.n_jobs)
         table, codes = self._start_fit(X, y)
         table = stored(table)
         outcomes = table.facts.outcomes
@@ -150,10 +156,14 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
         candidates = self.candidates
         if candidates is None:
             candidates = default_candidates(table.paths, len(table))
-        if not candidates:
-            raise ValueError("candidates is empty: give at least one router, by name.")
+        if not (isinstance(candidates, Mapping) and len(candidates)):
+            raise ValueError(
+                "candidates must map names to routers, at least one, got "
+                f"{type(candidates).__name__}."
+            )
         seed, fold_seed = (int(s) for s in spawn_seeds(self.random_state, 2))
         routers = {name: seeded(router, seed) for name, router in candidates.items()}
+        check_folds(self.cv, codes, by_class=not outcomes)
         cv = check_cv(self.cv, labels, classifier=not outcomes)
         if getattr(cv, "shuffle", None) is False and isinstance(self.cv, int):
             cv = type(cv)(cv.get_n_splits(), shuffle=True, random_state=fold_seed)
@@ -248,7 +258,7 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
         TypeError
             If the chosen router predicts no errors.
         """
-        check_is_fitted(self)
+        self._check_as_fitted()
         router = self._at(self.lambda_)
         if not hasattr(router, "explain_route"):
             raise TypeError(
@@ -259,9 +269,7 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
         return frame
 
     def _check_knobs(self) -> None:
-        number = isinstance(self.lambda_, Real)
-        if not (number and np.isfinite(self.lambda_) and self.lambda_ >= 0):
-            raise ValueError(f"lambda_ must be a finite number >= 0, got {self.lambda_!r}.")
+        check_number(self.lambda_, "lambda_", at_least=0)
 
     def _operating_points(self, lambdas: ArrayLike) -> NDArray[np.intp]:
         """Return the place in the sweep for each price; see :func:`ladder`."""
@@ -338,7 +346,8 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
         -------
         CostCurve
         """
-        check_is_fitted(self)
+        self._check_as_fitted()
+        check_curve_rows(lambdas, X, y, sample_weight)
         if X is not None or y is not None:
             return super().cost_curve(lambdas, X, y, sample_weight=sample_weight)
         knobs = self._knobs(lambdas, self.paths_)

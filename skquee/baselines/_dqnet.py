@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 from tqdm import tqdm
 
@@ -330,7 +329,7 @@ class DQNetGate(RoutingMixin, BaseEstimator):
         CostCurve
             Its knob is the position in ``settings_``.
         """
-        check_is_fitted(self)
+        self._check_as_fitted()
         if X is None or y is None:
             return super().cost_curve(lambdas, X, y)
         table = self._table(X, reset=False)

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from skquee._checks import check_integer, check_number, check_numbers, check_option, check_seed
@@ -374,7 +373,7 @@ class JEIDNN(RoutingMixin, BaseEstimator):
         -------
         CostCurve
         """
-        check_is_fitted(self)
+        self._check_as_fitted()
         if self._network is None or X is None or y is None:
             return super().cost_curve(lambdas, X, y, sample_weight=sample_weight)
         self._check_knobs()

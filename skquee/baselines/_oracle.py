@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_is_fitted
 
 from skquee._checks import check_number
 from skquee.evaluation import CostCurve
@@ -100,7 +99,7 @@ class OracleRouter(RoutingMixin, BaseEstimator):
         -------
         Routes
         """
-        check_is_fitted(self)
+        self._check_as_fitted()
         self._check_knobs()
         if y is None and getattr(X, "losses", None) is None:
             raise ValueError("The oracle needs the labels: give y as well as X.")
@@ -192,7 +191,7 @@ class OracleRouter(RoutingMixin, BaseEstimator):
         -------
         CostCurve
         """
-        check_is_fitted(self)
+        self._check_as_fitted()
         if X is None or (y is None and getattr(X, "losses", None) is None):
             raise ValueError("The oracle needs the labels: give cost_curve X and y.")
         table = stored(self._table(X, reset=False))

@@ -24,6 +24,11 @@ def entropy(probabilities: NDArray[np.floating]) -> NDArray[np.floating]:
     -------
     ndarray of shape (...)
 
+    Raises
+    ------
+    ValueError
+        If one is negative or NaN.
+
     Examples
     --------
     >>> import numpy as np
@@ -31,6 +36,14 @@ def entropy(probabilities: NDArray[np.floating]) -> NDArray[np.floating]:
     >>> entropy(np.array([[0.5, 0.5], [1.0, 0.0]])).round(4)
     array([0.6931, 0.    ])
     """
+    given = np.asarray(probabilities)
+    if given.size and not given.min() >= 0:
+        raise ValueError(f"probabilities must not be negative or NaN, got {given.min():g}.")
+    return known_entropy(given)
+
+
+def known_entropy(probabilities: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Return :func:`entropy` of what has been checked before."""
     safe = np.maximum(probabilities, np.finfo(np.float32).tiny)
     return np.maximum(-np.einsum("...c,...c->...", probabilities, np.log(safe)), 0)
 
@@ -64,11 +77,11 @@ def gate_features(
     n_samples, n_classes = now.shape
     features = np.zeros((n_samples, 2 * n_classes + 4), dtype=np.float32)
     features[:, :n_classes] = now
-    features[:, -4] = entropy(features[:, :n_classes])
+    features[:, -4] = known_entropy(features[:, :n_classes])
     features[:, -1] = now.max(axis=1)
     if previous is not None:
         features[:, n_classes:-4] = previous
-        features[:, -3] = entropy(features[:, n_classes:-4])
+        features[:, -3] = known_entropy(features[:, n_classes:-4])
         features[:, -2] = previous.max(axis=1)
     return features
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from skquee.gates._features import entropy, gate_features
+from skquee.gates._features import gate_features, known_entropy
 from skquee.probabilities import PathProbabilities
 
 __all__ = ["FEATURES", "ClassErrorRates", "GateInputs", "rich_features"]
@@ -65,7 +65,7 @@ def rich_features(
     n_top = min(N_TOP, now.shape[1])
     top = -np.sort(-np.partition(now, -n_top, axis=1)[:, -n_top:], axis=1)
     logs = np.log(np.maximum(now, TINY))
-    spread = entropy(now)
+    spread = known_entropy(now)
     parts += [
         top,
         _log_odds(top[:, 0]),
@@ -85,7 +85,7 @@ def rich_features(
         gone = np.log(np.maximum(earlier, TINY))
         parts += [
             _log_odds(earlier.max(axis=1)),
-            entropy(earlier),
+            known_entropy(earlier),
             agrees,
             _log_odds(now[rows, said]),
             _log_odds(earlier[rows, answer]),

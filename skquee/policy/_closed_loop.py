@@ -9,6 +9,7 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
+from skquee._checks import check_integer, check_number
 from skquee.paths import PathTree
 from skquee.policy._rules import TIE, open_loop
 from skquee.policy._sweep import Survey
@@ -60,8 +61,8 @@ class ClosedLoop(BaseEstimator):
         -------
         self
         """
-        if self.n_lambdas < 1:
-            raise ValueError(f"n_lambdas must be at least 1, got {self.n_lambdas}.")
+        check_integer(self.n_lambdas, "n_lambdas", at_least=1)
+        check_number(self.alpha, "alpha", at_least=0)
         grid = default_lambdas(tree)
         grid = grid[grid > 0]
         self.lambdas_ = np.geomspace(grid.min(), grid.max(), self.n_lambdas)

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 
+from skquee._checks import check_number
 from skquee.paths import PathTree
 from skquee.policy._sweep import Survey, mean_loss
 
@@ -44,14 +45,31 @@ def open_loop(predicted_errors: ArrayLike, costs: ArrayLike, lambda_: float) -> 
     >>> open_loop([[0.3, 0.1]], costs=[0.5, 1.0], lambda_=0.5)
     array([0])
     """
-    prices = np.asarray(costs, dtype=np.float64)
+    errors, prices = np.asarray(predicted_errors), np.asarray(costs, dtype=np.float64)
+    if errors.ndim != 2 or prices.shape not in (errors.shape, errors.shape[1:]):
+        raise ValueError(
+            "predicted_errors must have shape (n_samples, n_candidates), and costs one number a "
+            f"candidate or that shape, got {errors.shape} and {prices.shape}."
+        )
     if prices.ndim == 2:
-        scores = np.asarray(predicted_errors) + lambda_ * prices
-        near = scores <= scores.min(axis=1, keepdims=True) + TIE
+        scores = errors + lambda_ * prices
+        near = scores <= _least(scores) + TIE
         return np.argmin(np.where(near, prices, np.inf), axis=1)
     order = np.argsort(prices, kind="stable")
-    scores = np.asarray(predicted_errors)[:, order] + lambda_ * prices[order]
-    return order[np.argmax(scores <= scores.min(axis=1, keepdims=True) + TIE, axis=1)]
+    scores = errors[:, order] + lambda_ * prices[order]
+    return order[np.argmax(scores <= _least(scores) + TIE, axis=1)]
+
+
+def _least(scores: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Return the least of every line, which is NaN where one of them is."""
+    least: NDArray[np.floating] = scores.min(axis=1, keepdims=True)
+    if np.isnan(least).any():
+        row = int(np.flatnonzero(np.isnan(least))[0])
+        raise ValueError(
+            f"lambda_ * cost + predicted error of sample {row} is NaN: predicted_errors, costs "
+            "and lambda_ must be numbers, and a cost beyond all bounds needs lambda_ > 0."
+        )
+    return least
 
 
 class OptionValue(BaseEstimator):
@@ -109,8 +127,8 @@ class OptionValue(BaseEstimator):
         -------
         self
         """
-        if self.k is not None and not 0 <= self.k < 1:
-            raise ValueError(f"k must lie in [0, 1), got {self.k}.")
+        if self.k is not None:
+            check_number(self.k, "k", at_least=0, below=1)
         self.k_ = self.k
         if self.k is None:
             losses = [
@@ -178,8 +196,7 @@ class Pessimistic(BaseEstimator):
         -------
         self
         """
-        if not self.margin >= 0:
-            raise ValueError(f"margin must not be negative, got {self.margin}.")
+        check_number(self.margin, "margin", at_least=0)
         return self
 
     def aim(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from skquee._checks import check_seed
+from skquee._remembered import remember
 from skquee.paths import PathTree, cost_span, warn_where_nothing_binds
 from skquee.probabilities import PathProbabilities
 from skquee.router._limits import (
@@ -125,6 +127,7 @@ class BudgetRouter(RoutingMixin, BaseEstimator):
     """
 
     _knob = "budget"
+    _read_in_fit: ClassVar = ("max_cost_per_sample", "exceed_cost", "exceed_probability", "lambdas")
     _takes_fitted = True
 
     def __init__(
@@ -196,6 +199,8 @@ class BudgetRouter(RoutingMixin, BaseEstimator):
         self
         """
         self._check_aims()
+        check_seed(self.random_state)
+        self._of_fit = remember(self, self._read_in_fit)
         check_is_fitted(self.router)
         router, self._bank = innermost(self.router)
         check_walks(router)

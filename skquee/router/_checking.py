@@ -6,12 +6,14 @@ import inspect
 import warnings
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from sklearn.base import clone
 
 from skquee._checks import check_integer, check_n_jobs, check_number, check_option, check_seed
 from skquee.gates import PathErrorClassifier, PathErrorRegressor
 
-__all__ = ["check_fit_parameters", "error_model", "warn_where_context_is_unread"]
+__all__ = ["check_fit_parameters", "check_folds", "error_model", "warn_where_context_is_unread"]
 
 TARGETS = ("shrunken", "bernoulli", "mixed")
 FEATURES = ("paper", "rich")
@@ -98,4 +100,33 @@ def warn_where_context_is_unread(table: Any, model: Any) -> None:
             "X.with_context(None).",
             UserWarning,
             stacklevel=3,
+        )
+
+
+def check_folds(cv: Any, codes: NDArray[np.intp], *, by_class: bool = True) -> None:
+    """Raise where there are too few rows for a number of folds.
+
+    Parameters
+    ----------
+    cv : int or splitter
+        As of scikit-learn; a splitter checks itself.
+    codes : ndarray of shape (n_samples,)
+        Class indices.
+    by_class : bool, default=True
+        Whether every fold gets its share of each class.
+
+    Raises
+    ------
+    ValueError
+        If it is no number of folds, or there are fewer rows, or fewer of every class.
+    """
+    if cv is None or hasattr(cv, "split") or hasattr(cv, "__iter__"):
+        return
+    folds = check_integer(cv, "cv", at_least=2)
+    most = int(np.bincount(codes).max()) if by_class and len(codes) else len(codes)
+    if most < folds:
+        rows = "rows of any class" if by_class else "rows"
+        raise ValueError(
+            f"cv={folds} folds need at least as many {rows}, got {most} of {len(codes)}: give more "
+            "rows or lower cv."
         )

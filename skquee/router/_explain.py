@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils.validation import check_is_fitted
 
 from skquee.paths import PathTree
 from skquee.policy import OptionValue, Pessimistic
@@ -39,6 +38,7 @@ COLUMNS = (
 class ExplainMixin:
     """Gives a router ``explain_route``."""
 
+    _check_as_fitted: Any
     _table: Any
     _check_knobs: Any
     _decider: Any
@@ -98,7 +98,7 @@ n_columns, n_classes)
         bare = not isinstance(X, PathProbabilities) and not hasattr(X, "toarray")
         if bare and np.ndim(X) == 2:
             X = np.asarray(X)[None]
-        check_is_fitted(self)
+        self._check_as_fitted()
         self._check_knobs()
         table = self._table(X, reset=False)
         decider: GateDecider = self._decider(table.paths)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.frozen import FrozenEstimator
 
+from skquee._checks import check_number
 from skquee.paths import PathTree
 from skquee.policy import ClosedLoop
 from skquee.probabilities import PathProbabilities
@@ -95,12 +96,10 @@ def check_aims(exceed_probability: float | None, **aims: float | None) -> None:
             f"{exceed_probability!r}."
         )
     for name, value in aims.items():
-        if value is not None and not (np.isfinite(value) and value >= 0):
-            raise ValueError(f"{name} must be a finite number >= 0, got {value!r}.")
-    if exceed_probability is not None and not 0 < exceed_probability < 1:
-        raise ValueError(
-            f"exceed_probability must lie between 0 and 1, got {exceed_probability!r}."
-        )
+        if value is not None:
+            check_number(value, name, at_least=0)
+    if exceed_probability is not None:
+        check_number(exceed_probability, "exceed_probability", above=0, below=1)
 
 
 class CappedPolicy:

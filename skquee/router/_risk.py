@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,6 +14,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import check_is_fitted, check_random_state
 
 from skquee._checks import check_number, check_seed
+from skquee._remembered import remember
 from skquee.evaluation import CostCurve
 from skquee.evaluation._certify import (
     certify,
@@ -136,6 +137,15 @@ class RiskControlledRouter(RoutingMixin, BaseEstimator):
 
     _takes_fitted = True
 
+    _read_in_fit: ClassVar = (
+        "max_error_increase",
+        "max_error",
+        "max_disagreement",
+        "confidence",
+        "method",
+        "lambdas",
+    )
+
     def __init__(
         self,
         router: Any = None,
@@ -212,6 +222,7 @@ class RiskControlledRouter(RoutingMixin, BaseEstimator):
         self
         """
         aim, limit = self._check_parameters()
+        self._of_fit = remember(self, self._read_in_fit)
         router = self._check_router()
         table = stored(router._table(X, reset=False))
         known = table.facts.outcomes
@@ -418,5 +429,5 @@ class RiskControlledRouter(RoutingMixin, BaseEstimator):
         -------
         CostCurve
         """
-        check_is_fitted(self)
+        self._check_as_fitted()
         return self.router_.cost_curve(lambdas, X, y, sample_weight=sample_weight)

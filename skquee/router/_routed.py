@@ -366,7 +366,7 @@ class RoutedClassifier(LiveParameters, BudgetMixin, RoutingMixin, BaseEstimator)
         CostCurve
         """
         self._check_ready()
-        check_curve_rows(lambdas, X, y)
+        check_curve_rows(lambdas, X, y, sample_weight)
         table = None if X is None else self._reader()(X)
         curve: CostCurve = self.router_.cost_curve(lambdas, table, y, sample_weight=sample_weight)
         return curve

@@ -661,7 +661,7 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, RoutingMixin, BaseEstimator):
         """
         self._check_as_fitted()
         self._check_knobs()
-        check_curve_rows(lambdas, X, y)
+        check_curve_rows(lambdas, X, y, sample_weight)
         if X is not None:
             return super().cost_curve(lambdas, X, y, sample_weight=sample_weight)
         if self._held_out is None:

@@ -13,9 +13,11 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.model_selection import check_cv
 from sklearn.utils.validation import check_is_fitted
 
+from skquee._checks import check_n_jobs, check_number, check_numbers
 from skquee.evaluation import CostCurve
 from skquee.paths import PathTree, cost_span, warn_where_nothing_binds
 from skquee.probabilities import PathProbabilities
+from skquee.router._checking import check_folds
 from skquee.router._limits import innermost
 from skquee.router._router import CostAwareRouter
 from skquee.tables import check_weights, correctness, default_lambdas, stored
@@ -93,6 +95,15 @@ class TunedCostAwareRouterCV(RoutingMixin, BaseEstimator):
     """
 
     _parts: ClassVar = {"router": CostAwareRouter}
+    _read_in_fit: ClassVar = (
+        "router",
+        "max_cost",
+        "price",
+        "max_error_increase",
+        "confidence",
+        "lambdas",
+        "cv",
+    )
 
     def __init__(
         self,
@@ -157,13 +168,15 @@ class TunedCostAwareRouterCV(RoutingMixin, BaseEstimator):
         if self.cv == "prefit":
             check_is_fitted(router)
         table, codes = self._start_fit(X, y)
+        if self.cv == "prefit":  # its owner may go on setting it
+            self._of_fit.pop("router")
         # Outcomes are known by the table, and need no labels.
         labels = None if table.facts.outcomes else self.classes_[codes]
         weights = check_weights(sample_weight, len(table))
         knobs = np.atleast_1d(
             default_lambdas(table.paths)
             if self.lambdas is None
-            else np.asarray(self.lambdas, dtype=np.float64)
+            else check_numbers(np.atleast_1d(self.lambdas), "lambdas", shape=(None,), at_least=0)
         )
         table = stored(table)
         right = correctness(table, codes)
@@ -171,6 +184,7 @@ class TunedCostAwareRouterCV(RoutingMixin, BaseEstimator):
             folds = [np.arange(len(table))]
             swept = [_taken(router.cost_curve(knobs, table, labels))]
         else:
+            check_folds(self.cv, codes, by_class=labels is not None)
             splits = list(
                 check_cv(self.cv, codes, classifier=labels is not None).split(codes, codes)
             )
@@ -215,10 +229,10 @@ class TunedCostAwareRouterCV(RoutingMixin, BaseEstimator):
                 f"Give exactly one of max_cost, price and max_error_increase, got {sorted(given)}."
             )
         for name, value in given.items():
-            if not (np.isfinite(value) and value >= 0):
-                raise ValueError(f"{name} must be a finite number >= 0, got {value!r}.")
-        if self.confidence is not None and not 0 < self.confidence < 1:
-            raise ValueError(f"confidence must lie between 0 and 1, got {self.confidence!r}.")
+            check_number(value, name, at_least=0)
+        if self.confidence is not None:
+            check_number(self.confidence, "confidence", above=0, below=1)
+        check_n_jobs(self.n_jobs)
 
     def _choose(self, curve: CostCurve, whole_right: NDArray[np.bool_]) -> int:
         accuracy, cost = curve.accuracy, curve.cost
@@ -296,7 +310,7 @@ class TunedCostAwareRouterCV(RoutingMixin, BaseEstimator):
         -------
         float
         """
-        check_is_fitted(self)
+        self._check_as_fitted()
         return self.router_.score(X, y, sample_weight=sample_weight)
 
     def cost_curve(
@@ -324,7 +338,7 @@ class TunedCostAwareRouterCV(RoutingMixin, BaseEstimator):
         -------
         CostCurve
         """
-        check_is_fitted(self)
+        self._check_as_fitted()
         return self.router_.cost_curve(lambdas, X, y, sample_weight=sample_weight)
 
     def __sklearn_is_fitted__(self) -> bool:

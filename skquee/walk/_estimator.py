@@ -38,19 +38,24 @@ from skquee.walk._walk import walk
 __all__ = ["RoutingMixin", "check_curve_rows"]
 
 
-def check_curve_rows(lambdas: Any, X: Any, y: Any) -> None:
+def check_curve_rows(lambdas: Any, X: Any, y: Any, sample_weight: Any = None) -> None:
     """Raise where ``cost_curve`` is not given trade-offs first, then rows with their labels.
 
     Parameters
     ----------
-    lambdas, X, y
+    lambdas, X, y, sample_weight
         What ``cost_curve`` was given.
 
     Raises
     ------
     ValueError
-        If rows stand where trade-offs belong, or of rows and labels only one is given.
+        If rows stand where trade-offs belong, of rows and labels only one is given, or weights
+        come without rows.
     """
+    if X is None and sample_weight is not None:
+        raise ValueError(
+            "sample_weight weighs the rows X, which are left out: give X and y, or weights in fit."
+        )
     swapped = lambdas is not None and (
         hasattr(lambdas, "paths")
         or hasattr(lambdas, "columns")
@@ -466,7 +471,7 @@ class RoutingMixin(ClassifierMixin):
         CostCurve
         """
         self._check_as_fitted()
-        check_curve_rows(lambdas, X, y)
+        check_curve_rows(lambdas, X, y, sample_weight)
         if X is None:
             raise ValueError(
                 f"{type(self).__name__} keeps no held-out rows: give cost_curve X and y."

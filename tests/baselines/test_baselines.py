@@ -150,7 +150,7 @@ def test_patience_leaves_after_equal_answers_in_a_row(patience: int) -> None:
 
 
 def test_bad_patience_fails() -> None:
-    with pytest.raises(ValueError, match="patience must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="patience must be an integer >= 1, got 0"):
         PatienceRouter(0).fit(CHAIN, CHAIN_Y)
 
 

@@ -311,3 +311,14 @@ def test_cross_entropy_of_a_table_is_that_of_its_probabilities() -> None:
     values = np.asarray(table.path(0))
     found = F.cross_entropy(_logarithms(values), torch.from_numpy(y))
     np.testing.assert_allclose(found, -np.log(values[np.arange(20), y]).mean(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("knob", [0.02, 0.3])
+def test_balanced_gates_let_samples_leave_earlier(knob: float) -> None:
+    X, y = make_path_probabilities(600)
+    plain, balanced = (
+        JEIDNN(lambda_=knob, balance=balance, max_epochs=5, random_state=0).fit(X, y)
+        for balance in (False, True)
+    )
+    assert not np.array_equal(plain.gates_[knob], balanced.gates_[knob])
+    assert balanced.predict_cost(X).mean() < 0.9 * plain.predict_cost(X).mean()

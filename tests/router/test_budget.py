@@ -398,7 +398,10 @@ def test_weights_count_in_the_mean_cost() -> None:
         ({"max_cost_per_sample": np.inf}, "max_cost_per_sample must be"),
         ({"exceed_cost": 0.5}, "together, got 0.5 and None"),
         ({"exceed_probability": 0.5}, "together, got None and 0.5"),
-        ({"exceed_cost": 0.5, "exceed_probability": 1.0}, "between 0 and 1, got 1.0"),
+        (
+            {"exceed_cost": 0.5, "exceed_probability": 1.0},
+            "exceed_probability must be a finite number > 0 and < 1, got 1.0",
+        ),
         ({"budget": 0.5, "lambdas": [-1.0]}, "lambdas must be"),
     ],
 )

@@ -159,13 +159,13 @@ def test_new_costs_set_on_the_router_hold_in_the_sweep() -> None:
         ({"max_cost": 0.5, "price": 1.0}, r"got \['max_cost', 'price'\]"),
         ({"max_cost": -0.5}, "max_cost must be a finite number >= 0"),
         ({"price": np.nan}, "price must be a finite number"),
-        ({"price": 0.1, "confidence": 1.5}, "confidence must lie between 0 and 1"),
+        ({"price": 0.1, "confidence": 1.5}, "confidence must be a finite number > 0 and < 1"),
         ({"max_cost": 0.01}, "at or below max_cost=0.01: points cost from 0.33"),
         (
             {"max_error_increase": 0.0, "lambdas": [50.0]},
             "within 0 of the whole model's: the least increase is 0",
         ),
-        ({"price": 0.1, "lambdas": [-1.0]}, "lambdas must be finite and not negative"),
+        ({"price": 0.1, "lambdas": [-1.0]}, "lambdas must hold finite numbers >= 0"),
         ({"price": 0.1, "cv": 1}, "n_splits"),
     ],
 )

@@ -166,9 +166,9 @@ def test_labels_of_a_loader_are_left_aside() -> None:
 def test_bad_input_is_refused_before_anything_runs() -> None:
     bank = MultiPathClassifierBank(TableNetwork(EXACT))
     router = ThresholdRouter(0.7).fit(EXACT, Y)
-    with pytest.raises(ValueError, match="group_size must be at least 1"):
+    with pytest.raises(ValueError, match="group_size must be an integer >= 1"):
         router.stream(bank, [], group_size=0)
-    with pytest.raises(ValueError, match="max_waiting must be at least 1"):
+    with pytest.raises(ValueError, match="max_waiting must be an integer >= 1"):
         stream(router, bank, [], max_waiting=0)
     with pytest.raises(NotFittedError):
         ThresholdRouter().stream(bank, [])
