@@ -124,7 +124,7 @@ def test_a_candidate_that_fails_is_named_and_left_out() -> None:
         warnings.simplefilter("ignore")
         with pytest.raises(ValueError, match="No candidate could be fitted"):
             AutoRouter(candidates={"broken": broken}).fit(TABLE[FIT], Y[FIT])
-    with pytest.raises(ValueError, match="candidates is empty"):
+    with pytest.raises(ValueError, match="candidates must map names to routers, at least one"):
         AutoRouter(candidates={}).fit(TABLE[FIT], Y[FIT])
     with pytest.raises(ValueError, match="lambda_ must be"):
         AutoRouter(-1.0).fit(TABLE[FIT], Y[FIT])

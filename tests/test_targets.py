@@ -159,7 +159,7 @@ def test_bad_tables_and_labels_fail_before_clustering() -> None:
         quick().fit(PathProbabilities(values, TABLE.paths), Y)
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         quick().fit(TABLE, Y[:-1])
-    named = TABLE.with_paths(TABLE.paths.with_classes("abcd"))
+    named = TABLE.with_paths(TABLE.paths.with_classes(list("abcd")))
     with pytest.raises(ValueError, match="labels"):
         quick().fit(named, np.where(Y == 0, "z", "a"))
 

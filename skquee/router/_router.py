@@ -185,7 +185,6 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, RoutingMixin, BaseEstimator):
         "answer",
         "classes",
         "cross_fit",
-        "validation_fraction",
     )
 
     def __init__(

@@ -79,7 +79,7 @@ def test_the_default_grid_spans_from_first_exit_to_last(measure: str) -> None:
     ("options", "message"),
     [
         ({"measure": "variance"}, "measure must be one of"),
-        ({"threshold": np.nan}, "threshold must be a number"),
+        ({"threshold": np.nan}, "threshold must hold numbers, but it is nan"),
         ({"threshold": [0.5]}, "one for each of the 2 exits before the last"),
         ({"along": "4-4"}, "no path '4-4'"),
     ],
@@ -306,7 +306,7 @@ def test_next_step_trains_each_trade_off_and_refuses_others() -> None:
         ValueError, match=r"lambda_=0.3 was not trained.*Trained: \[0.1, 0.5, 2.0\]"
     ):
         router.set_params(lambda_=0.3).predict(TABLE)
-    with pytest.raises(ValueError, match="finite and >= 0"):
+    with pytest.raises(ValueError, match="lambda_ and lambdas must hold finite numbers >= 0"):
         next_step(lambdas=[-1.0]).fit(TABLE, Y)
 
 

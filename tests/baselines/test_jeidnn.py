@@ -286,7 +286,7 @@ def test_bad_input_says_what_to_do(
     with pytest.raises(ValueError, match="stored table of probabilities does not hold"):
         JEIDNN(network).fit(stored, y[:50])
     for bad in ({"lambdas": [0.1, np.nan]}, {"lambda_": -1.0}, {"lambdas": [-1]}):
-        with pytest.raises(ValueError, match="finite and >= 0"):
+        with pytest.raises(ValueError, match="lambda_ and lambdas must hold finite numbers >= 0"):
             JEIDNN(network, **bad).fit(X, y)
     for bad in ({"ratio": "none"}, {"max_epochs": 0}, {"validation_fraction": 1.0}):
         with pytest.raises(ValueError, match=next(iter(bad))):

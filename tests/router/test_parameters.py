@@ -225,7 +225,6 @@ def test_context_that_no_gate_reads_warns() -> None:
         (quick(), "regressor", "boosting"),
         (quick(), "first", "free"),
         (quick(), "cross_fit", 3),
-        (quick(), "validation_fraction", 0.2),
         (quick(regressor=PathErrorClassifier()), "regressor__features", "paper"),
         (quick(regressor=clone(TREES)), "regressor__estimator__max_depth", 3),
         (quick(regressor=LogisticRegression()), "regressor__C", 3.0),

@@ -249,7 +249,7 @@ def test_costs_and_policies_may_be_set_after_fit() -> None:
 @pytest.mark.parametrize(
     "params",
     [
-        {"router__features": "rich"},
+        {"router__answer": "recall"},
         {"router__targets": "bernoulli"},
         {"router": ThresholdRouter()},
         {"router_fraction": 0.3},
@@ -267,7 +267,7 @@ def test_what_has_to_be_fitted_asks_for_a_fit(params: dict[str, Any]) -> None:
 
 def test_setting_what_is_set_already_asks_for_nothing() -> None:
     model = RoutedClassifier(bank(), quick()).fit(X, NAMES)
-    model.set_params(router__features="paper", router_fraction=0.5, bank__paths="chain")
+    model.set_params(router__features=None, router_fraction=0.5, bank__paths="chain")
     model.set_params(bank__stump__max_depth=1)
     assert len(model.predict(X)) == 300
 

@@ -166,7 +166,7 @@ def test_new_costs_set_on_the_router_hold_in_the_sweep() -> None:
             "within 0 of the whole model's: the least increase is 0",
         ),
         ({"price": 0.1, "lambdas": [-1.0]}, "lambdas must hold finite numbers >= 0"),
-        ({"price": 0.1, "cv": 1}, "n_splits"),
+        ({"price": 0.1, "cv": 1}, "cv must be an integer >= 2"),
     ],
 )
 def test_bad_aims_fail(options: Any, message: str) -> None:
