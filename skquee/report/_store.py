@@ -25,22 +25,21 @@ class Store:
 
     Parameters
     ----------
-        folder : Path
-            Made where it is absent.
+    folder : Path
+        Made where it is absent.
 
     Examples
     --------
-        >>> import tempfile
-        >>> from pathlib import Path
-        >>> from skquee import PathTree
-        >>> from skquee._atomic import whole_file
-    from skquee.evaluation import CostCurve
-        >>> from skquee.report._store import Store
-        >>> curve = CostCurve([0.0], [[1, 1]], [[True, False]], PathTree.chain([1, 1]))
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     first = Store(Path(folder)).curve("router", lambda: curve)
-        ...     Store(Path(folder)).curve("router", lambda: None).accuracy  # not computed again
-        array([0.5])
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from skquee import PathTree
+    >>> from skquee.evaluation import CostCurve
+    >>> from skquee.report._store import Store
+    >>> curve = CostCurve([0.0], [[1, 1]], [[True, False]], PathTree.chain([1, 1]))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     first = Store(Path(folder)).curve("router", lambda: curve)
+    ...     Store(Path(folder)).curve("router", lambda: None).accuracy  # not computed again
+    array([0.5])
     """
 
     def __init__(self, folder: Path) -> None:
