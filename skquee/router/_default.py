@@ -33,10 +33,10 @@ CALIBRATION = 0.3
 def default_router(lambda_: float | None = None, **params: Any) -> CostAwareRouter:
     """Return the router that :class:`skquee.RoutedClassifier` uses where none is given.
 
-    Of the family of :class:`skquee.CostAwareRouter` the fastest member that did not lose to a
-    confidence threshold on the tables of ``examples/benchmarks/defaults.py``: a logistic model
-    for each gate and path, trained on the errors themselves, and the visited exit of least
-    predicted error answers.
+    A fast member of the family of :class:`skquee.CostAwareRouter`, settled on the tuning tables
+    of ``examples/benchmarks/defaults.py``, which compares it with confidence thresholds: a
+    logistic model for each gate and path, trained on the errors themselves, and the visited exit
+    of least predicted error answers.
 
     Parameters
     ----------
