@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["fingerprint", "n_rows_of", "take_rows"]
+__all__ = ["check_rows", "fingerprint", "n_rows_of", "own_values", "take_rows"]
 
 # Rows that a fingerprint looks at.
 SOME = 8
@@ -45,6 +45,79 @@ def take_rows(X: Any, rows: NDArray[np.intp] | slice) -> Any:
     if isinstance(rows, slice):
         return X[rows]
     return [X[row] for row in rows.tolist()]
+
+
+def check_rows(key: Any, n_rows: int) -> Any:
+    """Return what chooses rows of a table, checked.
+
+    Parameters
+    ----------
+    key : slice, array-like of int or mask
+        As numpy takes it.
+    n_rows : int
+        Rows of the table.
+
+    Returns
+    -------
+    slice or ndarray
+
+    Raises
+    ------
+    IndexError
+        If it is something else, a mask of another length, or names a row that there is not.
+
+    Examples
+    --------
+    >>> from skquee._rows import check_rows
+    >>> check_rows([0, 200], 200)
+    Traceback (most recent call last):
+        ...
+    IndexError: There is no row 200: the table has 200, from 0.
+    """
+    if isinstance(key, slice):
+        return key
+    chosen = np.asarray(key)
+    if chosen.size == 0 and not isinstance(key, np.ndarray):
+        chosen = chosen.astype(np.intp)  # an empty list comes as floats
+    if chosen.dtype.kind not in "iub" or chosen.ndim > 1:
+        raise IndexError(
+            "Rows are chosen by an integer, a slice, a list of integers or a mask, got "
+            f"{key!r:.60}."
+        )
+    if chosen.dtype.kind == "b":
+        if chosen.shape != (n_rows,):
+            raise IndexError(
+                f"A mask of shape {chosen.shape} cannot choose among {n_rows} rows: give one entry "
+                "a row."
+            )
+    elif chosen.size and not (-n_rows <= chosen.min() and chosen.max() < n_rows):
+        wrong = chosen.min() if chosen.min() < -n_rows else chosen.max()
+        raise IndexError(f"There is no row {wrong}: the table has {n_rows}, from 0.")
+    return chosen
+
+
+def own_values(values: NDArray[Any]) -> NDArray[Any]:
+    """Return an array whose pickle holds its values, in whatever way it is pickled.
+
+    joblib hands workers the file of a memory map instead of its values: where the map is
+    copy-on-write, changes that were made in memory would be lost.
+
+    Parameters
+    ----------
+    values : ndarray
+        Any.
+
+    Returns
+    -------
+    ndarray
+        Itself, or a copy of a map of mode "c".
+    """
+    base: Any = values
+    while base is not None:
+        if isinstance(base, np.memmap):
+            return np.array(values) if base.mode == "c" else values
+        base = getattr(base, "base", None)
+    return values
 
 
 def n_rows_of(X: Any) -> int:

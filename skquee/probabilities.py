@@ -10,9 +10,10 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from skquee._checks import check_integer
 from skquee._facts import RowFacts, check_context, check_losses, check_prices
 from skquee._public import publish
-from skquee._rows import take_rows
+from skquee._rows import check_rows, own_values, take_rows
 from skquee._sources import columns_of, label_values, numeric, outcome_table, tree_over
 from skquee._table_files import check_storage_type, read_table, write_table
 from skquee.paths import PathTree, check_costs
@@ -119,9 +120,11 @@ class PathProbabilities:
         # scikit-learn's row selection asks for X[rows, ...].
         if isinstance(key, tuple) and len(key) == 2 and key[1] is Ellipsis:
             key = key[0]
+        if isinstance(key, (int, np.integer)):
+            check_rows(key, len(self))
         if isinstance(key, (tuple, int, np.integer)):
             return np.asarray(self)[key]
-        chosen = np.asarray(key) if isinstance(key, list) else key
+        chosen = check_rows(key, len(self))
         if isinstance(key, slice) and self._rows is None and isinstance(self._base, np.ndarray):
             return PathProbabilities(self._base[key], self.paths)._knowing(self.facts, chosen)
         rows = np.arange(self.shape[0]) if self._rows is None else self._rows
@@ -167,7 +170,7 @@ class PathProbabilities:
 
     def __reduce__(self) -> Any:
         whole = self._rows is None and isinstance(self._base, np.ndarray)
-        values = self._base if whole else np.asarray(self)
+        values = own_values(self._base if whole else np.asarray(self))
         return (_rebuilt, (values, self.paths, self.facts))
 
     def __repr__(self) -> str:
@@ -304,7 +307,7 @@ class PathProbabilities:
         slice, PathProbabilities
             The rows and their part of the table.
         """
-        step = size or self.chunk_size
+        step = self.chunk_size if size is None else check_integer(size, "size", at_least=1)
         for start in range(0, len(self), step):
             rows = slice(start, min(start + step, len(self)))
             yield rows, self[rows]

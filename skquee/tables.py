@@ -11,6 +11,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_random_state, column_or_1d
 
 from skquee._checks import check_labels_given
+from skquee._rows import own_values
 from skquee.paths import PathTree
 from skquee.probabilities import PathProbabilities, check_probabilities
 
@@ -247,7 +248,7 @@ def check_weights(sample_weight: ArrayLike | None, n_samples: int) -> NDArray[np
         raise ValueError("sample_weight must be finite and not negative.")
     if not weights.any():
         raise ValueError("sample_weight sums to zero: all weights are zero, so there are no rows.")
-    return weights
+    return own_values(weights)
 
 
 def encode_labels(

@@ -18,6 +18,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.utils import get_tags
 
+from skquee._checks import check_integer
 from skquee.bank import MultiPathClassifierBank
 from skquee.paths import PathTree
 from skquee.probabilities import PathProbabilities
@@ -58,6 +59,10 @@ def make_path_probabilities(
     >>> table
     PathProbabilities(50 samples, 6 paths, 4 classes, float64)
     """
+    check_integer(n_samples, "n_samples", at_least=1)
+    check_integer(n_classes, "n_classes", at_least=2)
+    if not isinstance(paths, (PathTree, type(None))):
+        raise TypeError(f"paths must be a PathTree or None, got {type(paths).__name__}.")
     tree = PathTree.from_levels(n_exits=3, levels=(4, 8)) if paths is None else paths
     rng = np.random.default_rng(random_state)
     y = np.arange(n_samples) % n_classes

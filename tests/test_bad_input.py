@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
+from sklearn.linear_model import LogisticRegression
 
-from skquee import MultiPathClassifierBank, PathProbabilities, PathTree
+from skquee import ClusteredErrorTargets, MultiPathClassifierBank, PathProbabilities, PathTree
 from skquee.baselines import OracleRouter, ThresholdRouter
+from skquee.display import CostCurveDisplay, PathUsageDisplay
 from skquee.evaluation import (
     CostCurve,
     area_scorer,
@@ -123,6 +127,115 @@ def test_a_fold_keeps_one_state_a_depth():
     expected = [tuple(found.prefixes(path).tolist()) for path in range(found.n_paths)]
     assert sorted(lines) == sorted(expected)
     assert lines == sorted(lines)  # depth first
+
+
+# ---------------------------------------------------------------------- rows of a table
+
+
+@pytest.mark.parametrize("lazy", [False, True], ids=["stored", "lazy"])
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [
+        (1000, "There is no row 1000: the table has 20, from 0"),
+        (-21, "There is no row -21"),
+        ([0, 1000], "There is no row 1000: the table has 20, from 0"),
+        ([True, False, True], r"A mask of shape \(3,\) cannot choose among 20 rows"),
+        ("a", "Rows are chosen by an integer, a slice, a list of integers or a mask, got 'a'"),
+        ([0.5], r"a list of integers or a mask, got \[0.5\]"),
+        (None, "Rows are chosen by an integer"),
+    ],
+)
+def test_rows_that_there_are_not_are_named(lazy, key, message):
+    X, _ = make_path_probabilities(20)
+    table = MultiPathClassifierBank(TableNetwork(X)).transform(np.arange(20)[:, None])
+    raises(lambda: (table if lazy else X)[key], message, IndexError)
+
+
+def test_rows_are_chosen_as_numpy_does():
+    X, _ = make_path_probabilities(20)
+    values = np.asarray(X)
+    for key in ([], [3, -1], np.array([2, 2]), np.arange(20) > 10, slice(3, 5), X.paths.roots):
+        assert np.array_equal(np.asarray(X[key]), values[key])
+    assert np.array_equal(X[-1], values[-1])
+    assert np.array_equal(X[2, 1], values[2, 1])
+    assert len(list(X)) == 20  # by IndexError at the end
+
+
+@pytest.mark.parametrize("size", [0, -1, 1.5, "a"])
+def test_chunks_hold_a_row_at_least(size):
+    X, _ = make_path_probabilities(20)
+    raises(lambda: list(X.chunks(size)), "size must be an integer >= 1, got")
+
+
+def test_workers_see_what_was_changed_in_a_copy_on_write_map(tmp_path):
+    X, y = make_path_probabilities(60)
+    np.save(tmp_path / "values.npy", np.full(X.shape, 0.25))
+    mapped = np.load(tmp_path / "values.npy", mmap_mode="c")
+    mapped[:] = np.asarray(X)
+    table = PathProbabilities(mapped, X.paths)
+    for part in (table, table[:40], table[[3, 1]], PathProbabilities(mapped[:], X.paths)):
+        again = pickle.loads(pickle.dumps(part))
+        assert np.array_equal(np.asarray(again), np.asarray(part))
+        values = part.__reduce__()[1][0]
+        assert not isinstance(values, np.memmap) and not isinstance(values.base, np.memmap)
+    targets = ClusteredErrorTargets(3, n_init=1, random_state=0)
+    alone = targets.fit(table, y).transform(table)
+    assert np.ptp(alone) > 0
+    assert np.array_equal(targets.set_params(n_jobs=2).fit(table, y).transform(table), alone)
+    read = PathProbabilities(np.load(tmp_path / "values.npy", mmap_mode="r"), X.paths)
+    assert isinstance(read.__reduce__()[1][0], np.memmap), "what cannot change goes by its file"
+
+
+# ---------------------------------------------------------------------- pictures, made tables
+
+
+@refused(
+    [
+        (lambda: make_path_probabilities(-1), "n_samples must be an integer >= 1, got -1"),
+        (lambda: make_path_probabilities(2.5), "n_samples must be an integer >= 1, got 2.5"),
+        (lambda: make_path_probabilities(9, n_classes=1), "n_classes must be an integer >= 2"),
+        (
+            lambda: PathUsageDisplay.from_predictions([0, None], [0, 1], tree=CHAIN),
+            "y_true must hold a label for each row, but row 1 has None",
+        ),
+        (
+            lambda: PathUsageDisplay.from_predictions([0, 1], [0.5, 1], tree=CHAIN),
+            "paths must be indices, as of predict_path, got float64",
+        ),
+        (
+            lambda: PathUsageDisplay.from_predictions(
+                [0, 1], [0, 1], tree=CHAIN, sample_weight=[1, -1]
+            ),
+            "sample_weight must be finite and not negative",
+        ),
+    ]
+)
+def test_displays_and_made_tables(call, message):
+    raises(call, message)
+
+
+@refused(
+    [
+        (lambda: make_path_probabilities(9, "chain"), "paths must be a PathTree or None, got str"),
+        (lambda: CostCurveDisplay.from_predictions([]), "at least one, .* got none"),
+        (lambda: CostCurveDisplay.from_predictions(None), "curves must hold CostCurves"),
+        (lambda: CostCurveDisplay.from_predictions(curve(), fixed=3), "fixed and oracle be one"),
+        (
+            lambda: CostCurveDisplay.from_estimator(LogisticRegression(), [[1]], [1]),
+            "LogisticRegression has no route and cost_curve: give a fitted router",
+        ),
+        (
+            lambda: PathUsageDisplay.from_estimator(LogisticRegression(), [[1]], [1]),
+            "LogisticRegression has no route and cost_curve: give a fitted router",
+        ),
+        (
+            lambda: PathUsageDisplay.from_predictions([0], [0], tree="chain"),
+            "tree must be a PathTree, router.paths_, got str",
+        ),
+    ]
+)
+def test_what_is_of_another_kind(call, message):
+    raises(call, message, TypeError)
 
 
 # ---------------------------------------------------------------------- baselines

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skquee._rows import n_rows_of, take_rows
+from skquee._rows import check_rows, n_rows_of, own_values, take_rows
 from skquee.bank._estimators import EstimatorEngine
 from skquee.bank._materialize import materialize
 from skquee.bank._network import NetworkEngine
@@ -82,11 +82,11 @@ class LazyPathProbabilities(PathProbabilities):
         if isinstance(key, tuple) and len(key) == 2 and key[1] is Ellipsis:
             key = key[0]
         if isinstance(key, (int, np.integer)):
-            return np.asarray(self[[int(key)]])[0]
+            return np.asarray(self[[check_rows(key, len(self))]])[0]
         if isinstance(key, tuple):
             return np.asarray(self)[key]
         rows = np.arange(len(self)) if self._rows is None else self._rows
-        chosen = np.asarray(key) if isinstance(key, list) else key
+        chosen = check_rows(key, len(self))
         return LazyPathProbabilities(
             self._engine, self._X, self.paths, self._batch_size, _rows=rows[chosen]
         )._knowing(self.facts, chosen)
@@ -242,7 +242,9 @@ class LazyPathProbabilities(PathProbabilities):
         return self._engine.walk(self._input(), len(self))
 
     def __reduce__(self) -> Any:
-        parts = (self._engine, self._input(), self.paths, self._batch_size, self.facts)
+        given = self._input()
+        given = own_values(given) if isinstance(given, np.ndarray) else given
+        parts = (self._engine, given, self.paths, self._batch_size, self.facts)
         return (_rebuilt, parts)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,8 +11,9 @@ from numpy.typing import ArrayLike
 
 from skquee.baselines import FixedPath, OracleRouter
 from skquee.display._style import COLORS, MARKERS, QUIET, beside, cost_label, new_axes, tidy
-from skquee.evaluation import CostCurve, unpack
+from skquee.evaluation import CostCurve
 from skquee.evaluation import cost_curve as sweep
+from skquee.evaluation._scorers import router_of
 from skquee.probabilities import as_path_probabilities
 from skquee.tables import stored
 
@@ -132,7 +134,7 @@ class CostCurveDisplay:
         -------
         CostCurveDisplay
         """
-        router, inputs = unpack(estimator, X)
+        router, inputs = router_of(estimator, X)
         known = router.paths_ if getattr(inputs, "paths", None) is None else None
         table = stored(as_path_probabilities(inputs, known))
         curve = sweep(router, lambdas, table, y, sample_weight=sample_weight)
@@ -188,10 +190,20 @@ class CostCurveDisplay:
         if isinstance(curves, CostCurve):
             curves = [curves]
             intervals = None if intervals is None else [intervals]
-        display = cls(
-            curves=list(curves), intervals=intervals, fixed=fixed, oracle=oracle, names=names
-        )
+        given = list(curves) if hasattr(curves, "__iter__") else curves
+        display = cls(curves=given, intervals=intervals, fixed=fixed, oracle=oracle, names=names)
         return display.plot(ax, **kwargs)
+
+    def _check_curves(self) -> None:
+        """Raise unless there is something to plot."""
+        curves = self.curves if isinstance(self.curves, (list, tuple)) else [self.curves]
+        wrong = [c for c in curves if not isinstance(c, CostCurve)]
+        wrong += [c for c in (self.fixed, self.oracle) if not isinstance(c, (CostCurve, NoneType))]
+        if wrong or not curves:
+            raise TypeError(
+                "curves must hold CostCurves, at least one, and fixed and oracle be one or None, "
+                f"got {type(wrong[0]).__name__ if wrong else 'none'}: see router.cost_curve(...)."
+            )
 
     def plot(self, ax: Axes | None = None, **kwargs: Any) -> CostCurveDisplay:
         """Plot.
@@ -207,6 +219,7 @@ class CostCurveDisplay:
         -------
         self
         """
+        self._check_curves()
         n = len(self.curves)
         names = self._per_curve("names", self.names, [curve.label for curve in self.curves])
         frames = self._per_curve("intervals", self.intervals, [None] * n)

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from skquee._checks import check_labels_given
 from skquee.display._style import COLORS, QUIET, colors_of, cost_label, new_axes, shades, tidy
 from skquee.evaluation import route
 from skquee.paths import PathTree
+from skquee.tables import check_weights
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -150,8 +152,13 @@ class PathUsageDisplay:
         -------
         PathUsageDisplay
         """
+        if not isinstance(tree, PathTree):
+            raise TypeError(f"tree must be a PathTree, router.paths_, got {type(tree).__name__}.")
         taken = np.asarray(paths)
-        classes, codes = np.unique(np.asarray(y_true), return_inverse=True)
+        if taken.size and taken.dtype.kind not in "iu":
+            raise ValueError(f"paths must be indices, as of predict_path, got {taken.dtype}.")
+        labels = check_labels_given(y_true, "y_true")
+        classes, codes = np.unique(labels, return_inverse=True)
         if taken.shape != codes.shape or taken.size == 0:
             raise ValueError(
                 "y_true and paths must be lists of one length, not empty, got shapes "
@@ -159,7 +166,7 @@ class PathUsageDisplay:
             )
         if taken.min() < 0 or taken.max() >= tree.n_paths:
             raise ValueError(f"paths must be indices from 0 to {tree.n_paths - 1}.")
-        weights = None if sample_weight is None else np.asarray(sample_weight, dtype=np.float64)
+        weights = check_weights(sample_weight, len(taken))
         n_cells = len(classes) * tree.n_paths
         counts = np.bincount(codes * tree.n_paths + taken, weights=weights, minlength=n_cells)
         table = counts.reshape(len(classes), tree.n_paths)

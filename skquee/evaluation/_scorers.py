@@ -13,7 +13,15 @@ from sklearn.utils.metadata_routing import MetadataRequest
 from skquee._checks import check_number, check_numbers
 from skquee.evaluation._curve import CostCurve
 
-__all__ = ["area_scorer", "budget_scorer", "cost_curve", "price_scorer", "route", "unpack"]
+__all__ = [
+    "area_scorer",
+    "budget_scorer",
+    "cost_curve",
+    "price_scorer",
+    "route",
+    "router_of",
+    "unpack",
+]
 
 
 # More than the folds of any search: one fold over budget outweighs all others being right.
@@ -75,7 +83,7 @@ def route(estimator: Any, X: Any) -> Any:
     TypeError
         If the estimator does not end in a router.
     """
-    router, inputs = _router(estimator, X)
+    router, inputs = router_of(estimator, X)
     return router.route(inputs)
 
 
@@ -106,7 +114,7 @@ def cost_curve(
     TypeError
         If the estimator does not end in a router.
     """
-    router, inputs = _router(estimator, X)
+    router, inputs = router_of(estimator, X)
     return router.cost_curve(lambdas, inputs, y, **options)
 
 
@@ -225,7 +233,8 @@ def area_scorer(lambdas: ArrayLike | None = None) -> _Scorer:
     return _Scorer("area", lambdas)
 
 
-def _router(estimator: Any, X: Any) -> tuple[Any, Any]:
+def router_of(estimator: Any, X: Any) -> tuple[Any, Any]:
+    """Return what :func:`unpack` does, and raise where it is no router."""
     router, inputs = unpack(estimator, X)
     if not (hasattr(router, "route") and hasattr(router, "cost_curve")):
         raise TypeError(
