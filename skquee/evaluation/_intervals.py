@@ -46,7 +46,7 @@ def subset_interval(
     ``mean +- t * s / sqrt(n_subsets)`` with Student's t.
 
     The hull of few rows lies too high, so that the interval of the area covers the true one less
-    often than its level says: at 95 % in 48 to 91 of 100 simulations with 100 to 1,000 rows
+    often than its level says: at 95 % in 48 to 89 of 100 simulations with 100 to 1,000 rows
     (``examples/benchmarks/interval_coverage.py``). :func:`bootstrap_interval` corrects for that.
 
     Parameters
@@ -122,7 +122,7 @@ def bootstrap_interval(
     Those of the points are percentile intervals. That of the area is corrected for what the hull
     of few rows lies too high, which resampling shows, and has the shape of Wilson's interval, which
     does not shrink to nothing where hardly any answer is wrong. At 95 % it covered the true area in
-    93 to 97 of 100 simulations with 100 to 1,000 rows, at accuracies of 0.75 and 0.98
+    93 to 96 of 100 simulations with 100 to 1,000 rows, at accuracies of 0.75 and 0.98
     (``examples/benchmarks/interval_coverage.py``).
 
     Parameters
