@@ -74,6 +74,8 @@ def _trace(value: Any) -> dict[str, Any]:
 
 def _changed(now: Any, trace: dict[str, Any], name: str) -> tuple[str, Any] | None:
     """Return the name and value of a parameter that differs, or None."""
+    if "value" not in trace:  # a file was changed by hand
+        raise ValueError("What fit used is not whole: fit again.")
     then, params = trace["value"], trace.get("params")
     if params is None:
         return None if _equal(now, then) else (name, now)
