@@ -151,7 +151,7 @@ def _check_schema(archive: zipfile.ZipFile, schema: dict[str, Any], file: Any) -
 
 
 def _check_numbers(nodes: list[dict[str, Any]]) -> None:
-    """Refuse two nodes of one number that differ: reading takes the first for both."""
+    """Refuse two nodes of one number that differ: a number stands for one object."""
     seen: dict[Any, Any] = {}
     for node in nodes:
         number, loader = node.get("__id__"), node["__loader__"]
