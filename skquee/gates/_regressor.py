@@ -177,7 +177,8 @@ class PathErrorRegressor(BaseEstimator):
             raise ValueError("targets must be probabilities of error, between 0 and 1.")
         checked = check_weights(sample_weight, len(table))
         weights = None if checked is None else checked.astype(np.float32)
-        self.base_errors_ = np.average(goals, axis=0, weights=weights)
+        # In float64: float32 sums over many rows drift.
+        self.base_errors_ = np.average(goals.astype(np.float64), axis=0, weights=weights)
         self._inputs = GateInputs(self.features, table.with_context(None), goals)
         layouts = gate_layouts(table.paths)
         laid = [goals[:, np.maximum(layout.candidates, 0)] for layout in layouts]

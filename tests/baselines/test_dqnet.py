@@ -129,7 +129,7 @@ SETTINGS = [(4.0, 0.0), (3.0, 10.0), (8.0, 0.1)]
 
 @pytest.fixture(scope="module")
 def fitted(network: MultiExitNetwork, train: Any) -> DQNetGate:
-    options = {"max_epochs": 10, "batch_size": 32, "learning_rate": 1e-2, "random_state": 0}
+    options = {"max_epochs": 20, "batch_size": 32, "learning_rate": 1e-2, "random_state": 2}
     return DQNetGate(network, 4.0, 0.0, settings=SETTINGS[1:], **options).fit(*train)
 
 
@@ -139,9 +139,7 @@ def test_nothing_exits_early_and_live_equals_lazy(
     X, _ = test
     routes = fitted.set_params(target_bits=3.0, alpha=10.0).route(X)
     assert (routes.tree.depths[routes.paths] == 3).all()
-    # A row or two may differ by how sums are rounded: the number of threads decides that.
-    cheap = np.isin(routes.path_names, ["8-3-3", "8-4-3", "8-4-4"])
-    assert cheap.mean() > 0.95, "bits are dear"
+    assert set(routes.path_names) <= {"8-3-3", "8-4-3", "8-4-4"}, "bits are dear"
     free = fitted.set_params(target_bits=4.0, alpha=0.0).route(X)
     assert sum(free.counts.values()) == 3 * len(X)
     lazy = bank.transform(X)

@@ -119,7 +119,7 @@ def test_the_gates_learn_on_training_rows_with_clusters_of_validation_rows(study
     router = study.router()
     assert sum(router.targets_.cluster_size_[0]) == len(study.labels["val"])
     goals = router.targets_.transform(study.table("train"))
-    np.testing.assert_allclose(router.regressor_.base_errors_, goals.mean(axis=0), atol=3e-6)
+    np.testing.assert_allclose(router.regressor_.base_errors_, goals.mean(axis=0), atol=1e-6)
 
 
 def test_rmse_is_over_every_prefix_and_path(study: Study) -> None:
