@@ -8,27 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["as_numpy", "read_answers"]
+from skquee._sources import numeric
 
-
-def as_numpy(values: Any) -> NDArray[Any]:
-    """Return an array of anything array-like; tensors are detached and widened.
-
-    Parameters
-    ----------
-    values : array-like or tensor
-        Also on a GPU, of bfloat16, or with gradients.
-
-    Returns
-    -------
-    ndarray
-    """
-    if hasattr(values, "detach"):
-        values = values.detach().cpu()
-        if not hasattr(values.dtype, "kind") and values.is_floating_point():
-            values = values.float() if values.element_size() < 4 else values
-        return np.asarray(values.numpy())
-    return np.asarray(values)
+__all__ = ["read_answers"]
 
 
 def read_answers(found: Any, n_rows: int, classes: NDArray[Any]) -> NDArray[np.float64]:
@@ -61,7 +43,7 @@ def read_answers(found: Any, n_rows: int, classes: NDArray[Any]) -> NDArray[np.f
     if n_rows == 1 and _is_one(found, len(classes)):
         found = [found]
     if isinstance(found, tuple) and len(found) == 2 and not _is_label(found[0]):
-        labels, scores = (list(as_numpy(part)) for part in found)
+        labels, scores = (list(_array(part)) for part in found)
         if len(labels) != len(scores):
             raise ValueError(f"it returned {len(labels)} labels and {len(scores)} scores")
         found = [
@@ -69,7 +51,7 @@ def read_answers(found: Any, n_rows: int, classes: NDArray[Any]) -> NDArray[np.f
             for label, score in zip(labels, scores, strict=True)
         ]
     if not isinstance(found, (list, tuple)):
-        found = as_numpy(found)
+        found = _array(found)
         if found.ndim == 2 and found.dtype.kind in "fiub":
             if found.shape != (n_rows, len(classes)):
                 raise ValueError(
@@ -96,7 +78,7 @@ def _read_one(answer: Any, places: dict[Any, int]) -> NDArray[np.float64]:
         if answer is None:
             return np.full(n_classes, np.nan)
     elif not _is_label(answer):
-        vector = as_numpy(answer).astype(np.float64)
+        vector = _array(answer).astype(np.float64)
         if vector.shape != (n_classes,):
             raise ValueError(
                 f"it returned a vector of shape {vector.shape}, but {n_classes} probabilities are "
@@ -125,8 +107,12 @@ def _is_one(found: Any, n_classes: int) -> bool:
     if _is_label(found):
         return True
     if not isinstance(found, tuple):
-        vector = as_numpy(found) if len(found) == n_classes > 1 else np.empty(0, dtype=object)
+        vector = _array(found) if len(found) == n_classes > 1 else np.empty(0, dtype=object)
         return vector.ndim == 1 and vector.dtype.kind in "fiu"
     if isinstance(found, tuple) and len(found) == 2 and _is_label(found[0]):
         return not isinstance(found[1], (Sequence, np.ndarray))
     return False
+
+
+def _array(values: Any) -> NDArray[Any]:
+    return np.asarray(numeric(values))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skquee._rows import n_rows_of, take_rows
-from skquee.bank._answers import as_numpy
+from skquee._sources import numeric
 from skquee.bank._calls import CallError, Calls
 from skquee.paths import PathTree
 
@@ -73,7 +73,7 @@ class Member:
                 f"{error}"
             ) from error
         if type(answer) is not np.ndarray:
-            answer = as_numpy(answer)
+            answer = np.asarray(numeric(answer))
         if answer.shape != (n_samples, len(self.own)):
             raise ValueError(
                 f"Classifier {self.name!r} returned an array of shape {answer.shape}, but "

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from skquee.gates._rich import N_TOP, TINY
+
 __all__ = ["OneLinear", "OneNetwork", "Passed", "paper_row", "rich_row"]
 
 Vector = list[float]
-TINY = 1e-6
-SMALLEST = 1.1754943508222875e-38  # of float32, as in `entropy`
-N_TOP = 3
+SMALLEST = float(np.finfo(np.float32).tiny)  # as in `entropy`
 
 
 def paper_row(now: Vector, previous: Vector | None) -> Vector:

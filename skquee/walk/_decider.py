@@ -74,22 +74,6 @@ class Decider:
         """
         return now
 
-    def capped(self, cap: float, owner: str) -> Decider:
-        """Return a decider that never takes a path dearer than a cap.
-
-        Parameters
-        ----------
-        cap : float
-            Most a sample may cost.
-        owner : str
-            Name of the router, for the message where the first step is beyond the cap.
-
-        Returns
-        -------
-        Decider
-        """
-        return Clipped(self.tree, self.classes, self, cap, owner)
-
     def one(self) -> Any:
         """Return what decides for one sample on plain numbers, or None.
 
