@@ -165,9 +165,9 @@ class _NextStep(Decider):
         unknown = np.full(len(visit.rows), np.nan)
         if visit.now is None:
             roots = visit.tree.roots
-            losses = regressor.base_errors_[roots][None]
+            mean_losses = regressor.base_errors_[roots][None]
             # The cost is inside the loss already; ties still go to the cheaper path.
-            best = open_loop(losses, visit.tree.path_costs[roots], 0.0)[0]
+            best = open_loop(mean_losses, visit.tree.path_costs[roots], 0.0)[0]
             return np.full(len(visit.rows), roots[best]), unknown
         steps = np.empty_like(visit.prefixes)
         for rows, candidates, losses in regressor.judge(visit.prefixes, visit.history()):
