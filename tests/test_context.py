@@ -258,9 +258,9 @@ def test_missing_or_other_context_at_predict_says_what_to_do(regressor: Any) -> 
 def test_the_network_of_the_paper_takes_no_notice_of_context(features: str) -> None:
     table, y = make_path_probabilities(N, TREE)
     regressor = PathErrorRegressor(schedule="constant", max_epochs=2, features=features)
-    plain = quick(regressor=regressor).fit(table, y)
+    plain = quick(regressor=regressor, features=features).fit(table, y)
     with pytest.warns(UserWarning, match="2 context features, which .* does not read"):
-        knowing = quick(regressor=regressor).fit(table.with_context(CONTEXT), y)
+        knowing = quick(regressor=regressor, features=features).fit(table.with_context(CONTEXT), y)
     assert np.array_equal(plain.predict_path(table), knowing.predict_path(stored()))
     assert np.array_equal(knowing.predict_path(table), knowing.predict_path(stored()))
 
