@@ -89,7 +89,7 @@ n_columns, n_classes)
         >>> from skquee.testing import make_path_probabilities
         >>> table, y = make_path_probabilities(500)
         >>> router = CostAwareRouter(0.3, regressor="logistic", random_state=0).fit(table, y)
-        >>> told = router.explain_route(table[0:1])
+        >>> told = router.explain_route(table[1:2])
         >>> told.loc[told.aimed, ["gate", "prefix", "candidate", "step"]].values.tolist()
         [[1, '8', '8-8', '8-8'], [2, '8-8', '8-8', 'exit']]
         """
