@@ -18,7 +18,6 @@ from sklearn.exceptions import NotFittedError
 
 from skquee._reading import not_whole, open_archive, parse_json
 from skquee._version import __version__
-from skquee.paths import PathTree
 from skquee.persistence._names import PREDICTOR, TREE, allowed_types, current_name
 from skquee.persistence._objects import everything, is_ours
 from skquee.persistence._saving import FORMAT, RECORD, SCHEMA
@@ -257,8 +256,8 @@ def _check_ours(item: Any, file: Path) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # said when it was fitted
-            if isinstance(item, PathTree):
-                PathTree(**{field.name: getattr(item, field.name) for field in fields(item)})
+            if hasattr(type(item), "__post_init__"):  # a data class that checks its fields
+                type(item)(**{field.name: getattr(item, field.name) for field in fields(item)})
             elif isinstance(item, RoutingMixin) and hasattr(item, "classes_"):
                 item._check_knobs()
     except NotFittedError:
