@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 __all__ = [
     "ArrayHeader",
+    "Arrays",
     "array_header",
     "check_file",
     "field",
@@ -26,6 +27,7 @@ __all__ = [
     "member_offset",
     "not_whole",
     "open_archive",
+    "open_arrays",
     "parse_json",
     "read_array",
     "read_json",
@@ -412,7 +414,7 @@ def array_header(
         What that should be.
     kinds : str, default="f"
         Kinds of numpy types to accept: "f" for float16, float32 and float64, "U" for text,
-        "i" for integers, "b" for truth values.
+        "i" and "u" for integers, "b" for truth values, "S" for bytes.
 
     Returns
     -------
@@ -455,6 +457,8 @@ _DTYPES = {
     "f": "float16, float32 or float64",
     "U": "text",
     "i": "integers",
+    "u": "integers from 0 up",
+    "S": "bytes",
     "b": "truth values",
 }
 
@@ -486,6 +490,75 @@ def read_array(
         array_header(stream, archive.getinfo(name).file_size, where, what, kinds)
     with archive.open(name) as stream:
         return np.lib.format.read_array(stream, allow_pickle=False)
+
+
+class Arrays(Mapping[str, NDArray[Any]]):
+    """The arrays of an open ``.npz``, each read when it is asked for.
+
+    Parameters
+    ----------
+    archive : ZipFile
+        Open.
+    source : object
+        The file, for messages.
+    what : str
+        What it should be.
+    """
+
+    def __init__(self, archive: zipfile.ZipFile, source: object, what: str) -> None:
+        self._archive, self._source, self._what = archive, source, what
+        names = [name for name in archive.namelist() if name.endswith(".npy")]
+        self.files = [name.removesuffix(".npy") for name in names]
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        if name not in self.files:
+            raise ValueError(f"{self._source} holds {self.files}, no array {name!r}.")
+        return read_array(self._archive, f"{name}.npy", self._source, self._what, kinds="fiubUS")
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.files
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.files)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+
+@contextmanager
+def open_arrays(file: str | os.PathLike[str], what: str) -> Iterator[Arrays]:
+    """Open an ``.npz`` of numbers and texts, in place of ``numpy.load``.
+
+    Parameters
+    ----------
+    file : path
+        To be read.
+    what : str
+        What it should be.
+
+    Yields
+    ------
+    Arrays
+
+    Raises
+    ------
+    ValueError
+        If it is damaged, or an array asked for is missing or holds objects.
+
+    Examples
+    --------
+    >>> import io, os, tempfile
+    >>> import numpy as np
+    >>> from skquee._reading import open_arrays
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = os.path.join(folder, "a.npz")
+    ...     np.savez(file, x=np.arange(3))
+    ...     with open_arrays(file, "file of arrays") as arrays:
+    ...         arrays.files, arrays["x"].tolist()
+    (['x'], [0, 1, 2])
+    """
+    with open_archive(file, what) as archive:
+        yield Arrays(archive, file, what)
 
 
 def map_array(file: Path, header: ArrayHeader, offset: int) -> NDArray[Any]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from skquee._facts import RowFacts, check_context, check_losses, check_prices
+from skquee._reading import open_arrays
 from skquee.paths import PathTree, check_costs
 
 __all__ = ["columns_of", "label_values", "numeric", "outcome_table", "tree_over"]
@@ -56,8 +57,8 @@ def columns_of(arrays: Any) -> tuple[list[str] | None, list[Any], Sequence[Any] 
     classes : sequence or None
     """
     if isinstance(arrays, (str, os.PathLike)):
-        with np.load(arrays, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
+        with open_arrays(arrays, "file of arrays") as archive:
+            arrays = dict(archive)
     names = None
     if isinstance(arrays, Mapping) or (hasattr(arrays, "files") and hasattr(arrays, "zip")):
         names = [str(name) for name in arrays]

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skquee import PathProbabilities, PathTree
+from skquee._reading import open_arrays
 from skquee.baselines import ThresholdRouter
 from skquee.testing import make_path_probabilities
 
@@ -340,3 +341,19 @@ def test_a_damaged_array_is_refused_or_stays_usable(tmp_path_factory, data):
         except ValueError:
             return
     assert loaded.shape == table.shape
+
+
+def test_arrays_of_any_archive_are_checked_before_they_are_read(table, tmp_path):
+    file = tmp_path / "a.npz"
+    np.savez(file, x=np.arange(3), label=np.array(["a"]), odd=np.array([{}], dtype=object))
+    with open_arrays(file, "file of images") as arrays:
+        assert ("x" in arrays, "y" in arrays) == (True, False)
+        assert arrays["x"].tolist() == [0, 1, 2]
+        with pytest.raises(ValueError, match=r"holds \['x', 'label', 'odd'\], no array 'y'"):
+            arrays["y"]
+        with pytest.raises(ValueError, match="array of type object; a file of images holds"):
+            arrays["odd"]
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(ValueError, match="is not a whole file of images"):
+        with open_arrays(file, "file of images"):
+            pass

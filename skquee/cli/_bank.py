@@ -16,6 +16,7 @@ from torchvision.datasets import ImageFolder
 from tqdm import tqdm
 
 from skquee._atomic import held, whole_file, write_text
+from skquee._reading import open_arrays
 from skquee.bank import MultiPathClassifierBank
 from skquee.networks import BasePTQ, MultiExitNetwork, PTQ4ViT, UniformPTQ
 
@@ -127,7 +128,7 @@ def read_images(source: Path) -> tuple[Any, NDArray[Any]]:
     if source.is_dir():
         folder = ImageFolder(source)
         return folder, np.asarray(folder.classes)[np.asarray(folder.targets)]
-    with np.load(source, allow_pickle=False) as archive:
+    with open_arrays(source, "file of images") as archive:
         names = [
             next((name for name in wanted if name in archive), None)
             for wanted in (("X", "images"), ("y", "labels"))
@@ -136,7 +137,7 @@ def read_images(source: Path) -> tuple[Any, NDArray[Any]]:
             raise ValueError(
                 f"{source} must hold X (or images) and y (or labels); it has {archive.files}."
             )
-        X, y = (archive[str(name)] for name in names)
+        X, y = (archive[name] for name in names if name is not None)
     if len(X) != len(y):
         raise ValueError(f"{source} holds {len(X)} images, but {len(y)} labels.")
     return X, y

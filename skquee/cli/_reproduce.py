@@ -15,6 +15,7 @@ from PIL import Image
 from threadpoolctl import threadpool_limits
 
 from skquee import datasets
+from skquee._reading import open_arrays
 from skquee.cli._bank import read_images
 from skquee.cli._demo import make_network, split_digits
 from skquee.networks import MultiExitNetwork, PTQ4ViT
@@ -143,7 +144,7 @@ def read_cifar(folder: Path, name: str) -> tuple[Split, list[str] | None]:
 
 
 def _read_archive(file: Path) -> tuple[NDArray[Any], NDArray[Any], list[str] | None]:
-    with np.load(file, allow_pickle=False) as archive:
+    with open_arrays(file, "file of images") as archive:
         names = archive["class_names"].tolist() if "class_names" in archive else None
         encoded = {"data", "offsets", "labels"} <= set(archive.files)
         if encoded:

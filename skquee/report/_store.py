@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skquee._atomic import whole_file
+from skquee._reading import field, open_arrays, parse_json, read_json
 from skquee.evaluation import CostCurve
 from skquee.paths import PathTree
 
@@ -77,12 +78,14 @@ class Store:
                     correct=np.packbits(found.correct, axis=1),
                     record=np.array(json.dumps(record)),
                 )
-        with np.load(file, allow_pickle=False) as archive:
-            record = json.loads(str(archive["record"]))
+        with open_arrays(file, "kept curve") as archive:
+            record = parse_json(str(archive["record"]), f"{file}, 'record',", "kept curve")
             paths = archive["paths"]
             correct = np.unpackbits(archive["correct"], axis=1, count=paths.shape[1])
-            tree = PathTree(**record.pop("tree"))
-            return CostCurve(archive["knobs"], paths, correct, tree, **record)
+            tree = PathTree.from_dict(field(record, "tree", dict, file))
+            kinds = str, type(None)
+            texts = {k: field(record, k, kinds, file) for k in ("knob", "source", "label")}
+            return CostCurve(archive["knobs"], paths, correct, tree, **texts)
 
     def frame(self, name: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
         """Return a table, computing it where no earlier run has.
@@ -127,7 +130,7 @@ class Store:
         now = json.loads(json.dumps(record))
         # Notes alone bind nobody: that run failed before it kept a result.
         if file.exists() and any(kept.suffix != ".json" for kept in self.folder.iterdir()):
-            earlier = json.loads(file.read_text(encoding="utf8"))
+            earlier = read_json(file, "note of an earlier run")
             changed = [
                 f"{k} {earlier.get(k)} -> {v}" for k, v in now.items() if earlier.get(k) != v
             ]
@@ -166,4 +169,4 @@ class Store:
     def seconds(self) -> dict[str, float]:
         """How long each result took to compute."""
         file = self.folder / "seconds.json"
-        return json.loads(file.read_text(encoding="utf8")) if file.exists() else {}
+        return read_json(file, "note of an earlier run") if file.exists() else {}

@@ -108,7 +108,7 @@ class GridCache:
                             buffer.copy_(file.get_tensor(f"{name}:{side}:{key}"))
                         grid.to(self._device)
                     found[name] = (left, right)
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError):
             return None
         return found
 
