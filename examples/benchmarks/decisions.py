@@ -19,7 +19,7 @@ from joblib import Parallel, delayed
 
 from skquee import AutoRouter, CostAwareRouter, PathTree
 from skquee.baselines import FixedPath, ThresholdRouter
-from skquee.evaluation import hull_points
+from skquee.evaluation import CostCurve, hull_points
 from skquee.evaluation._curve import hull_area
 
 TUNING = ("FERPLUS", "subj", "cifar100, exits")
@@ -94,7 +94,11 @@ def judge(fitted: object, split: Split) -> dict[str, float]:
         loss = 1 - seen.accuracy + LAMBDAS[:, None] * seen.cost
         chosen = loss.argmin(axis=1)
         priced = 1 - curve.accuracy[chosen] + LAMBDAS * curve.cost[chosen]
-        own = {"fit area": seen.area(), "fit loss": loss.min(axis=1).mean()}
+        own = {
+            "fit area": seen.area(),
+            "fit loss": loss.min(axis=1).mean(),
+            "kept area": kept_area(seen, curve),
+        }
     else:
         curve = fitted.cost_curve(None, split.test, split.y_test)
         at = fitted.cost_curve(LAMBDAS, split.test, split.y_test)
@@ -102,7 +106,15 @@ def judge(fitted: object, split: Split) -> dict[str, float]:
     return {"area": curve.area(), "loss": priced.mean(), **own}
 
 
-def one_split(make, table: str, seed: int, methods=methods) -> list[dict]:
+def kept_area(seen: CostCurve, curve: CostCurve) -> float:
+    """Return the area on rows to judge of the operating points that are corners on others."""
+    corners = np.stack(seen.hull(), axis=1)
+    points = np.stack([seen.cost, seen.accuracy], axis=1)
+    kept = (points[:, None] == corners).all(axis=2).any(axis=1)
+    return hull_area(*hull_points(curve.cost[kept], curve.accuracy[kept]), *curve.cost_range)
+
+
+def one_split(make, table: str, seed: int, methods=methods, judge=judge) -> list[dict]:
     """Fit every method on one split and judge it."""
     split = make(seed)
     costs = split.fit.paths.path_costs
