@@ -110,8 +110,13 @@ def whole_groups(title, clf, X, y) -> None:
     points = clf.cost_curve(None, X, y)
     reached = np.flatnonzero(points.accuracy >= accuracy)
     if not len(reached):
-        report(f"{title}: at the accuracy of {dearest}", "no point reaches it", "at most 0.35")
-        return
+        best = float(points.accuracy.max())
+        report(
+            f"{title}: at the accuracy of {dearest}",
+            f"none of {len(points.accuracy)} points reaches {accuracy:.4f}; the next: {best:.4f}",
+            "at most 0.35",
+        )
+        reached = np.flatnonzero(points.accuracy >= best)
     place = reached[np.argmin(points.cost[reached])]
     served = clf.set_params(router__lambda_=float(points.lambdas[place]))
     routes = served.route(X)
@@ -188,14 +193,21 @@ def threads(clf, X) -> None:
     def serve(place: int):
         return servers[place].predict(parts[place])
 
-    in_turn = median_ms(lambda: [serve(place) for place in range(8)], 5)
+    # What the models gain by themselves, on the same rows: no more can be had by routing them.
+    def alone(place: int):
+        return [m.predict_proba(parts[place]) for _, m in models_of(clf)]
+
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(serve, range(8)))
-        side = median_ms(lambda: list(pool.map(serve, range(8))), 5)
+        gains = []
+        for call in (serve, alone):
+            in_turn = median_ms(lambda call=call: [call(place) for place in range(8)], 5)
+            gains.append(in_turn / median_ms(lambda call=call: list(pool.map(call, range(8))), 5))
     same = all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
+    answers = "the same" if same else "DIFFER"
     report(
         f"8 threads, a snapshot each, over one thread ({os.cpu_count()} cores)",
-        f"{in_turn / side:.2f} times, answers {'the same' if same else 'DIFFER'}",
+        f"{gains[0]:.2f} times (models alone {gains[1]:.2f}), answers {answers}",
         "at least 1.6 times",
     )
 
@@ -204,13 +216,15 @@ def clock(named, X, y, X_new) -> None:
     """Hold the predicted milliseconds of routed calls against the clock."""
     bank = MultiPathClassifierBank(named, step_costs="latency")
     clf = RoutedClassifier(bank).fit(X, y)
-    times = clf.bank_.measure(X_new)
+    times = clf.measure(X)
     worst = []
     for size in GROUPS:
         rows = X_new[:size]
         routes = clf.route(rows)
         taken = median_ms(lambda rows=rows: clf.predict(rows), 7)
-        worst.append((abs(times.total(routes.counts) / taken - 1), size))
+        told = times.total(routes.counts, size)
+        worst.append((abs(told / taken - 1), size))
+        print(f"  {size:>5} rows: {told:8.3f} ms told, {taken:8.3f} on the clock")
     gap, size = max(worst)
     report(
         f"reported ms of a routed call against the clock, {GROUPS[0]} to {GROUPS[-1]} rows",

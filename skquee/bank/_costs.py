@@ -60,7 +60,7 @@ class CostedPaths(NamedClassifiers):
         X : rows
             Input of the classifiers, some thousand rows where there are.
         groups : sequence of int, default=None
-            Numbers of rows to time. Default: 1, 8, 64, 512 and 3,000, as far as X goes.
+            Numbers of rows to time. Default: 1, 2, 8, 64, 512 and 3,000, as far as X goes.
 
         Returns
         -------

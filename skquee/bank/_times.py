@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from skquee._checks import check_integer
 
-__all__ = ["CallTimes", "measure_calls"]
+__all__ = ["CallTimes", "measure_calls", "median_ms"]
 
 # Sizes of the groups that are timed, as far as there are rows.
-GROUPS = (1, 8, 64, 512, 3000)
+GROUPS = (1, 2, 8, 64, 512, 3000)
 # A size is timed until it has taken so long, or so often.
 SECONDS, REPEATS = 0.15, 7
 
@@ -32,6 +33,9 @@ class CallTimes:
         Numbers of rows, rising.
     calls : array-like of shape (n_classifiers, n_sizes)
         Milliseconds of a call with so many rows.
+    deciding : array-like of shape (n_sizes,), default=None
+        Milliseconds that a routed call with so many rows takes besides its classifiers. Default:
+        not measured.
 
     Raises
     ------
@@ -46,17 +50,32 @@ class CallTimes:
     14.0
     >>> times.total({"small": 101, "large": 1})
     6.0
+
+    :meth:`skquee.RoutedClassifier.measure` adds what deciding takes.
+
+    >>> times = CallTimes(("small", "large"), [1, 101], [[1.0, 2.0], [4.0, 24.0]], [0.5, 1.5])
+    >>> times.total({"small": 101, "large": 1}, 101)
+    7.5
     """
 
     names: tuple[str, ...]
     rows: NDArray[np.float64]
     calls: NDArray[np.float64]
+    deciding: NDArray[np.float64] | None = None
 
     def __post_init__(self) -> None:
         rows = np.asarray(self.rows, dtype=np.float64)
         calls = np.asarray(self.calls, dtype=np.float64)
         for name, value in (("names", tuple(self.names)), ("rows", rows), ("calls", calls)):
             object.__setattr__(self, name, value)
+        if self.deciding is not None:
+            deciding = np.asarray(self.deciding, dtype=np.float64)
+            object.__setattr__(self, "deciding", deciding)
+            if deciding.shape != rows.shape or not (np.isfinite(deciding) & (deciding >= 0)).all():
+                raise ValueError(
+                    f"deciding must be a finite time from 0 up for each of {rows.size} numbers of "
+                    f"rows, got {deciding.tolist()}."
+                )
         if len(set(self.names)) != len(self.names):
             raise ValueError(f"names must be different, got {list(self.names)}.")
         if rows.ndim != 1 or not rows.size or rows[0] < 1 or not (np.diff(rows) > 0).all():
@@ -92,15 +111,19 @@ class CallTimes:
             classifier = self.names.index(classifier)
         if n_rows < 0:
             raise ValueError(f"n_rows must not be negative, got {n_rows}.")
+        return self._at(self.calls[classifier], n_rows)
+
+    def _at(self, times: NDArray[np.float64], n_rows: float) -> float:
+        """Return times of the measured sizes at another number of rows."""
+        rows = self.rows
         if n_rows == 0:
             return 0.0
-        rows, calls = self.rows, self.calls[classifier]
         if n_rows <= rows[-1]:
-            return float(np.interp(n_rows, rows, calls))
+            return float(np.interp(n_rows, rows, times))
         if len(rows) == 1:
-            return float(calls[0] * n_rows / rows[0])
-        slope = max(calls[-1] - calls[-2], 0.0) / (rows[-1] - rows[-2])
-        return float(calls[-1] + slope * (n_rows - rows[-1]))
+            return float(times[0] * n_rows / rows[0])
+        slope = max(times[-1] - times[-2], 0.0) / (rows[-1] - rows[-2])
+        return float(times[-1] + slope * (n_rows - rows[-1]))
 
     def per_row(self, n_rows: float) -> NDArray[np.float64]:
         """Return milliseconds a row of every classifier, in calls with so many rows.
@@ -116,20 +139,36 @@ class CallTimes:
         """
         return np.array([self.milliseconds(c, n_rows) / n_rows for c in range(len(self.names))])
 
-    def total(self, counts: Mapping[str, int]) -> float:
+    def total(self, counts: Mapping[str, int], n_rows: int | None = None) -> float:
         """Return what a routed call takes, one call of each classifier that ran.
 
         Parameters
         ----------
         counts : mapping of str to int
             Rows that each classifier ran on, as ``Routes.counts``.
+        n_rows : int, default=None
+            Rows of the routed call, ``len(routes)``: what deciding takes is added. Default: the
+            classifiers alone.
 
         Returns
         -------
         float
-            Milliseconds, without what deciding takes.
+            Milliseconds.
+
+        Raises
+        ------
+        ValueError
+            If `n_rows` is given and deciding was not measured.
         """
-        return sum(self.milliseconds(name, n_rows) for name, n_rows in counts.items())
+        alone = sum(self.milliseconds(name, n_run) for name, n_run in counts.items())
+        if n_rows is None:
+            return alone
+        if self.deciding is None:
+            raise ValueError(
+                "These times know classifiers only, not what deciding takes: leave n_rows out, or "
+                "measure routed calls (RoutedClassifier.measure)."
+            )
+        return alone + self._at(self.deciding, n_rows)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain lists."""
@@ -137,6 +176,7 @@ class CallTimes:
             "names": list(self.names),
             "rows": self.rows.tolist(),
             "calls": self.calls.tolist(),
+            "deciding": None if self.deciding is None else self.deciding.tolist(),
         }
 
     @classmethod
@@ -155,7 +195,8 @@ class CallTimes:
         missing = {"names", "rows", "calls"} - set(fields)
         if missing:
             raise ValueError(f"These times lack {sorted(missing)}.")
-        return cls(tuple(map(str, fields["names"])), fields["rows"], fields["calls"])
+        names = tuple(map(str, fields["names"]))
+        return cls(names, fields["rows"], fields["calls"], fields.get("deciding"))
 
 
 def measure_calls(
@@ -199,11 +240,28 @@ def measure_calls(
     for place, size in enumerate(sizes):
         X = take(np.arange(size))
         for column in range(len(names)):
-            call(column, X)  # the first call with a size may set things up
-            taken: list[float] = []
-            while len(taken) < REPEATS and (sum(taken) < SECONDS or not taken):
-                began = clock()
-                call(column, X)
-                taken.append(clock() - began)
-            found[column, place] = 1000 * float(np.median(taken))
+            found[column, place] = median_ms(partial(call, column, X), clock)
     return CallTimes(tuple(names), np.array(sizes, dtype=np.float64), found)
+
+
+def median_ms(call: Callable[[], Any], clock: Callable[[], float] = time.perf_counter) -> float:
+    """Return the median milliseconds of several calls.
+
+    Parameters
+    ----------
+    call : callable
+        Called once more before, as the first call with a size may set things up.
+    clock : callable
+        Seconds.
+
+    Returns
+    -------
+    float
+    """
+    call()
+    taken: list[float] = []
+    while len(taken) < REPEATS and (sum(taken) < SECONDS or not taken):
+        began = clock()
+        call()
+        taken.append(clock() - began)
+    return 1000 * float(np.median(taken))

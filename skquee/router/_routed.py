@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 import time
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -13,7 +16,9 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils import get_tags
 
 from skquee._checks import check_integer, check_number
-from skquee.bank import MultiPathClassifierBank, take_rows
+from skquee._rows import n_rows_of
+from skquee.bank import CallTimes, MultiPathClassifierBank, take_rows
+from skquee.bank._times import median_ms
 from skquee.evaluation import CostCurve
 from skquee.paths import PathTree
 from skquee.probabilities import PathProbabilities
@@ -32,8 +37,8 @@ if TYPE_CHECKING:
 
 __all__ = ["RoutedClassifier"]
 
-# Rows at most that deciding is timed on.
-TIMED_ROWS = 2000
+# Rows at most that deciding is timed on, and calls of each number of rows.
+TIMED_ROWS, TIMED_CALLS = 2000, 5
 # Paths of a tree that counts as small.
 SMALL_TREE = 8
 
@@ -441,6 +446,42 @@ class RoutedClassifier(LiveParameters, BudgetMixin, RoutingMixin, BaseEstimator)
         return summary_frame(
             curve, self._point(curve), models, alone, clock, self.max_error_increase
         )
+
+    def measure(self, X: Any, *, groups: Sequence[int] | None = None) -> CallTimes:
+        """Measure what routed calls take at this operating point, by the number of rows.
+
+        Parameters
+        ----------
+        X : array-like, data frame or sequence of length n_samples
+            Input of the bank, some thousand rows where there are.
+        groups : sequence of int, default=None
+            Numbers of rows to time. Default: 1, 2, 8, 64, 512 and 3,000, as far as X goes.
+
+        Returns
+        -------
+        CallTimes
+            ``times.total(routes.counts, len(routes))`` are the milliseconds that a call of
+            ``predict`` takes. Nothing of this classifier changes.
+
+        Raises
+        ------
+        TypeError
+            If the bank is a network's (see ``network.measure_costs``) or holds callables, which
+            may cost money: these are never called only to be timed.
+        """
+        self._check_ready()
+        times = copy.copy(self.bank_).measure(X, groups=groups)
+        return replace(times, deciding=[self._deciding(X, int(n), times) for n in times.rows])
+
+    def _deciding(self, X: Any, n_rows: int, times: CallTimes) -> float:
+        """Return the milliseconds that calls with so many rows take besides their classifiers."""
+        begins = range(0, n_rows_of(X) - n_rows + 1, n_rows)[:TIMED_CALLS]
+        found = []
+        for begin in begins:
+            some = take_rows(X, np.arange(begin, begin + n_rows))
+            alone = times.total(self.route(some).counts)
+            found.append(median_ms(partial(self.predict, some)) - alone)
+        return max(float(np.median(found)), 0.0)
 
     def _models(self) -> Models:
         return models_of(self.paths_, self._names)

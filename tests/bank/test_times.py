@@ -184,6 +184,33 @@ def test_a_bank_measures_any_sizes_on_demand_and_keeps_its_costs() -> None:
     assert bank.paths_.cost_unit == "$"
 
 
+def test_a_routed_call_takes_its_classifiers_and_deciding() -> None:
+    times = CallTimes(("nb", "lr"), [1, 11], [[1.0, 2.0], [3.0, 5.0]], [0.5, 2.5])
+    assert times.total({"nb": 11, "lr": 6}, 11) == pytest.approx(2 + 4 + 2.5)
+    assert times.total({"nb": 6}, 6) == pytest.approx(1.5 + 1.5)
+    assert times.total({"nb": 6}) == pytest.approx(1.5)
+    again = CallTimes.from_dict(json.loads(json.dumps(times.to_dict())))
+    assert again.total({"nb": 6}, 6) == pytest.approx(3.0)
+    with pytest.raises(ValueError, match="not what deciding takes"):
+        CallTimes(("nb",), [1], [[1.0]]).total({"nb": 1}, 1)
+    for deciding in ([1.0], [-1.0, 1.0], [np.nan, 1.0]):
+        with pytest.raises(ValueError, match="deciding must be a finite time"):
+            CallTimes(("nb", "lr"), [1, 11], [[1.0, 2.0], [3.0, 5.0]], deciding)
+
+
+def test_a_routed_classifier_measures_its_calls_and_stays_as_it_is() -> None:
+    clf = RoutedClassifier(latency_bank(), ThresholdRouter(0.9)).fit(X, Y)
+    costs, own = clf.bank_.costs_, clf.bank_.times_
+    times = clf.measure(X, groups=[1, 30])
+    assert times.rows.tolist() == [1, 30]
+    assert times.deciding is not None
+    assert times.deciding.shape == (2,)
+    counts = clf.route(X[:30]).counts
+    assert times.total(counts, 30) >= times.total(counts) > 0
+    assert clf.bank_.times_ is own
+    assert np.array_equal(clf.bank_.costs_, costs)
+
+
 def test_callables_and_networks_are_never_run_only_to_be_timed() -> None:
     asked: list[int] = []
 
