@@ -55,6 +55,9 @@ class Routes:
     tree: PathTree
     index: Any = None
 
+    def __len__(self) -> int:
+        return len(self.paths)
+
     def of_rows(self, X: Any) -> Routes:
         """Return these routes with the row labels of X, where it is a data frame.
 

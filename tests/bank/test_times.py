@@ -205,8 +205,9 @@ def test_a_routed_classifier_measures_its_calls_and_stays_as_it_is() -> None:
     assert times.rows.tolist() == [1, 30]
     assert times.deciding is not None
     assert times.deciding.shape == (2,)
-    counts = clf.route(X[:30]).counts
-    assert times.total(counts, 30) >= times.total(counts) > 0
+    routes = clf.route(X[:30])
+    assert len(routes) == 30
+    assert times.total(routes.counts, len(routes)) >= times.total(routes.counts) > 0
     assert clf.bank_.times_ is own
     assert np.array_equal(clf.bank_.costs_, costs)
 
