@@ -16,7 +16,8 @@ from skquee._public import publish
 from skquee._rows import check_rows, own_values, take_rows
 from skquee._sources import columns_of, label_values, numeric, outcome_table, tree_over
 from skquee._table_files import check_storage_type, read_table, write_table
-from skquee.paths import PathTree, check_costs
+from skquee.paths import PathTree
+from skquee.values._costs import check_costs
 
 __all__ = ["PathProbabilities"]
 

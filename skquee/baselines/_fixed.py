@@ -12,9 +12,10 @@ from sklearn.base import BaseEstimator
 
 from skquee._checks import check_integer, check_number, check_seed
 from skquee.evaluation import hull_points
-from skquee.paths import PathTree, cost_span, warn_where_nothing_binds
+from skquee.paths import PathTree
 from skquee.probabilities import PathProbabilities
 from skquee.tables import check_weights, correctness, spawn_seeds, stored
+from skquee.values._costs import cost_span, warn_where_nothing_binds
 from skquee.walk import Decider, Follow, RoutingMixin, Visit
 
 __all__ = ["FixedPath", "RandomMixing"]

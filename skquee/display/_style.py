@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from skquee.paths import common_unit
+from skquee.values._costs import common_unit
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

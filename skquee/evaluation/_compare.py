@@ -12,7 +12,7 @@ from skquee._checks import check_integer, check_number, check_seed
 from skquee.evaluation._curve import CostCurve, check_cost_range, hull_area, hull_corners
 from skquee.evaluation._intervals import bootstrap_areas, corrected_interval, paired_comparison
 from skquee.evaluation._scorers import cost_curve
-from skquee.paths import common_unit
+from skquee.values._costs import common_unit
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_random_state
 
 from skquee._checks import check_integer, check_number, check_seed
 from skquee.evaluation._curve import CLOSE, CostCurve, check_cost_range, hull_area, hull_corners
-from skquee.paths import common_unit
+from skquee.values._costs import common_unit
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from skquee._checks import check_number
-from skquee.paths import cost_span
+from skquee.values._costs import cost_span
 from skquee.walk import Routes
 
 __all__ = ["OnlineLambdaRouter"]

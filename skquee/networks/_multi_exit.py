@@ -22,7 +22,8 @@ from skquee.networks._levels import FLOAT, accuracy_of_paths, keep_levels
 from skquee.networks._training import HeadKind
 from skquee.networks.engines import BITS
 from skquee.networks.quantization import PTQ4ViT, float_copies
-from skquee.paths import PathTree, relative_to_whole
+from skquee.paths import PathTree
+from skquee.values._tree import relative_to_whole
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -17,7 +17,8 @@ from skquee.baselines import (
     ThresholdRouter,
 )
 from skquee.evaluation import CostCurve
-from skquee.paths import PathTree, relative_to_whole
+from skquee.paths import PathTree
+from skquee.values._tree import relative_to_whole
 
 if TYPE_CHECKING:
     from skquee.report._study import Study

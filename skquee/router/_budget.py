@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skquee._checks import check_seed
 from skquee._remembered import remember
-from skquee.paths import PathTree, cost_span, warn_where_nothing_binds
+from skquee.paths import PathTree
 from skquee.probabilities import PathProbabilities
 from skquee.router._limits import (
     CappedPolicy,
@@ -26,6 +26,7 @@ from skquee.router._limits import (
 )
 from skquee.router._mixing import OperatingPoints, bracket, points_within_bound
 from skquee.tables import check_weights, spawn_seeds, stored
+from skquee.values._costs import cost_span, warn_where_nothing_binds
 from skquee.walk import Clipped, Decider, Mixed, RoutingMixin
 from skquee.walk._decider import allowed_paths
 

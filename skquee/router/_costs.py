@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skquee.paths import check_costs
+from skquee.values._costs import check_costs
 
 __all__ = ["combine_costs"]
 

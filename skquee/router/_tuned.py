@@ -15,12 +15,13 @@ from sklearn.utils.validation import check_is_fitted
 
 from skquee._checks import check_n_jobs, check_number, check_numbers
 from skquee.evaluation import CostCurve
-from skquee.paths import PathTree, cost_span, warn_where_nothing_binds
+from skquee.paths import PathTree
 from skquee.probabilities import PathProbabilities
 from skquee.router._checking import check_folds
 from skquee.router._limits import innermost
 from skquee.router._router import CostAwareRouter
 from skquee.tables import check_weights, correctness, default_lambdas, stored
+from skquee.values._costs import cost_span, warn_where_nothing_binds
 from skquee.walk import Decider, RoutingMixin
 
 __all__ = ["TunedCostAwareRouterCV"]

@@ -1,0 +1,1 @@
+"""Plain values that all else is made of: the tree of paths and its costs."""

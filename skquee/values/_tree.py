@@ -1,0 +1,507 @@
+"""The tree of paths: which classifiers exist, what they share and what they cost."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from skquee._checks import check_integer, check_sequence
+from skquee._public import publish
+from skquee._reading import tree_fields
+from skquee.values._builders import TreeBuilders
+from skquee.values._costs import WHOLE_NETWORK, check_costs
+from skquee.values._fields import (
+    Level,
+    Steps,
+    check_classes,
+    check_levels,
+    frozen,
+    integers,
+)
+
+__all__ = ["PathTree", "relative_to_whole"]
+
+
+@dataclass(frozen=True)
+class PathTree(TreeBuilders):
+    """All paths a router can choose from, each hanging off its prefix.
+
+    A *path* ``(b_1, ..., b_e)`` runs block ``i`` at level ``b_i`` and answers with the
+    head after block ``e`` (equation 6 of the paper); in a cascade of models a step is a
+    model. Build one with :meth:`from_levels`, :meth:`chain`, :meth:`cascade` or
+    :meth:`from_paths`; the constructor takes the finished fields.
+
+    Parameters
+    ----------
+    names : sequence of str, length n_paths
+        Unique names, in the order of every per-path array of the package.
+    parents : sequence of int, length n_paths
+        Index of the path one step shorter, -1 for a first step. A parent stands before
+        its children.
+    levels : sequence of hashable, length n_paths
+        Level of the *last* step of each path.
+    costs : sequence of float, length n_paths
+        Cost of each whole path, in any one unit. It is never rescaled.
+    columns : sequence of int, length n_paths, default=None
+        Column of the probability table that holds each path's answer. Paths that end in
+        the same model of a cascade share one. Default: one column a path, in order.
+    classes : sequence, default=None
+        Labels of the class axis of the table, in order.
+    cost_unit : str, default=None
+        What one unit of cost is, e.g. ``"ms"`` or ``"$"``: for messages, tables and plots.
+
+    Attributes
+    ----------
+    n_paths, n_columns, n_exits : int
+        Number of paths, of distinct classifiers, and depth of the longest path.
+    path_costs : ndarray of shape (n_paths,)
+        The costs as an array.
+    depths : ndarray of shape (n_paths,)
+        Number of steps of each path.
+    roots : ndarray
+        Paths of one step.
+    ancestors : ndarray of shape (n_paths, n_exits)
+        ``ancestors[p, d]`` is the prefix of ``p`` with ``d + 1`` steps, -1 past its end.
+    encoding : ndarray of shape (n_paths, n_exits + 1)
+        Path codes of equation 14.
+
+    Raises
+    ------
+    ValueError
+        If names repeat, a parent does not stand before its child, or costs are missing,
+        negative, not finite or all zero.
+
+    Examples
+    --------
+    >>> from skquee import PathTree
+    >>> tree = PathTree.from_levels(n_exits=2, levels=(4, 8))
+    >>> tree.names
+    ('8', '8-4', '8-8')
+    >>> tree.path_costs
+    array([0.5 , 0.75, 1.  ])
+    >>> tree.encoding
+    array([[8., 0., 1.],
+           [8., 4., 2.],
+           [8., 8., 2.]])
+    """
+
+    names: tuple[str, ...]
+    parents: tuple[int, ...]
+    levels: tuple[Level, ...]
+    costs: tuple[float, ...]
+    columns: tuple[int, ...] | None = None
+    classes: tuple[Any, ...] | None = None
+    cost_unit: str | None = None
+
+    def __post_init__(self) -> None:
+        names = check_sequence(self.names, "names", "texts, one a path")
+        n_paths = len(names)
+        if n_paths == 0:
+            raise ValueError("A PathTree needs at least one path, got none.")
+        columns = range(n_paths) if self.columns is None else self.columns
+        cast: dict[str, Any] = {
+            "names": tuple(str(name) for name in names),
+            "parents": integers(self.parents, "parents"),
+            "levels": check_levels(self.levels),
+            "costs": tuple(check_costs(self.costs, n_paths).tolist()),
+            "columns": integers(columns, "columns"),
+            "classes": None if self.classes is None else check_classes(self.classes),
+        }
+        for name, value in cast.items():
+            object.__setattr__(self, name, value)
+        if self.cost_unit is not None and not isinstance(self.cost_unit, str):
+            raise TypeError(f"cost_unit must be a text such as 'ms', got {self.cost_unit!r}.")
+        for name in ("parents", "levels", "columns"):
+            if len(cast[name]) != n_paths:
+                raise ValueError(
+                    f"{name} has {len(cast[name])} entries, but there are {n_paths} paths."
+                )
+        if len(set(self.names)) != n_paths:
+            repeated = sorted({name for name in self.names if self.names.count(name) > 1})
+            raise ValueError(f"Path names must be unique, but {repeated} repeat.")
+        for path, parent in enumerate(self.parents):
+            if not -1 <= parent < path:
+                raise ValueError(
+                    f"Path {self.names[path]!r} (index {path}) has parent {parent}; a parent must "
+                    "stand before its child, and is -1 for a path of one step."
+                )
+        used = set(cast["columns"])
+        if min(used) != 0 or max(used) != len(used) - 1:
+            raise ValueError(f"columns must use every number from 0 up, got {sorted(used)[:20]}.")
+        if not any(self.costs):
+            raise ValueError(
+                "The costs are all zero: there is nothing to trade. Give what each path costs, in "
+                "any one unit; single ones may be 0."
+            )
+        self._warn_where_a_longer_path_is_cheaper()
+
+    # ------------------------------------------------------------------ questions
+
+    @property
+    def n_paths(self) -> int:
+        """Number of paths."""
+        return len(self.names)
+
+    @cached_property
+    def n_columns(self) -> int:
+        """Number of distinct classifiers."""
+        return int(self.path_columns.max()) + 1
+
+    @cached_property
+    def n_exits(self) -> int:
+        """Depth of the longest path."""
+        return int(self.depths.max())
+
+    @cached_property
+    def path_costs(self) -> NDArray[np.float64]:
+        """Costs as an array."""
+        return frozen(np.array(self.costs, dtype=np.float64))
+
+    @cached_property
+    def path_columns(self) -> NDArray[np.intp]:
+        """Columns as an array."""
+        assert self.columns is not None
+        return frozen(np.array(self.columns, dtype=np.intp))
+
+    @cached_property
+    def path_calls(self) -> NDArray[np.float64]:
+        """How often each path calls each classifier, shape (n_paths, n_columns)."""
+        calls = np.zeros((self.n_paths, self.n_columns))
+        for path, line in enumerate(self.ancestors):
+            np.add.at(calls[path], self.path_columns[line[line >= 0]], 1)
+        return frozen(calls)
+
+    @cached_property
+    def column_names(self) -> tuple[str, ...]:
+        """Name of each classifier: that of the shortest path that ends in it."""
+        order = np.argsort(self.depths, kind="stable")
+        first = {int(self.path_columns[path]): self.names[path] for path in order[::-1].tolist()}
+        return tuple(first[column] for column in range(self.n_columns))
+
+    @cached_property
+    def depths(self) -> NDArray[np.intp]:
+        """Number of steps of each path."""
+        return frozen((self.ancestors >= 0).sum(axis=1))
+
+    @cached_property
+    def roots(self) -> NDArray[np.intp]:
+        """Paths of one step."""
+        return self.children(-1)
+
+    @cached_property
+    def ancestors(self) -> NDArray[np.intp]:
+        """Prefixes of each path by number of steps, -1 past its end."""
+        lines: list[list[int]] = []
+        for path, parent in enumerate(self.parents):
+            lines.append([*(lines[parent] if parent >= 0 else []), path])
+        table = np.full((len(lines), max(map(len, lines))), -1, dtype=np.intp)
+        for path, line in enumerate(lines):
+            table[path, : len(line)] = line
+        return frozen(table)
+
+    @cached_property
+    def encoding(self) -> NDArray[np.float64]:
+        """Path codes ``[b_1, ..., b_e, 0, ..., 0, e]`` (equation 14).
+
+        Levels that are not numbers count 1, 2, ... in the order in which they first appear.
+        """
+        if all(isinstance(level, (int, float)) for level in self.levels):
+            values = np.array(self.levels, dtype=np.float64)
+        else:
+            rank = {level: i for i, level in enumerate(dict.fromkeys(self.levels), start=1)}
+            values = np.array([rank[level] for level in self.levels], dtype=np.float64)
+        codes = np.where(self.ancestors >= 0, values[self.ancestors], 0.0)
+        return frozen(np.column_stack([codes, self.depths]))
+
+    def index(self, path: int | str) -> int:
+        """Return the index of a path given by index or name.
+
+        Parameters
+        ----------
+        path : int or str
+            Index or name.
+
+        Returns
+        -------
+        int
+        """
+        if isinstance(path, str):
+            if path not in self.names:
+                known = f"{list(self.names[:20])}{'...' if self.n_paths > 20 else ''}"
+                raise ValueError(f"There is no path {path!r}. The paths are {known}.")
+            return self.names.index(path)
+        index = check_integer(path, "A path that is not given by name")
+        if not 0 <= index < self.n_paths:
+            raise ValueError(f"There is no path {path}; indices run from 0 to {self.n_paths - 1}.")
+        return index
+
+    def steps(self, path: int | str) -> Steps:
+        """Return the levels a path takes, first block first.
+
+        Parameters
+        ----------
+        path : int or str
+            Index or name.
+
+        Returns
+        -------
+        tuple
+        """
+        return tuple(self.levels[p] for p in self.prefixes(path))
+
+    def prefixes(self, path: int | str) -> NDArray[np.intp]:
+        """Return the prefixes of a path, shortest first, itself last.
+
+        Parameters
+        ----------
+        path : int or str
+            Index or name.
+
+        Returns
+        -------
+        ndarray of int
+        """
+        line = self.ancestors[self.index(path)]
+        return line[line >= 0]
+
+    def children(self, path: int | str) -> NDArray[np.intp]:
+        """Return the paths one step longer than `path`; -1 asks for the first steps.
+
+        Parameters
+        ----------
+        path : int or str
+            Index or name, or -1.
+
+        Returns
+        -------
+        ndarray of int
+        """
+        parent = path if path == -1 else self.index(path)
+        return np.flatnonzero(np.array(self.parents) == parent)
+
+    def descendants(self, path: int | str) -> NDArray[np.intp]:
+        """Return every path that starts with `path`, itself first; -1 asks for all paths.
+
+        Parameters
+        ----------
+        path : int or str
+            Index or name, or -1.
+
+        Returns
+        -------
+        ndarray of int
+        """
+        if path == -1:
+            return np.arange(self.n_paths)
+        index = self.index(path)
+        return np.flatnonzero(self.ancestors[:, self.depths[index] - 1] == index)
+
+    @cached_property
+    def is_inner(self) -> NDArray[np.bool_]:
+        """Whether some path extends each path, shape (n_paths,)."""
+        parents = np.array(self.parents)
+        return frozen(np.bincount(parents[parents >= 0], minlength=self.n_paths) > 0)
+
+    @cached_property
+    def level_codes(self) -> NDArray[np.intp]:
+        """Number of the level of each path's last step, in the order of appearance."""
+        rank = {level: i for i, level in enumerate(dict.fromkeys(self.levels))}
+        return frozen(np.array([rank[level] for level in self.levels], dtype=np.intp))
+
+    def is_leaf(self, path: int | str) -> bool:
+        """Whether no path extends this one."""
+        return self.children(path).size == 0
+
+    @cached_property
+    def fullest(self) -> int:
+        """Index of the dearest of the longest paths: the whole model."""
+        longest = np.flatnonzero(self.depths == self.n_exits)
+        return int(longest[np.argmax(self.path_costs[longest])])
+
+    def same_structure(self, other: PathTree) -> bool:
+        """Whether two trees differ at most in costs, their unit and classes.
+
+        Parameters
+        ----------
+        other : PathTree
+            The tree to compare with.
+
+        Returns
+        -------
+        bool
+        """
+        return (self.names, self.parents, self.levels, self.columns) == (
+            other.names,
+            other.parents,
+            other.levels,
+            other.columns,
+        )
+
+    # ------------------------------------------------------------------ changes
+
+    def with_costs(self, path_costs: ArrayLike, *, cost_unit: str | None = "same") -> PathTree:
+        """Return this tree with other path costs: learning never depends on them.
+
+        Parameters
+        ----------
+        path_costs : array-like of shape (n_paths,)
+            Cost of each whole path, in any one unit.
+        cost_unit : str or None, default="same"
+            What one unit of them is. ``"same"`` keeps this tree's; costs "of the whole network"
+            whose dearest is no longer 1 have none then.
+
+        Returns
+        -------
+        PathTree
+
+        Examples
+        --------
+        >>> from skquee import PathTree
+        >>> tree = PathTree.chain([1, 2], cost_unit="ms")
+        >>> tree.with_costs([0.5, 1.5]).cost_unit
+        'ms'
+        >>> tree.with_costs([0.01, 0.05], cost_unit="$").cost_unit
+        '$'
+        """
+        found = tuple(check_costs(path_costs, self.n_paths, "path_costs").tolist())
+        unit = self.cost_unit if cost_unit == "same" else cost_unit
+        if cost_unit == "same" and unit == WHOLE_NETWORK and max(found) != 1:
+            unit = None
+        if (found, unit) == (self.costs, self.cost_unit):
+            return self  # with all that was worked out
+        return replace(self, costs=found, cost_unit=unit)
+
+    def with_classes(self, classes: Iterable[Any] | None) -> PathTree:
+        """Return this tree with other class labels.
+
+        Parameters
+        ----------
+        classes : iterable or None
+            Labels of the class axis.
+
+        Returns
+        -------
+        PathTree
+        """
+        found = None if classes is None else check_classes(classes)
+        return self if found == self.classes else replace(self, classes=found)
+
+    def fold(self, start: Any, step: Callable[[Any, int], Any]) -> None:
+        """Visit every path, each prefix once, handing on what the prefix made.
+
+        Depth first, so that at most ``n_exits`` states are alive.
+
+        Parameters
+        ----------
+        start : object
+            State before the first step.
+        step : callable
+            ``step(state, path)`` gets the state of the path's parent and returns its own.
+
+        Examples
+        --------
+        >>> from skquee import PathTree
+        >>> tree = PathTree.from_levels(n_exits=2, levels=(4, 8))
+        >>> tree.fold("", lambda state, path: print(state + tree.names[path]) or ">")
+        8
+        >8-4
+        >8-8
+        """
+        ahead: list[list[int]] = [[] for _ in range(self.n_paths + 1)]
+        for path, parent in enumerate(self.parents):
+            ahead[parent].append(path)  # of -1: the last list
+        # A stack of our own: Python's holds a thousand calls.
+        waiting = [(iter(ahead[-1]), start)]
+        while waiting:
+            children, state = waiting[-1]
+            child = next(children, None)
+            if child is None:
+                waiting.pop()
+                continue
+            made = step(state, child)
+            if ahead[child]:
+                waiting.append((iter(ahead[child]), made))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as plain lists, fit for JSON when levels and classes are."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in values.items()
+        }
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> PathTree:
+        """Return the tree that :meth:`to_dict` described.
+
+        Parameters
+        ----------
+        record : mapping
+            Its fields, as JSON holds them.
+
+        Returns
+        -------
+        PathTree
+
+        Raises
+        ------
+        ValueError
+            If a field is missing, unknown, or of another type than a tree writes.
+
+        Examples
+        --------
+        >>> from skquee import PathTree
+        >>> tree = PathTree.chain([1, 2])
+        >>> PathTree.from_dict(tree.to_dict()) == tree
+        True
+        """
+        return cls(**tree_fields(record))
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Cached arrays would make equal trees hash and pickle differently.
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            object.__setattr__(self, name, value)
+
+    def __repr__(self) -> str:
+        shown = ", ".join(self.names[:6]) + (", ..." if self.n_paths > 6 else "")
+        return f"PathTree({self.n_paths} paths, {self.n_exits} exits: {shown})"
+
+    def _warn_where_a_longer_path_is_cheaper(self) -> None:
+        for path, parent in enumerate(self.parents):
+            if parent >= 0 and self.costs[path] < self.costs[parent]:
+                warnings.warn(
+                    f"Path {self.names[path]!r} costs {self.costs[path]:g}, less than its prefix "
+                    f"{self.names[parent]!r} ({self.costs[parent]:g}). Costs are those of whole "
+                    "paths: give the sum of the steps, not each step's own cost.",
+                    UserWarning,
+                    stacklevel=4,
+                )
+                return
+
+
+def relative_to_whole(tree: PathTree) -> PathTree:
+    """Return a network's tree with costs as fractions of its fullest path's.
+
+    Parameters
+    ----------
+    tree : PathTree
+        With costs in any unit.
+
+    Returns
+    -------
+    PathTree
+        Its ``cost_unit`` is "of the whole network".
+    """
+    return tree.with_costs(tree.path_costs / tree.path_costs.max(), cost_unit=WHOLE_NETWORK)
+
+
+publish("skquee.paths", PathTree)
