@@ -11,9 +11,10 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_random_state, column_or_1d
 
 from skquee._checks import check_labels_given
-from skquee._rows import own_values
 from skquee.paths import PathTree
-from skquee.probabilities import PathProbabilities, check_probabilities
+from skquee.probabilities import PathProbabilities
+from skquee.values._rows import own_values
+from skquee.values._table_checks import check_probabilities
 
 __all__ = [
     "check_labels",

@@ -19,7 +19,7 @@ from skquee._checks import check_integer, check_n_jobs, check_number, check_seed
 from skquee._public import publish
 from skquee.evaluation import calibration_error
 from skquee.paths import PathTree
-from skquee.probabilities import PathProbabilities, as_path_probabilities
+from skquee.probabilities import PathProbabilities
 from skquee.tables import (
     check_labels,
     check_weights,
@@ -29,6 +29,7 @@ from skquee.tables import (
     spawn_seeds,
     wrong_of,
 )
+from skquee.values._as_table import as_path_probabilities
 
 __all__ = ["ClusteredErrorTargets", "cross_fitted_targets"]
 

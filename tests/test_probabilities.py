@@ -12,8 +12,9 @@ from sklearn.base import clone
 from sklearn.utils import _safe_indexing
 
 from skquee import CostAwareRouter, PathProbabilities, PathTree
-from skquee.probabilities import as_path_probabilities, check_probabilities
 from skquee.testing import make_path_probabilities
+from skquee.values._as_table import as_path_probabilities
+from skquee.values._table_checks import check_probabilities
 
 
 @pytest.mark.parametrize(

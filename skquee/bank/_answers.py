@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skquee._sources import numeric
+from skquee.values._sources import numeric
 
 __all__ = ["read_answers"]
 

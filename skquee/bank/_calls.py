@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from skquee._rows import take_rows
 from skquee.bank._answers import read_answers
+from skquee.values._rows import take_rows
 
 __all__ = ["AnswerStore", "CallError", "Calls", "row_digest"]
 

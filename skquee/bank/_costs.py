@@ -10,7 +10,6 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
-from skquee._rows import n_rows_of, take_rows
 from skquee.bank._composition import (
     DEFAULT_STEP_COSTS,
     NamedClassifiers,
@@ -22,6 +21,7 @@ from skquee.bank._network import PathNetwork
 from skquee.bank._times import CallTimes, measure_calls
 from skquee.paths import PathTree
 from skquee.values._costs import check_costs
+from skquee.values._rows import n_rows_of, take_rows
 
 __all__ = ["CostedPaths"]
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skquee._rows import n_rows_of, take_rows
-from skquee._sources import numeric
 from skquee.bank._calls import CallError, Calls
 from skquee.paths import PathTree
+from skquee.values._rows import n_rows_of, take_rows
+from skquee.values._sources import numeric
 
 __all__ = ["EstimatorEngine", "Member"]
 

@@ -14,8 +14,9 @@ from tqdm import tqdm
 from skquee._atomic import held, write_text
 from skquee._checks import check_output
 from skquee._reading import array_header, read_json
-from skquee._table_files import check_storage_type, tree_text
-from skquee.probabilities import PathProbabilities, check_probabilities
+from skquee.probabilities import PathProbabilities
+from skquee.values._table_checks import check_probabilities
+from skquee.values._table_files import check_storage_type, tree_text
 
 if TYPE_CHECKING:
     from skquee.bank._walk import LazyPathProbabilities

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skquee._rows import check_rows, n_rows_of, own_values, take_rows
 from skquee.bank._estimators import EstimatorEngine
 from skquee.bank._materialize import materialize
 from skquee.bank._network import NetworkEngine
 from skquee.paths import PathTree
-from skquee.probabilities import CHUNK_BYTES, PathProbabilities, Walk
+from skquee.probabilities import PathProbabilities
+from skquee.values._rows import check_rows, n_rows_of, own_values, take_rows
+from skquee.values._table import CHUNK_BYTES, Walk
 
 __all__ = ["LazyPathProbabilities"]
 

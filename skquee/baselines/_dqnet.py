@@ -23,8 +23,9 @@ from skquee.baselines._dqnet_training import feature_map, train_controller
 from skquee.baselines._inputs import network_table
 from skquee.evaluation import CostCurve
 from skquee.paths import PathTree
-from skquee.probabilities import PathProbabilities, as_path_probabilities
+from skquee.probabilities import PathProbabilities
 from skquee.tables import check_labels, correctness, spawn_seeds, stored
+from skquee.values._as_table import as_path_probabilities
 from skquee.walk import Decider, RoutingMixin, Visit
 
 __all__ = ["DQNetGate"]

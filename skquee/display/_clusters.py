@@ -11,8 +11,8 @@ from scipy.special import entr
 
 from skquee.display._style import tidy
 from skquee.evaluation import unpack
-from skquee.probabilities import as_path_probabilities
 from skquee.tables import check_labels
+from skquee.values._as_table import as_path_probabilities
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

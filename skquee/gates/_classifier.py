@@ -21,8 +21,9 @@ from skquee.gates._logistic import MOST_FEATURES, fit_logistic
 from skquee.gates._one import OneLinear
 from skquee.gates._rich import FEATURES, GateInputs, training_parts
 from skquee.paths import PathTree
-from skquee.probabilities import PathProbabilities, as_path_probabilities
+from skquee.probabilities import PathProbabilities
 from skquee.tables import check_weights, spawn_seeds
+from skquee.values._as_table import as_path_probabilities
 
 __all__ = ["PathErrorClassifier"]
 

@@ -19,8 +19,10 @@ from skquee.gates._mlp import GateData, GateNetwork, train_gate
 from skquee.gates._one import OneNetwork
 from skquee.gates._rich import FEATURES, GateInputs, training_parts
 from skquee.paths import PathTree
-from skquee.probabilities import PathProbabilities, as_path_probabilities, check_probabilities
+from skquee.probabilities import PathProbabilities
 from skquee.tables import check_weights, spawn_seeds
+from skquee.values._as_table import as_path_probabilities
+from skquee.values._table_checks import check_probabilities
 
 __all__ = ["PathErrorRegressor"]
 

@@ -16,7 +16,6 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils import get_tags
 
 from skquee._checks import check_integer, check_number
-from skquee._rows import n_rows_of
 from skquee.bank import CallTimes, MultiPathClassifierBank, take_rows
 from skquee.bank._times import median_ms
 from skquee.evaluation import CostCurve
@@ -29,6 +28,7 @@ from skquee.router._live import LiveParameters, check_rows
 from skquee.router._summary import Clock, Models, models_of, summary_frame
 from skquee.tables import check_labels, check_target, check_weights, hold_out, spawn_seeds
 from skquee.tables import correctness as correct_paths
+from skquee.values._rows import n_rows_of
 from skquee.walk import Decider, Routes, RoutingMixin, Snapshot
 from skquee.walk._estimator import check_curve_rows
 

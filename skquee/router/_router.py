@@ -22,7 +22,7 @@ from skquee.gates import PathErrorRegressor
 from skquee.paths import PathTree
 from skquee.policy import POLICIES
 from skquee.policy._sweep import fit_policy, sweep
-from skquee.probabilities import PathProbabilities, as_path_probabilities
+from skquee.probabilities import PathProbabilities
 from skquee.router._at_budget import BudgetMixin
 from skquee.router._checking import (
     check_fit_parameters,
@@ -42,6 +42,7 @@ from skquee.tables import (
     wrong_of,
 )
 from skquee.targets import ClusteredErrorTargets, cross_fitted_targets
+from skquee.values._as_table import as_path_probabilities
 from skquee.walk import RoutingMixin
 from skquee.walk._estimator import check_curve_rows
 

@@ -19,7 +19,7 @@ from sklearn.utils.validation import (
 from skquee._remembered import check_as_fitted, remember
 from skquee.evaluation import CostCurve
 from skquee.paths import PathTree
-from skquee.probabilities import PathProbabilities, as_path_probabilities
+from skquee.probabilities import PathProbabilities
 from skquee.tables import (
     check_labels,
     check_weights,
@@ -29,6 +29,7 @@ from skquee.tables import (
     path_answers,
     stored,
 )
+from skquee.values._as_table import as_path_probabilities
 from skquee.walk._decider import Decider
 from skquee.walk._snapshot import Snapshot
 from skquee.walk._stream import stream

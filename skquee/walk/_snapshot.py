@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from skquee.gates._one import Passed
 from skquee.paths import PathTree
-from skquee.probabilities import PathProbabilities, as_path_probabilities
+from skquee.probabilities import PathProbabilities
+from skquee.values._as_table import as_path_probabilities
 from skquee.walk._decider import Decider
 from skquee.walk._visit import Routes
 from skquee.walk._walk import walk

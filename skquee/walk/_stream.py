@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from skquee._checks import check_integer
 from skquee.bank import LazyPathProbabilities, run_exit
-from skquee.probabilities import check_probabilities
 from skquee.tables import is_flat
+from skquee.values._table_checks import check_probabilities
 from skquee.walk._decider import Decider
 from skquee.walk._visit import Routes, Visit
 from skquee.walk._walk import ends

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skquee.paths import PathTree
-from skquee.probabilities import PathProbabilities, check_probabilities
+from skquee.probabilities import PathProbabilities
 from skquee.tables import is_flat
+from skquee.values._table_checks import check_probabilities
 from skquee.walk._decider import Decider
 from skquee.walk._visit import Routes, Visit
 

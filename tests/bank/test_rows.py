@@ -15,9 +15,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import GaussianNB
 
 from skquee import MultiPathClassifierBank, RoutedClassifier
-from skquee._rows import n_rows_of
 from skquee.bank import take_rows
 from skquee.baselines import ThresholdRouter
+from skquee.values._rows import n_rows_of
 
 X, Y = make_classification(120, 4, n_informative=3, n_redundant=0, n_classes=3, random_state=0)
 COLUMNS = list("pqrs")

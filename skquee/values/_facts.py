@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skquee.paths import PathTree
+from skquee.values._tree import PathTree
 
 __all__ = ["RowFacts", "check_context", "check_losses", "check_prices"]
 

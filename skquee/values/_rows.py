@@ -68,7 +68,7 @@ def check_rows(key: Any, n_rows: int) -> Any:
 
     Examples
     --------
-    >>> from skquee._rows import check_rows
+    >>> from skquee.values._rows import check_rows
     >>> check_rows([0, 200], 200)
     Traceback (most recent call last):
         ...

@@ -26,7 +26,7 @@ from skquee._reading import (
     read_text_member,
     tree_fields,
 )
-from skquee.paths import PathTree
+from skquee.values._tree import PathTree
 
 __all__ = ["KNOWN", "check_storage_type", "read_table", "tree_text", "write_table"]
 

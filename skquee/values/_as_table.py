@@ -1,0 +1,80 @@
+"""Whatever a user gives as a table, as one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from skquee.values._costs import check_costs
+from skquee.values._sources import numeric
+from skquee.values._table import PathProbabilities
+from skquee.values._tree import PathTree
+
+__all__ = ["as_path_probabilities"]
+
+
+def as_path_probabilities(
+    X: Any,
+    paths: PathTree | None = None,
+    *,
+    path_costs: ArrayLike | None = None,
+    classes: Sequence[Any] | None = None,
+) -> PathProbabilities:
+    """Return `X` as a table with the tree, costs and classes that hold.
+
+    Parameters
+    ----------
+    X : PathProbabilities or array-like of shape (n_samples, n_columns, n_classes)
+        The table.
+    paths : PathTree, default=None
+        The tree; needed for a bare array unless `path_costs` is given.
+    path_costs : array-like of shape (n_paths,), default=None
+        Path costs in place of the tree's. For a bare array without `paths`: a chain.
+    classes : sequence, default=None
+        Labels in place of the tree's.
+
+    Returns
+    -------
+    PathProbabilities
+        Nothing is copied or computed.
+    """
+    carried = getattr(X, "paths", None)
+    if not isinstance(X, PathProbabilities):
+        if hasattr(X, "toarray"):
+            raise TypeError("X is sparse; give a dense array of probabilities (see toarray).")
+        values = numeric(X)
+        if values.dtype.kind not in "fiub":
+            if values.dtype.kind == "c":
+                raise ValueError("Complex data not supported: X must hold probabilities.")
+            values = np.asarray(values, dtype=np.float64)
+        if values.ndim != 3:
+            raise ValueError(
+                "X must be a table of probabilities of shape (n_samples, n_paths, n_classes), got "
+                f"an array of shape {values.shape}."
+            )
+        if paths is None and path_costs is None:
+            raise ValueError(
+                "X is a bare array, so the paths are not known: give paths= a PathTree, or "
+                "path_costs= for a plain chain, or a PathProbabilities that carries its tree."
+            )
+    tree = paths if paths is not None else carried
+    if tree is None:
+        assert path_costs is not None
+        tree = PathTree.chain(np.ones(check_costs(path_costs, None, "path_costs").size))
+    elif paths is not None and carried is not None and not paths.same_structure(carried):
+        raise ValueError(
+            f"X carries {carried!r}, but {paths!r} is expected. Transform X with the bank used in "
+            "fit, or pass the matching paths=."
+        )
+    if path_costs is not None:
+        tree = tree.with_costs(path_costs)
+    if classes is not None:
+        tree = tree.with_classes(classes)
+    elif tree.classes is None and carried is not None and carried.classes is not None:
+        tree = tree.with_classes(carried.classes)
+    if not isinstance(X, PathProbabilities):
+        return PathProbabilities(values, tree)
+    return X.with_paths(tree)
