@@ -24,9 +24,10 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.pipeline import make_pipeline
 
-from skquee import CostAwareRouter, MultiPathClassifierBank
+from skquee import MultiPathClassifierBank
 from skquee.display import PathUsageDisplay
 from skquee.evaluation import area_scorer, budget_scorer, price_scorer, route
+from skquee.router import default_router
 
 X, y = load_digits(return_X_y=True)
 X_train, X_rest, y_train, y_rest = train_test_split(
@@ -44,7 +45,7 @@ bank = MultiPathClassifierBank(
     step_costs=sizes,
     cost_unit="trees",
 )
-pipe = make_pipeline(bank, CostAwareRouter(random_state=0)).fit(X_val, y_val)
+pipe = make_pipeline(bank, default_router(0.001)).fit(X_val, y_val)
 
 # %%
 # The trade-off changes without fitting again: ``lambda_`` is the error probability that one tree
@@ -76,7 +77,7 @@ for lambda_ in (0.0003, 0.001, 0.003, 0.01):
 if __name__ == "__main__":
     val_probs, test_probs = bank.materialize(X_val), bank.materialize(X_test)
     search = GridSearchCV(
-        CostAwareRouter(random_state=0),
+        default_router(0.001),
         {"lambda_": [0.0003, 0.001, 0.01]},
         scoring={"price": price_scorer(0.001), "budget": budget_scorer(50)},
         refit="budget",
@@ -91,14 +92,14 @@ if __name__ == "__main__":
         f"{np.mean(routes.labels == y_test):.1%} at {routes.costs.mean():.1f} trees"
     )
 
-    clusters = GridSearchCV(
-        CostAwareRouter(random_state=0),
-        {"targets__n_clusters": [5, 20]},
+    penalties = GridSearchCV(
+        default_router(0.001),
+        {"regressor__penalty": [1, 10, 100]},
         scoring=area_scorer(),
-        cv=2,
+        cv=3,
         n_jobs=2,
     ).fit(val_probs, y_val)
-    print("area by number of clusters:", clusters.cv_results_["mean_test_score"].round(4))
+    print("area by penalty:", penalties.cv_results_["mean_test_score"].round(4))
 
     # The classes that need the large forest.
     PathUsageDisplay.from_estimator(search, test_probs, y_test)

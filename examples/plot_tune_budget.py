@@ -27,9 +27,10 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
-from skquee import CostAwareRouter, MultiPathClassifierBank, TunedCostAwareRouterCV
+from skquee import MultiPathClassifierBank, TunedCostAwareRouterCV
 from skquee.baselines import FixedPath, OracleRouter, ThresholdRouter
 from skquee.display import CostCurveDisplay
+from skquee.router import default_router
 
 X, y = load_digits(return_X_y=True)
 X_train, X_rest, y_train, y_rest = train_test_split(
@@ -78,7 +79,7 @@ aims = {
     "the same, confidence=0.95": {"max_error_increase": 0.01, "confidence": 0.95},
 }
 tuned = {
-    name: TunedCostAwareRouterCV(CostAwareRouter(random_state=0), cv=3, **aim)
+    name: TunedCostAwareRouterCV(default_router(), cv=3, **aim)
     for name, aim in aims.items()
 }
 whole = np.mean(test_probs.path(bank.paths_.fullest).argmax(axis=1) == y_test)

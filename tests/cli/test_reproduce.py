@@ -19,7 +19,7 @@ from skquee.cli._reproduce import read_cifar
 @pytest.fixture(scope="module")
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("results")
-    assert main(["reproduce", "--quick", "--out", str(folder), "--epochs", "10"]) == 0
+    assert main(["reproduce", "--quick", "--out", str(folder), "--epochs", "3"]) == 0
     return folder
 
 
@@ -35,7 +35,7 @@ def test_a_second_run_reads_and_prints_the_same(
 ) -> None:
     curve = out / "digits" / "cache" / "quee.npz"
     before = curve.stat().st_mtime_ns
-    assert main(["reproduce", "digits", "--quick", "--out", str(out), "--epochs", "10"]) == 0
+    assert main(["reproduce", "digits", "--quick", "--out", str(out), "--epochs", "3"]) == 0
     assert curve.stat().st_mtime_ns == before
     printed = capsys.readouterr().out
     assert "JEI-DNN" in printed and "report.html" in printed
@@ -43,9 +43,9 @@ def test_a_second_run_reads_and_prints_the_same(
 
 
 def test_other_options_are_refused_and_named(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["reproduce", "--quick", "--out", str(out), "--epochs", "11"]) == 1
+    assert main(["reproduce", "--quick", "--out", str(out), "--epochs", "4"]) == 1
     error = capsys.readouterr().err
-    assert "other options (epochs 10 -> 11). Give another folder" in error
+    assert "other options (epochs 3 -> 4). Give another folder" in error
 
 
 def test_a_run_that_failed_before_it_kept_anything_binds_nobody(
