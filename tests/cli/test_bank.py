@@ -132,11 +132,11 @@ def test_errors_of_the_work_are_one_line(files, tmp_path, capsys):
         assert message in error and error.count("\n") == 1
 
 
-def test_evaluate_wants_a_bank(files, tmp_path, capsys):
+def test_evaluate_wants_a_bank(built, files, tmp_path, capsys):
     for command, message in (
         (f"bank evaluate {tmp_path} --data {files}/held", "holds no bank"),
-        (f"bank evaluate {files}/bank --data {files}/held --csv a.txt", "must end in .csv"),
-        (f"bank evaluate {files}/bank --data {files}/held --out no/a.npy", "there is no folder"),
+        (f"bank evaluate {built} --data {files}/held --csv a.txt", "must end in .csv"),
+        (f"bank evaluate {built} --data {files}/held --out no/a.npy", "there is no folder"),
     ):
         with pytest.raises(SystemExit):
             main(command.split())
