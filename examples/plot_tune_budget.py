@@ -78,10 +78,7 @@ aims = {
     "max_error_increase=0.01": {"max_error_increase": 0.01},
     "the same, confidence=0.95": {"max_error_increase": 0.01, "confidence": 0.95},
 }
-tuned = {
-    name: TunedCostAwareRouterCV(default_router(), cv=3, **aim)
-    for name, aim in aims.items()
-}
+tuned = {name: TunedCostAwareRouterCV(default_router(), cv=3, **aim) for name, aim in aims.items()}
 whole = np.mean(test_probs.path(bank.paths_.fullest).argmax(axis=1) == y_test)
 print(f"whole model on test rows: accuracy {whole:.1%}, cost {bank.costs_.max():.1f}")
 print(f"{'aim':<28}{'lambda_':>9} | cross-validated: accuracy, cost | test: accuracy, cost")
