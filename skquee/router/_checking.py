@@ -1,4 +1,4 @@
-"""Parameters of a router, checked before its fit begins."""
+"""Parameters of a router: checked before its fit begins, and parts made of them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,20 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 
 from skquee._checks import check_integer, check_n_jobs, check_number, check_option, check_seed
+from skquee.answers import ANSWERS
 from skquee.gates import PathErrorClassifier, PathErrorRegressor
+from skquee.policy import POLICIES
 
-__all__ = ["check_fit_parameters", "check_folds", "error_model", "warn_where_context_is_unread"]
+__all__ = [
+    "answer_rule",
+    "check_fit_parameters",
+    "check_folds",
+    "check_policy",
+    "error_model",
+    "is_policy",
+    "make_policy",
+    "warn_where_context_is_unread",
+]
 
 TARGETS = ("shrunken", "bernoulli", "mixed")
 FEATURES = ("paper", "rich")
@@ -130,3 +141,48 @@ def check_folds(cv: Any, codes: NDArray[np.intp], *, by_class: bool = True) -> N
             f"cv={folds} folds need at least as many {rows}, got {most} of {len(codes)}: give more "
             "rows or lower cv."
         )
+
+
+def answer_rule(answer: Any) -> Any:
+    """Return an answer rule, not fitted; None: the last exit.
+
+    Parameters
+    ----------
+    answer : str or rule
+        As of :class:`skquee.CostAwareRouter`.
+
+    Returns
+    -------
+    rule or None
+    """
+    if answer == "last":
+        return None
+    if isinstance(answer, str) and answer in ANSWERS:
+        return ANSWERS[answer]()
+    if isinstance(answer, type) or not hasattr(answer, "combine"):
+        raise ValueError(f"answer must be one of {['last', *ANSWERS]} or a rule, got {answer!r}.")
+    return clone(answer)
+
+
+def is_policy(policy: Any) -> bool:
+    """Whether this is a policy, not its name or class."""
+    return hasattr(policy, "aim") and not isinstance(policy, type)
+
+
+def check_policy(policy: Any) -> None:
+    """Raise where this is neither a policy, nor the name of one, nor a callable."""
+    named = isinstance(policy, str) and policy in POLICIES
+    if not (named or callable(policy) or is_policy(policy)):
+        raise ValueError(
+            f"policy must be one of {sorted(POLICIES)}, a policy or a callable, got {policy!r}."
+        )
+
+
+def make_policy(policy: Any) -> Any:
+    """Return a policy to fit, or one that needs none; None for a callable or the open loop."""
+    if isinstance(policy, str):
+        make = POLICIES[policy]
+        return None if make is None else make()
+    if not is_policy(policy):
+        return None
+    return clone(policy) if hasattr(policy, "fit") else policy

@@ -17,7 +17,8 @@ from skquee.evaluation import CostCurve
 from skquee.gates import PathErrorClassifier
 from skquee.probabilities import PathProbabilities
 from skquee.router._limits import innermost
-from skquee.router._router import CostAwareRouter, Surveyed
+from skquee.router._router import CostAwareRouter
+from skquee.router._survey import Surveyed
 from skquee.tables import hold_out
 
 __all__ = ["choose_point", "default_router", "fit_judged"]
