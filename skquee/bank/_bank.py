@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -205,6 +206,7 @@ class MultiPathClassifierBank(  # type: ignore[call-arg]
         self
         """
         self._check_options()
+        self._warn_where_nothing_is_called()
         self.__dict__.pop("_input_tags", None)
         self.times_: CallTimes | None = None
         if self._is_network():
@@ -396,3 +398,15 @@ class MultiPathClassifierBank(  # type: ignore[call-arg]
         if self.fallback not in (None, "previous"):
             raise ValueError(f"fallback must be 'previous' or None, got {self.fallback!r}.")
         self._check_costs()
+
+    def _warn_where_nothing_is_called(self) -> None:
+        """Warn of parameters that are for callables, where none is a classifier."""
+        unused = {"retries": 0, "max_workers": None, "cache": None, "fallback": None}
+        given = [name for name, default in unused.items() if getattr(self, name) != default]
+        if given and (self._is_network() or all(is_estimator(model) for _, model in self._named())):
+            warnings.warn(
+                f"{', '.join(given)} {'is' if len(given) == 1 else 'are'} for classifiers that are "
+                "callables, of which this bank has none: without effect.",
+                UserWarning,
+                stacklevel=3,
+            )

@@ -13,6 +13,7 @@ from skquee.paths import PathTree
 from skquee.policy import OptionValue, Pessimistic
 from skquee.probabilities import PathProbabilities
 from skquee.router._deciding import GateDecider, Judgement
+from skquee.tables import is_flat
 from skquee.walk import Decider, Routes, Visit, walk
 
 if TYPE_CHECKING:
@@ -147,6 +148,10 @@ class Recorded(Decider):
         answer = None
         if visit.now is not None:
             answer = self.inner.answer(visit.prefixes, visit.now, visit.history)
+            before, flat = visit.memory.get("explained"), is_flat(answer)
+            if before is not None and flat.any():  # an abstention: the exit before answers
+                answer = np.where(flat[:, None], before, answer)
+            visit.memory["explained"] = answer
         self.notes.append(_Note(visit, steps, answer, judged))
         return steps, seen
 

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import clone
+from sklearn.naive_bayes import GaussianNB
 
 from skquee import MultiPathClassifierBank, RoutedClassifier
 from skquee.bank import CallError
@@ -432,3 +433,16 @@ def test_bad_options_fail_before_any_call(options: Any, message: str) -> None:
         with pytest.raises(ValueError, match=message):
             run(TEXTS)
     assert api.asked == []
+
+
+def test_parameters_for_callables_are_warned_of_where_none_is_called(tmp_path: Path) -> None:
+    X, y = np.arange(8.0)[:, None], np.arange(8) % 2
+    bank = MultiPathClassifierBank(
+        [("a", GaussianNB()), ("b", GaussianNB())],
+        step_costs=[1, 2],
+        retries=3,
+        cache=tmp_path / "answers",
+    )
+    with pytest.warns(UserWarning, match="retries, cache are for classifiers that are callables"):
+        bank.fit(X, y)
+    assert not (tmp_path / "answers").exists()

@@ -176,6 +176,23 @@ def test_only_the_blocks_of_the_route_run() -> None:
     assert network.blocks_run == needed + depths.sum()
 
 
+def test_at_an_exit_that_abstains_the_exit_before_answers() -> None:
+    tree = PathTree.chain([1, 1, 1])
+    table, y = make_path_probabilities(400, tree, n_classes=3)
+    router = CostAwareRouter(0.0, regressor="logistic", random_state=0).fit(table, y)
+    values = np.array(make_path_probabilities(60, tree, n_classes=3, random_state=3)[0])
+    values[::2, 1] = 1 / 3
+    told = router.explain_route(values)
+    first = told[told["gate"] == 1].drop_duplicates("row").set_index("row")
+    second = told[told["gate"] == 2].drop_duplicates("row").set_index("row")
+    abstained = second.index[second.index % 2 == 0]
+    assert len(abstained) > 3
+    assert len(set(first.loc[abstained, "label"])) > 1
+    for column in ("label", "confidence"):
+        assert np.array_equal(second.loc[abstained, column], first.loc[abstained, column])
+    check_against_route(router, PathProbabilities(values, router.paths_), told)
+
+
 def test_rows_of_another_shape_are_refused() -> None:
     router, new = fitted()
     values = np.asarray(new)
