@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -92,7 +93,7 @@ class CallTimes:
         """Return what one call with so many rows takes.
 
         Between measured sizes the time is interpolated linearly; beyond the largest it goes on
-        as fast as between the last two.
+        as fast as between the last two, with a warning at the first time.
 
         Parameters
         ----------
@@ -120,10 +121,25 @@ class CallTimes:
             return 0.0
         if n_rows <= rows[-1]:
             return float(np.interp(n_rows, rows, times))
+        self._warn_beyond()
         if len(rows) == 1:
             return float(times[0] * n_rows / rows[0])
         slope = max(times[-1] - times[-2], 0.0) / (rows[-1] - rows[-2])
         return float(times[-1] + slope * (n_rows - rows[-1]))
+
+    def _warn_beyond(self) -> None:
+        """Warn, once for these times, that larger groups than any timed are a guess."""
+        if "_warned" in vars(self):
+            return
+        object.__setattr__(self, "_warned", True)
+        most = f"{self.rows[-1]:g}"
+        warnings.warn(
+            f"Calls were timed with up to {most} rows, what more rows take is extrapolated. Time "
+            "groups as large as will run together (bank.measure(X), with so many rows in X), or "
+            f"ask for no more (latency_rows={most} of a bank).",
+            UserWarning,
+            stacklevel=3,
+        )
 
     def per_row(self, n_rows: float) -> NDArray[np.float64]:
         """Return milliseconds a row of every classifier, in calls with so many rows.

@@ -39,6 +39,7 @@ def literal(rows: Any, calls: Any, n: float) -> float:
     return float(calls[-1] + slope * (n - rows[-1]))
 
 
+@pytest.mark.filterwarnings("ignore:Calls were timed with up to")
 @settings(max_examples=60, deadline=None)
 @given(
     steps=st.lists(st.integers(1, 500), min_size=1, max_size=5),
@@ -109,6 +110,15 @@ def test_questions_without_an_answer_are_refused() -> None:
         times.milliseconds("a", -1)
 
 
+def test_more_rows_than_were_timed_warn_once() -> None:
+    times = CallTimes(("a", "b"), [1, 11], [[1, 2], [10, 20]])
+    times.total({"a": 11, "b": 0})  # warnings are errors here
+    with pytest.warns(UserWarning, match="up to 11 rows, .* extrapolated.*latency_rows=11") as told:
+        times.per_row(12)
+        times.total({"a": 500, "b": 11})
+    assert len(told) == 1
+
+
 class Clock:
     """Time that passes only where a classifier runs."""
 
@@ -154,6 +164,7 @@ def test_nothing_to_time_is_refused(n_samples: int, groups: Any, message: str) -
 
 
 def latency_bank(**options: Any) -> MultiPathClassifierBank:
+    options = {"latency_rows": 40, **options}  # both banks below have more rows to time
     return MultiPathClassifierBank(
         [("nb", GaussianNB()), ("lr", LogisticRegression())], step_costs="latency", **options
     )
@@ -166,6 +177,8 @@ def test_latency_as_cost_is_milliseconds_a_row() -> None:
     assert np.allclose(bank.costs_, np.cumsum(bank.times_.per_row(50)))
     bank.set_params(latency_rows=1)
     assert np.allclose(bank.transform(X).paths.path_costs, np.cumsum(bank.times_.per_row(1)))
+    with pytest.warns(UserWarning, match="timed with up to 90 rows"):
+        assert latency_bank(latency_rows=1000).fit(X, Y).costs_.shape == (2,)
     routes = RoutedClassifier(latency_bank(), ThresholdRouter(0.9)).fit(X, Y).route(X)
     assert routes.tree.cost_unit == "ms"
     assert (routes.costs > 0).all()
