@@ -470,7 +470,9 @@ class RoutedClassifier(LiveParameters, BudgetMixin, RoutingMixin, BaseEstimator)
             may cost money: these are never called only to be timed.
         """
         self._check_ready()
-        times = copy.copy(self.bank_).measure(X, groups=groups)
+        # The copy's costs are not asked for: none that would be extrapolated from these times.
+        bank = copy.copy(self.bank_).set_params(latency_rows=1)
+        times = bank.measure(X, groups=groups)
         return replace(times, deciding=[self._deciding(X, int(n), times) for n in times.rows])
 
     def _deciding(self, X: Any, n_rows: int, times: CallTimes) -> float:
