@@ -21,6 +21,9 @@ GROUPS = (1, 2, 8, 64, 512, 3000)
 # A size is timed until it has taken so long, or so often.
 SECONDS, REPEATS = 0.15, 7
 
+# Times the rows of the largest group timed, up to which nothing is said of a time.
+FURTHER = 1.25
+
 
 @dataclass(frozen=True, eq=False)
 class CallTimes:
@@ -93,7 +96,7 @@ class CallTimes:
         """Return what one call with so many rows takes.
 
         Between measured sizes the time is interpolated linearly; beyond the largest it goes on
-        as fast as between the last two, with a warning at the first time.
+        as fast as between the last two. More than a quarter beyond it warns, once.
 
         Parameters
         ----------
@@ -121,15 +124,15 @@ class CallTimes:
             return 0.0
         if n_rows <= rows[-1]:
             return float(np.interp(n_rows, rows, times))
-        self._warn_beyond()
+        self._warn_beyond(n_rows)
         if len(rows) == 1:
             return float(times[0] * n_rows / rows[0])
         slope = max(times[-1] - times[-2], 0.0) / (rows[-1] - rows[-2])
         return float(times[-1] + slope * (n_rows - rows[-1]))
 
-    def _warn_beyond(self) -> None:
+    def _warn_beyond(self, n_rows: float) -> None:
         """Warn, once for these times, that larger groups than any timed are a guess."""
-        if "_warned" in vars(self):
+        if "_warned" in vars(self) or n_rows <= FURTHER * self.rows[-1]:
             return
         object.__setattr__(self, "_warned", True)
         most = f"{self.rows[-1]:g}"

@@ -110,11 +110,11 @@ def test_questions_without_an_answer_are_refused() -> None:
         times.milliseconds("a", -1)
 
 
-def test_more_rows_than_were_timed_warn_once() -> None:
+def test_many_more_rows_than_were_timed_warn_once() -> None:
     times = CallTimes(("a", "b"), [1, 11], [[1, 2], [10, 20]])
-    times.total({"a": 11, "b": 0})  # warnings are errors here
+    times.total({"a": 13, "b": 0})  # warnings are errors here
     with pytest.warns(UserWarning, match="up to 11 rows, .* extrapolated.*latency_rows=11") as told:
-        times.per_row(12)
+        times.per_row(14)
         times.total({"a": 500, "b": 11})
     assert len(told) == 1
 
