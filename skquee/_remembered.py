@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+from sklearn.frozen import FrozenEstimator
 
-__all__ = ["check_as_fitted", "remember"]
+__all__ = ["as_now", "check_as_fitted", "remember"]
 
 
 def remember(estimator: Any, names: Iterable[str]) -> dict[str, Any]:
@@ -65,10 +66,47 @@ def check_as_fitted(estimator: Any, remembered: dict[str, Any]) -> None:
             )
 
 
+def as_now(remembered: dict[str, Any], name: str, value: Any) -> dict[str, Any]:
+    """Return what fit used with another value of a parameter, which acts without a fit.
+
+    Parameters
+    ----------
+    remembered : dict
+        From :func:`remember`; it stays as it is.
+    name : str
+        Nested with double underscores.
+    value : object
+        What is not to be noticed as a change.
+
+    Returns
+    -------
+    dict of str to dict
+    """
+    key, _, rest = name.partition("__")
+    if key not in remembered:
+        return remembered
+    if not rest:
+        return {**remembered, key: _trace(value)}
+    inner = as_now(remembered[key].get("params", {}), rest, value)
+    return {**remembered, key: {**remembered[key], "params": inner}}
+
+
 def _trace(value: Any) -> dict[str, Any]:
-    if not hasattr(value, "get_params") or isinstance(value, type):
+    """Return a value, with the parameters of an estimator, or those among the items of a list."""
+    if isinstance(value, (list, tuple, dict)):
+        parts = list(value.values() if isinstance(value, dict) else value)
+        items = [_trace(part) for part in parts]
+        known = any(len(item) > 1 for item in items)
+        return {"value": value, "items": items} if known else {"value": value}
+    # What is frozen is as it was fitted, whatever its parameters say.
+    if not hasattr(value, "get_params") or isinstance(value, (type, FrozenEstimator)):
         return {"value": value}
-    inner = {name: _trace(given) for name, given in value.get_params(deep=False).items()}
+    given = value.get_params(deep=False)
+    inner = {
+        name: _trace(part)
+        for name, part in given.items()
+        if _equal(getattr(value, name, None), part)  # some houses keep theirs elsewhere
+    }
     return {"value": value, "params": inner}
 
 
@@ -76,14 +114,41 @@ def _changed(now: Any, trace: dict[str, Any], name: str) -> tuple[str, Any] | No
     """Return the name and value of a parameter that differs, or None."""
     if "value" not in trace:  # a file was changed by hand
         raise ValueError("What fit used is not whole: fit again.")
-    then, params = trace["value"], trace.get("params")
-    if params is None:
+    then = trace["value"]
+    if "items" in trace:
+        return _changed_items(now, trace, name)
+    if "params" not in trace:
+        if isinstance(then, FrozenEstimator) and isinstance(now, FrozenEstimator):
+            now, then = now.estimator, then.estimator
         return None if _equal(now, then) else (name, now)
     # A part may be set in place (`regressor__max_epochs`), or be another with the same parameters.
     if type(now) is not type(then):
         return name, now
-    for inner, given in params.items():
-        found = _changed(getattr(now, inner, None), given, f"{name}__{inner}")
+    for inner, given in trace["params"].items():
+        part = getattr(now, inner, None)
+        if len(given) == 1 and part is given.get("value", given):  # most: asked at every row
+            continue
+        found = _changed(part, given, f"{name}__{inner}")
+        if found is not None:
+            return found
+    return None
+
+
+def _changed_items(now: Any, trace: dict[str, Any], name: str) -> tuple[str, Any] | None:
+    """Return the same for a list, tuple or dict with estimators in it."""
+    if type(now) is not type(trace["value"]) or len(now) != len(trace["items"]):
+        return name, now
+    if isinstance(now, dict):
+        if list(now) != list(trace["value"]):
+            return name, now
+        parts = [(f"{name}[{key!r}]", part) for key, part in now.items()]
+    else:
+        # An estimator with a name, (name, estimator), is called as scikit-learn does.
+        outer = name.rpartition("__")[0]
+        named = [isinstance(p, tuple) and len(p) > 0 and isinstance(p[0], str) for p in now]
+        parts = [(f"{outer}__{p[0]}" if n else name, p) for n, p in zip(named, now, strict=True)]
+    for (own, part), given in zip(parts, trace["items"], strict=True):
+        found = _changed(part, given, own)
         if found is not None:
             return found
     return None

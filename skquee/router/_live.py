@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, ClassVar
 
-import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
+from skquee._remembered import as_now, check_as_fitted
 from skquee.paths import PathTree
 
 __all__ = ["LiveParameters", "check_rows"]
@@ -23,7 +23,8 @@ class LiveParameters:
     bank_: Any
     router_: Any
     best_lambda_: float | None
-    _stale: list[str]
+    _of_fit: dict[str, Any]
+    _parts: ClassVar[dict[str, Any]]
 
     def set_params(self, **params: Any) -> Any:
         """Set parameters; those that act at prediction do so at once, without a fit.
@@ -40,16 +41,22 @@ class LiveParameters:
         -------
         self
         """
-        before = {name: _parameter(self, name) for name in params}
+        before = {part: getattr(self, part) for part in ("bank", "router")}
         super().set_params(**params)  # type: ignore[misc]
         if hasattr(self, "router_"):
+            for part, given in before.items():
+                if given is None and part not in params and getattr(self, part) is not None:
+                    # Made in place of the default, to hold what is set.
+                    self._note(part, self._parts[part]())
             for name, value in params.items():
                 part, _, inner = name.partition("__")
-                if inner and inner in self._acting(part):
-                    self._set_fitted(part, inner, value)
-                elif _differs(before[name], value):
-                    self._stale = [*self._stale, name]
+                if inner and inner in self._acting(part) and self._set_fitted(part, inner, value):
+                    self._note(name, value)
         return self
+
+    def _note(self, name: str, value: Any) -> None:
+        """Keep in mind that a parameter's value needs no fit."""
+        self._of_fit = as_now(getattr(self, "_of_fit", {}), name, value)
 
     def _acting(self, part: str) -> set[str]:
         """Return the parameters of a part that act at prediction."""
@@ -59,19 +66,21 @@ class LiveParameters:
             return set()
         return (ROUTER | {self.router_._knob}) & set(self.router_.get_params(deep=False))
 
-    def _set_fitted(self, part: str, name: str, value: Any) -> None:
-        """Give a copy of a fitted part another value; whoever holds the part keeps it as it is."""
+    def _set_fitted(self, part: str, name: str, value: Any) -> bool:
+        """Give a copy of a fitted part another value; whoever holds the part keeps it as it is.
+
+        It returns whether there is such a value: no price may have been chosen in fit.
+        """
         if part == "bank":
             self.bank_ = copy.copy(self.bank_).set_params(**{name: value})
             if name.endswith("costs"):
                 self.router_ = with_tree(self.router_, self.bank_.paths_)
-            return
-        if name == "lambda_" and value is None:
-            value = self.best_lambda_
-            if value is None:
-                self._stale = [*self._stale, "router__lambda_"]
-                return
-        self.router_ = copy.copy(self.router_).set_params(**{name: value})
+            return True
+        acting = self.best_lambda_ if name == "lambda_" and value is None else value
+        if name == "lambda_" and acting is None:
+            return False
+        self.router_ = copy.copy(self.router_).set_params(**{name: acting})
+        return True
 
     def _check_fitted(self) -> None:
         # Tags, which scikit-learn's check reads, ask every classifier: only where it will fail.
@@ -81,11 +90,7 @@ class LiveParameters:
     def _check_ready(self) -> None:
         """Raise where nothing is fitted, or something set since then has to be."""
         self._check_fitted()
-        if self._stale:
-            raise ValueError(
-                f"{', '.join(dict.fromkeys(self._stale))} was set after fit, and has to be "
-                "fitted: call fit again."
-            )
+        check_as_fitted(self, getattr(self, "_of_fit", {}))
 
 
 def with_tree(router: Any, tree: PathTree) -> Any:
@@ -121,23 +126,3 @@ def check_rows(X: Any, feature_names: Any) -> Any:
             "df.iloc[0]."
         )
     return X
-
-
-def _parameter(owner: Any, name: str) -> Any:
-    """Return a parameter by its nested name; those of a bank's classifiers are no attributes."""
-    key, _, rest = name.partition("__")
-    if hasattr(owner, key):
-        return _parameter(getattr(owner, key), rest) if rest else getattr(owner, key)
-    return owner.get_params().get(name) if hasattr(owner, "get_params") else None
-
-
-def _differs(one: Any, other: Any) -> bool:
-    if one is other:
-        return False
-    if type(one) is not type(other):
-        return True
-    if isinstance(one, np.ndarray):
-        return not np.array_equal(one, other)
-    if "__eq__" not in {name for kind in type(one).__mro__[:-1] for name in vars(kind)}:
-        return repr(one) != repr(other)
-    return bool(one != other)

@@ -16,6 +16,7 @@ from sklearn.metrics import accuracy_score
 from sklearn.utils import get_tags
 
 from skquee._checks import check_integer, check_number
+from skquee._remembered import remember
 from skquee.bank import CallTimes, MultiPathClassifierBank, take_rows
 from skquee.bank._times import median_ms
 from skquee.evaluation import CostCurve
@@ -99,6 +100,14 @@ class RoutedClassifier(LiveParameters, BudgetMixin, RoutingMixin, BaseEstimator)
     """
 
     _parts: ClassVar = {"bank": MultiPathClassifierBank, "router": default_router}
+    _read_in_fit: ClassVar = (
+        "bank",
+        "router",
+        "router_fraction",
+        "max_error_increase",
+        "cv",
+        "random_state",
+    )
 
     def __init__(
         self,
@@ -181,7 +190,8 @@ class RoutedClassifier(LiveParameters, BudgetMixin, RoutingMixin, BaseEstimator)
             rows = take_rows(X, rest)
         table, milliseconds = bank.transform(rows).timed()
         kept = None if weights is None else weights[rest]
-        self.bank_, self.classes_, self._stale = bank, bank.classes_, []
+        self.bank_, self.classes_ = bank, bank.classes_
+        self._of_fit = remember(self, self._read_in_fit)
         for name in ("n_features_in_", "feature_names_in_"):
             if hasattr(bank, name):
                 setattr(self, name, getattr(bank, name))
@@ -407,7 +417,7 @@ class RoutedClassifier(LiveParameters, BudgetMixin, RoutingMixin, BaseEstimator)
             )
         place = reached[np.argmin(curve.cost[reached])]
         other = copy.copy(self)
-        other.router = default_router() if self.router is None else clone(self.router)
+        other.router = copy.copy(self.router)
         return other.set_params(**{f"router__{curve.knob}": float(curve.knobs[place])})
 
     def summary(self, X: Any = None, y: ArrayLike | None = None) -> pd.DataFrame:

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeRegressor
 
 from skquee import (
@@ -254,6 +256,18 @@ def test_what_fit_alone_reads_asks_for_a_fit_where_it_is_set_after_it(
         fitted.decider()
     fitted.set_params(**{name: before})
     assert np.array_equal(fitted.predict_path(TABLE), paths), "set back, it is as fitted"
+
+
+def test_parameters_of_estimators_in_lists_and_dicts_are_remembered() -> None:
+    auto = AutoRouter(candidates={"fixed": FixedPath(), "other": ThresholdRouter(0.9)})
+    auto.fit(TABLE, Y).candidates["other"].threshold = 0.8
+    with pytest.raises(ValueError, match=r"candidates\['other'\]__threshold=0.8 was set after fit"):
+        auto.predict(TABLE)
+    pipe = make_pipeline(StandardScaler(), LogisticRegression(C=2.0))
+    router = quick(regressor=pipe).fit(TABLE, Y)
+    with pytest.raises(ValueError, match="regressor__logisticregression__C=3.0 was set after fit"):
+        router.set_params(regressor__logisticregression__C=3.0).predict(TABLE)
+    assert len(router.set_params(regressor__logisticregression__C=2.0).predict(TABLE)) == 120
 
 
 def test_limits_and_budgets_are_remembered_too() -> None:

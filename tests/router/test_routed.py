@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from typing import Any
 
 import numpy as np
@@ -260,9 +262,52 @@ def test_costs_and_policies_may_be_set_after_fit() -> None:
 )
 def test_what_has_to_be_fitted_asks_for_a_fit(params: dict[str, Any]) -> None:
     model = RoutedClassifier(bank(), quick()).fit(X, NAMES).set_params(**params)
-    with pytest.raises(ValueError, match=f"{next(iter(params))} was set after fit.*call fit again"):
+    with pytest.raises(
+        ValueError, match=f"{next(iter(params))}=.* was set after fit.*call fit again"
+    ):
         model.predict(X)
     assert len(model.fit(X, NAMES).predict(X)) == 300
+
+
+def test_what_is_set_in_place_or_set_back_is_noticed_too() -> None:
+    model = RoutedClassifier(bank(), quick()).fit(X, NAMES)
+    before = model.predict(X)
+    model.router.lambda_ = 9.0  # acts at once by set_params alone
+    with pytest.raises(ValueError, match="router__lambda_=9.0 was set after fit"):
+        model.predict(X)
+    model.set_params(router__lambda_=0.2, router__answer="recall")
+    with pytest.raises(ValueError, match="router__answer='recall' was set after fit"):
+        model.predict(X)
+    model.set_params(router__answer="last")
+    model.bank.classifiers[0][1].max_depth = 3
+    with pytest.raises(ValueError, match="bank__stump__max_depth=3 was set after fit"):
+        model.decider()
+    model.bank.classifiers[0][1].max_depth = 1
+    assert np.array_equal(model.predict(X), before)
+
+
+def test_parts_left_at_their_default_are_remembered() -> None:
+    model = RoutedClassifier().fit(X, NAMES).set_params(router__lambda_=0.3, bank__batch_size=50)
+    assert len(model.predict(X)) == 300
+    model.set_params(router__targets="mixed")
+    with pytest.raises(ValueError, match="router__targets='mixed' was set after fit"):
+        model.predict(X)
+
+
+def test_the_price_of_a_router_that_chose_none_cannot_be_left_open_again() -> None:
+    model = RoutedClassifier(bank(), quick()).fit(X, NAMES).set_params(router__lambda_=None)
+    with pytest.raises(ValueError, match="router__lambda_=None was set after fit"):
+        model.predict(X)
+
+
+@pytest.mark.parametrize("way", [copy.copy, copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
+def test_a_copy_of_a_classifier_is_as_fitted(way: Any) -> None:
+    model = RoutedClassifier(bank(), quick(), random_state=np.random.RandomState(0)).fit(X, NAMES)
+    other = way(model.set_params(router__lambda_=0.4))
+    assert np.array_equal(other.predict(X), model.predict(X))
+    other.set_params(router__lambda_=100.0)
+    assert (other.predict_cost(X) == 0.2).all()
+    assert model.set_params(router__lambda_=0.0).predict_cost(X).mean() > 0.2
 
 
 def test_setting_what_is_set_already_asks_for_nothing() -> None:
