@@ -313,6 +313,29 @@ def test_the_search_takes_outcomes(costs: Any) -> None:
     assert set(auto.predict(make(1, costs=costs))) <= set(NAMES)
 
 
+def test_the_search_weighs_what_rows_paid_and_not_mean_prices() -> None:
+    def dear_where_asked(seed: int) -> PathProbabilities:
+        table = make(seed, confidence="some", paths="chain")
+        assert table.context is not None
+        hard = table.context[:, :1]
+        return table.with_call_costs(np.array([1, 4, 20]) * (0.1 + 3 * hard**4))
+
+    candidates = {"router": CostAwareRouter(**ERRORS, first="free")}
+    auto = AutoRouter(candidates=candidates, random_state=0).fit(dear_where_asked(0))
+    prices = np.geomspace(0.002, 0.1, 20)
+    curve = auto.cost_curve(prices)
+    losses = (1 - curve.accuracy) + prices[:, None] * curve.cost
+    # Rows that go on are dear: points chosen by mean prices lose up to 0.06 more than the best.
+    assert (np.diag(losses) <= losses.min(axis=1) + 0.015).all()
+    new = dear_where_asked(1)
+    for price in (0.002, 0.1):
+        routes = auto.set_params(lambda_=price).route(new)
+        each = new.row_path_costs()
+        assert each is not None
+        np.testing.assert_allclose(routes.costs, each[np.arange(N), routes.paths])
+        assert routes.costs.mean() == pytest.approx(auto.cost_curve([price]).cost[0], rel=0.2)
+
+
 @pytest.mark.parametrize("limit", [{"max_error": 0.3}, {"max_error_increase": 0.1}])
 @pytest.mark.parametrize("graded", [False, True])
 def test_risks_of_outcomes_are_those_of_their_losses(limit: Any, graded: bool) -> None:

@@ -195,7 +195,8 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
             label=type(self).__name__,
         )
         # Asked at every gate: worked out once.
-        self._accuracy, self._shares = self.cv_curve_.accuracy, self.cv_curve_.path_shares
+        curve = self.cv_curve_
+        self._accuracy, self._shares, self._paid = curve.accuracy, curve.path_shares, curve.cost
         self.best_params_ = best.get_params(deep=False)
         self.router_ = fit_on(best, table, labels, weights)
         self._rungs = self._ladder(self._fitted_paths)
@@ -274,9 +275,10 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
     def _operating_points(self, lambdas: ArrayLike) -> NDArray[np.intp]:
         """Return the place in the sweep for each price; see :func:`ladder`."""
         prices, tree = np.asarray(lambdas, dtype=np.float64), self.paths_
-        rungs = self._rungs if tree.costs == self._fitted_paths.costs else self._ladder(tree)
+        as_fitted = self.path_costs is None and tree.costs == self._fitted_paths.costs
+        rungs = self._rungs if as_fitted else self._ladder(tree)
         if rungs is None:
-            cost = self._shares @ tree.path_costs
+            cost = self._spent(tree)
             order = np.argsort(cost, kind="stable")  # of equals the cheapest
             loss = (1 - self._accuracy) + np.multiply.outer(prices, cost)
             return order[np.argmin(loss[..., order], axis=-1)]
@@ -285,7 +287,14 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
     def _ladder(self, tree: PathTree) -> Any:
         if self.router_._knob == "path":  # paths have no order
             return None
-        return ladder(self.cv_curve_.knobs, self._accuracy, self._shares @ tree.path_costs)
+        return ladder(self.cv_curve_.knobs, self._accuracy, self._spent(tree))
+
+    def _spent(self, tree: PathTree) -> NDArray[np.float64]:
+        """Return the mean cost of every point: what its rows paid at their own prices, if any."""
+        curve = self.cv_curve_
+        if curve.row_costs is not None and self.path_costs is None:
+            return self._paid
+        return np.asarray(self._shares @ tree.path_costs)
 
     def _at(self, lambda_: float) -> Any:
         """Return the chosen router at the operating point of a price."""
@@ -357,7 +366,7 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
             curve.paths[places],
             curve.correct[places],
             self.paths_,
-            row_costs=curve.row_costs,
+            row_costs=curve.row_costs if self.path_costs is None else None,
             sample_weight=curve.sample_weight,
             source=curve.source,
             label=type(self).__name__,
