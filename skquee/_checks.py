@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
+    "check_flag",
     "check_folder",
     "check_integer",
     "check_labels_given",
@@ -20,6 +21,7 @@ __all__ = [
     "check_numbers",
     "check_option",
     "check_output",
+    "check_path",
     "check_seed",
     "check_sequence",
 ]
@@ -162,6 +164,38 @@ def check_option(value: Any, name: str, options: Iterable[str], *, besides: str 
     if not (isinstance(value, str) and value in names):
         raise ValueError(f"{name} must be one of {names}{besides}, got {_shown(value)}.")
     return str(value)
+
+
+def check_flag(value: Any, name: str) -> bool:
+    """Return True or False.
+
+    Parameters
+    ----------
+    value : object
+        What was given; 1 and "yes" are neither.
+    name : str
+        Of the parameter, for the message.
+
+    Returns
+    -------
+    bool
+
+    Raises
+    ------
+    ValueError
+        If it is neither.
+
+    Examples
+    --------
+    >>> from skquee._checks import check_flag
+    >>> check_flag(4, "per_channel")
+    Traceback (most recent call last):
+        ...
+    ValueError: per_channel must be True or False, got 4.
+    """
+    if not isinstance(value, (bool, np.bool_)):
+        raise ValueError(f"{name} must be True or False, got {_shown(value)}.")
+    return bool(value)
 
 
 def check_seed(value: Any, name: str = "random_state") -> Any:
@@ -414,6 +448,50 @@ def check_labels_given(values: ArrayLike, name: str, what: str = "label") -> NDA
     return given
 
 
+def check_path(value: str | os.PathLike[str], name: str = "file") -> Path:
+    """Return a path.
+
+    Parameters
+    ----------
+    value : path
+        What was given.
+    name : str, default="file"
+        Of the parameter, for the message.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    TypeError
+        If it is neither a text nor a path.
+    ValueError
+        If it is empty, or no file can have such a name.
+
+    Examples
+    --------
+    >>> from skquee._checks import check_path
+    >>> check_path(3, "cache")
+    Traceback (most recent call last):
+        ...
+    TypeError: cache must be a path, a text or a pathlib.Path, got 3.
+    """
+    text = value if isinstance(value, str) else getattr(value, "__fspath__", lambda: None)()
+    if not isinstance(text, str):
+        raise TypeError(f"{name} must be a path, a text or a pathlib.Path, got {_shown(value)}.")
+    try:
+        if not text:
+            raise ValueError("it is empty")
+        os.lstat(text)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        pass  # what that means is for the caller to say
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise ValueError(f"{name} must be a path, got {_shown(text)}: {why}.") from None
+    return Path(text)
+
+
 def check_output(file: str | os.PathLike[str], name: str = "file") -> Path:
     """Return where a file is to be written, while nothing has been worked out yet.
 
@@ -434,14 +512,19 @@ def check_output(file: str | os.PathLike[str], name: str = "file") -> Path:
         If its folder does not exist.
     IsADirectoryError
         If it is a folder.
+    PermissionError
+        If nothing can be written in its folder.
+    TypeError, ValueError
+        If it is no path.
     """
-    target = Path(file)
+    target = check_path(file, name)
     if not target.parent.is_dir():
         raise FileNotFoundError(
             f"The folder of {name}, {target.parent}, does not exist: make it first."
         )
     if target.is_dir():
         raise IsADirectoryError(f"{name}={str(target)!r} is a folder: give a file's name in it.")
+    _check_writable(target.parent, target, name)
     return target
 
 
@@ -463,16 +546,30 @@ def check_folder(folder: str | os.PathLike[str], name: str = "folder") -> Path:
     ------
     NotADirectoryError
         If it is a file, or lies in one.
+    PermissionError
+        If nothing can be written in it, or it cannot be made.
+    TypeError, ValueError
+        If it is no path.
     """
-    target = Path(folder)
-    for part in (target, *target.parents):
+    target = check_path(folder, name)
+    for part in (target, *target.absolute().parents):
         if part.exists():
             if not part.is_dir():
                 raise NotADirectoryError(
                     f"{name}={str(target)!r} must be a folder, but {str(part)!r} is a file."
                 )
+            _check_writable(part, target, name)
             break
     return target
+
+
+def _check_writable(folder: Path, target: Path, name: str) -> None:
+    # A file is written under another name and moved, so that its folder's permissions count.
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(
+            f"{name}={str(target)!r} cannot be written: no file can be made in {folder}. Choose "
+            "another folder, or change its permissions."
+        )
 
 
 def _within(
@@ -495,7 +592,9 @@ def _bounds(
 ) -> str:
     signs = ((">=", at_least), (">", above), ("<=", at_most), ("<", below))
     parts = [
-        f"{sign} {limit:g}" for sign, limit in signs if limit is not None and np.isfinite(limit)
+        f"{sign} {limit}" if isinstance(limit, int) else f"{sign} {limit:g}"
+        for sign, limit in signs
+        if limit is not None and np.isfinite(limit)
     ]
     return f" {' and '.join(parts)}" if parts else ""
 

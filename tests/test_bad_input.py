@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
+import skquee
 from skquee import ClusteredErrorTargets, MultiPathClassifierBank, PathProbabilities, PathTree
 from skquee.baselines import OracleRouter, ThresholdRouter
 from skquee.display import CostCurveDisplay, PathUsageDisplay
@@ -149,6 +150,19 @@ def test_rows_that_there_are_not_are_named(lazy, key, message):
     X, _ = make_path_probabilities(20)
     table = MultiPathClassifierBank(TableNetwork(X)).transform(np.arange(20)[:, None])
     raises(lambda: (table if lazy else X)[key], message, IndexError)
+
+
+def test_a_table_that_cannot_be_written_is_refused_before_it_runs(tmp_path, monkeypatch):
+    X, _ = make_path_probabilities(20)
+    bank = MultiPathClassifierBank(TableNetwork(X))
+    lazy = bank.transform(np.arange(20)[:, None])
+    monkeypatch.setattr(TableNetwork, "run_block", None)
+    nowhere = tmp_path / "no" / "a.npz"
+    raises(lambda: lazy.save(nowhere), "does not exist: make it first", FileNotFoundError)
+    raises(lambda: lazy.materialize(out=nowhere), "does not exist", FileNotFoundError)
+    raises(lambda: lazy.save(tmp_path), "is a folder: give a file's name", IsADirectoryError)
+    raises(lambda: lazy.save(3), "file must be a path", TypeError)
+    raises(lambda: skquee.dump(bank, 3), "file must be a path", TypeError)
 
 
 def test_rows_are_chosen_as_numpy_does():

@@ -5,7 +5,9 @@ import fractions
 import numpy as np
 import pytest
 
+from skquee import _checks
 from skquee._checks import (
+    check_flag,
     check_folder,
     check_integer,
     check_n_jobs,
@@ -13,6 +15,7 @@ from skquee._checks import (
     check_numbers,
     check_option,
     check_output,
+    check_path,
     check_seed,
     check_sequence,
 )
@@ -142,6 +145,42 @@ def test_a_folder_may_be_made_but_is_no_file(tmp_path):
             NotADirectoryError, match=r"cache=.* must be a folder, but .* is a file"
         ):
             check_folder(place, "cache")
+
+
+@pytest.mark.parametrize("check", [check_path, check_output, check_folder])
+@pytest.mark.parametrize(
+    ("value", "error", "message"),
+    [
+        (3, TypeError, "out must be a path, a text or a pathlib.Path, got 3"),
+        (None, TypeError, "out must be a path, .* got None"),
+        (b"a", TypeError, "out must be a path"),
+        ("", ValueError, "out must be a path, got '': it is empty"),
+        ("a\0b", ValueError, "out must be a path, got .*null"),
+        ("n" * 300, ValueError, "out must be a path, got .*: File name too long"),
+    ],
+)
+def test_what_is_no_path_is_named(check, value, error, message):
+    with pytest.raises(error, match=message):
+        check(value, "out")
+
+
+def test_a_place_where_nothing_can_be_written_is_known_before_the_work(tmp_path, monkeypatch):
+    monkeypatch.setattr(_checks.os, "access", lambda place, mode: False)
+    for check, place in ((check_output, tmp_path / "a.npy"), (check_folder, tmp_path / "a" / "b")):
+        with pytest.raises(PermissionError, match="out=.* cannot be written: no file can be made"):
+            check(place, "out")
+
+
+def test_a_relative_folder_is_made_in_the_one_that_is_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert str(check_folder("new")) == "new" and str(check_output("a.npy")) == "a.npy"
+
+
+@pytest.mark.parametrize("value", [1, 0, "yes", None, np.array([True])])
+def test_a_flag_is_true_or_false(value):
+    assert check_flag(np.True_, "x") is True
+    with pytest.raises(ValueError, match="x must be True or False, got "):
+        check_flag(value, "x")
 
 
 def test_long_values_are_cut_short():

@@ -10,7 +10,8 @@ from pathlib import Path
 from skquee._version import __version__
 from skquee.cli._bank_options import add_bank_commands
 from skquee.cli._bench_options import add_bench_command
-from skquee.cli._numbers import whole_number
+from skquee.cli._numbers import MOST_SEED, whole_number
+from skquee.cli._places import check_folder_to_write
 from skquee.cli._reproduce_options import add_reproduce_command
 
 __all__ = ["main"]
@@ -55,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.check(options.parser, options)
     try:
         options.run(options)
-    except (OSError, ValueError) as error:
+    except (ImportError, MemoryError, OSError, ValueError) as error:
         print(f"{options.parser.prog}: error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -74,7 +75,10 @@ def _run_demo(options: argparse.Namespace) -> None:
 def _add_demo_options(parser: argparse.ArgumentParser) -> None:
     at_least_one = whole_number(1)
     parser.add_argument(
-        "--seed", type=whole_number(0), default=0, help="of everything random (%(default)s)"
+        "--seed",
+        type=whole_number(0, MOST_SEED),
+        default=0,
+        help="of everything random (%(default)s)",
     )
     parser.add_argument(
         "--out",
@@ -128,6 +132,7 @@ def _check_demo_options(parser: argparse.ArgumentParser, options: argparse.Names
         parser.error(f"--exits must be 2 or more that increase and end at {depth}, got {given}")
     if len(set(levels)) != len(levels):
         parser.error(f"--levels must be distinct, got {' '.join(map(str, levels))}")
+    check_folder_to_write(parser, options, "out")
     try:
         options.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -16,10 +16,15 @@ from torchvision.datasets import ImageFolder
 from tqdm import tqdm
 
 from skquee._atomic import held, whole_file, write_text
+from skquee._checks import check_output
 from skquee._reading import open_arrays
 from skquee.bank import MultiPathClassifierBank
 from skquee.networks import BasePTQ, MultiExitNetwork, PTQ4ViT, UniformPTQ
+from skquee.networks._execution import choose_device
+from skquee.networks._files import check_target
+from skquee.networks._parameters import check_parameters
 
+FILES = ("val_probs.npy", "val_labels.npy", "paths.csv")
 METHODS = {"ptq4vit": PTQ4ViT, "base": BasePTQ, "uniform": UniformPTQ}
 
 
@@ -31,17 +36,23 @@ def build(options: argparse.Namespace) -> None:
     options : Namespace
         Checked options of the command.
     """
+    # What ends hours of work otherwise: no place for its results, options that do not fit.
+    for name in FILES:
+        check_output(options.out / name, name)
+    check_target(options.out / "network")
+    network = _network(options)
+    check_parameters(network)
+    choose_device(options.device)
     with held(options.out / "network", f"building a bank in {options.out}"):
-        _build(options)
+        _build(options, network)
 
 
-def _build(options: argparse.Namespace) -> None:
-    train, validation = _split(options)
+def _network(options: argparse.Namespace) -> MultiExitNetwork:
     exits = options.exits
     if exits is not None:
-        exits = [int(layer) if layer.isdigit() else layer for layer in exits]
+        exits = [int(layer) if layer.isdecimal() else layer for layer in exits]
     config = {"mean": options.mean, "std": options.std}
-    network = MultiExitNetwork(
+    return MultiExitNetwork(
         options.network,
         exits=exits,
         blocks=options.blocks,
@@ -54,15 +65,22 @@ def _build(options: argparse.Namespace) -> None:
         device=options.device,
         random_state=options.seed,
     )
+
+
+def _build(options: argparse.Namespace, network: MultiExitNetwork) -> None:
+    train, validation = _split(options)
     network.fit(*train, validation_data=validation)
     cache = options.out / "quantization"
     n_calibration = min(options.calibration_images, len(train[1]))
-    network.quantize(
-        sorted(options.levels),
-        calibration=_take(train[0], np.arange(n_calibration)),
-        method=METHODS[options.method](),
-        cache=cache,
-    )
+    try:
+        network.quantize(
+            sorted(options.levels),
+            calibration=_take(train[0], np.arange(n_calibration)),
+            method=METHODS[options.method](),
+            cache=cache,
+        )
+    except TypeError as error:  # a layer that cannot be quantised
+        raise ValueError(str(error)) from error
     network.select_levels(*validation, max_drop=options.max_drop)
     bank = MultiPathClassifierBank(network, batch_size=options.batch_size)
     bank.materialize(validation[0], out=options.out / "val_probs.npy", dtype="float16")
@@ -138,8 +156,13 @@ def read_images(source: Path) -> tuple[Any, NDArray[Any]]:
                 f"{source} must hold X (or images) and y (or labels); it has {archive.files}."
             )
         X, y = (archive[name] for name in names if name is not None)
-    if len(X) != len(y):
-        raise ValueError(f"{source} holds {len(X)} images, but {len(y)} labels.")
+    if X.ndim < 3 or y.ndim != 1:
+        raise ValueError(
+            f"{source} must hold images (n, H, W) or (n, H, W, C) and labels (n,), got the shapes "
+            f"{X.shape} and {y.shape}."
+        )
+    if len(X) != len(y) or not len(y):
+        raise ValueError(f"{source} holds {len(X)} images and {len(y)} labels: one for each.")
     return X, y
 
 

@@ -6,11 +6,10 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from skquee.cli._numbers import whole_number
+from skquee.cli._numbers import MOST_PIXELS, MOST_SEED, number, whole_number
+from skquee.cli._places import DATA, check_data, check_file_to_write, check_folder_to_write
 
 __all__ = ["add_bank_commands"]
-
-DATA = "a folder with a folder of images for each class, or an .npz with X and y"
 
 
 def add_bank_commands(commands: Any) -> None:
@@ -59,9 +58,13 @@ def _add_build_options(parser: argparse.ArgumentParser) -> None:
     data.add_argument(
         "--validation", type=Path, help="the same (a tenth of the training images, at random)"
     )
-    data.add_argument("--img-size", type=whole_number(1), help="pixels (the network's own)")
-    data.add_argument("--mean", type=float, nargs="+", help="of each channel, on a scale of 0 to 1")
-    data.add_argument("--std", type=float, nargs="+", help="likewise")
+    data.add_argument(
+        "--img-size", type=whole_number(1, MOST_PIXELS), help="pixels (the network's own)"
+    )
+    data.add_argument(
+        "--mean", type=number(), nargs="+", help="of each channel, on a scale of 0 to 1"
+    )
+    data.add_argument("--std", type=number(), nargs="+", help="likewise")
     network = parser.add_argument_group("network")
     network.add_argument("--checkpoint", type=Path, help="weights: .safetensors or .pth")
     network.add_argument("--pretrained", action="store_true", help="fetch timm's weights")
@@ -72,7 +75,10 @@ def _add_build_options(parser: argparse.ArgumentParser) -> None:
         "--blocks", nargs="+", metavar="NAME", help="modules to cut after, if no transformer"
     )
     network.add_argument(
-        "--seed", type=whole_number(0), default=0, help="of everything random (%(default)s)"
+        "--seed",
+        type=whole_number(0, MOST_SEED),
+        default=0,
+        help="of everything random (%(default)s)",
     )
     network.add_argument("--max-epochs", type=whole_number(0), default=200, help="of the heads")
     levels = parser.add_argument_group("levels")
@@ -106,7 +112,7 @@ def _add_running_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _check_build(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    _check_data(parser, options, "train", "validation")
+    check_data(parser, options, "train", "validation")
     if options.checkpoint is not None and not options.checkpoint.is_file():
         parser.error(f"--checkpoint {options.checkpoint}: there is no such file")
     if options.checkpoint is not None and options.pretrained:
@@ -114,12 +120,13 @@ def _check_build(parser: argparse.ArgumentParser, options: argparse.Namespace) -
     if options.exits is None and options.blocks is None:
         parser.error("give --exits, or --blocks for a network that is no transformer")
     if options.exits is not None and options.blocks is None:
-        if not all(layer.isdigit() for layer in options.exits):
+        if not all(layer.isdecimal() for layer in options.exits):
             parser.error(f"--exits must be numbers of layers, got {' '.join(options.exits)}")
     if len(set(options.levels)) != len(options.levels):
         parser.error(f"--levels must be distinct, got {' '.join(map(str, options.levels))}")
     if not 0 <= options.max_drop <= 1:
         parser.error(f"--max-drop must lie between 0 and 1, got {options.max_drop}")
+    check_folder_to_write(parser, options, "out")
     try:
         options.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -127,25 +134,11 @@ def _check_build(parser: argparse.ArgumentParser, options: argparse.Namespace) -
 
 
 def _check_evaluate(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    _check_data(parser, options, "data")
+    check_data(parser, options, "data")
     if not (options.bank / "network" / "network.json").is_file():
         parser.error(f"{options.bank} holds no bank: make one with skquee bank build")
-    for name, suffix in (("out", ".npy"), ("csv", ".csv")):
-        file = getattr(options, name)
-        if file is None:
-            continue
-        if file.suffix != suffix:
-            parser.error(f"--{name} must end in {suffix}, got {file}")
-        if not file.absolute().parent.is_dir():
-            parser.error(f"--{name} {file}: there is no folder {file.absolute().parent}")
-
-
-def _check_data(parser: argparse.ArgumentParser, options: argparse.Namespace, *names: str) -> None:
-    for name in names:
-        source = getattr(options, name)
-        if source is None or source.is_dir() or (source.is_file() and source.suffix == ".npz"):
-            continue
-        parser.error(f"--{name} {source}: give {DATA}")
+    for name, suffixes in (("out", (".npy", ".npy.json")), ("csv", (".csv",))):
+        check_file_to_write(parser, options, name, *suffixes)
 
 
 def _run_build(options: argparse.Namespace) -> None:

@@ -6,11 +6,12 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from skquee.cli._numbers import whole_number
+from skquee.cli._numbers import MOST_SEED, whole_number
+from skquee.cli._places import DATA, check_data, check_file_to_write
 
 __all__ = ["add_bench_command"]
 
-DATA = "a folder with a folder of images for each class, or an .npz with X and y"
+MOST_ROWS, MOST_THREADS = 2**16, 1024
 
 
 def add_bench_command(commands: Any) -> None:
@@ -44,11 +45,16 @@ def add_bench_command(commands: Any) -> None:
         help="to fit the router on: the same (a third of --data at random, which is then left out)",
     )
     parser.add_argument("--out", type=Path, help="write the table to this .csv, a chart beside it")
-    at_least_one = whole_number(1)
     parser.add_argument(
-        "--batch-sizes", type=at_least_one, nargs="+", default=[1, 16, 64, 256], metavar="N"
+        "--batch-sizes",
+        type=whole_number(1, MOST_ROWS),
+        nargs="+",
+        default=[1, 16, 64, 256],
+        metavar="N",
     )
-    parser.add_argument("--threads", type=at_least_one, nargs="+", default=[1], metavar="N")
+    parser.add_argument(
+        "--threads", type=whole_number(1, MOST_THREADS), nargs="+", default=[1], metavar="N"
+    )
     parser.add_argument(
         "--levels",
         nargs="+",
@@ -60,20 +66,16 @@ def add_bench_command(commands: Any) -> None:
         action="store_true",
         help="leave torch.compile, ONNX Runtime and OpenVINO out",
     )
-    parser.add_argument("--repeats", type=at_least_one, default=5, help="rounds (%(default)s)")
-    parser.add_argument("--seed", type=whole_number(0), default=0, help="(%(default)s)")
+    parser.add_argument("--repeats", type=whole_number(1), default=5, help="rounds (%(default)s)")
+    parser.add_argument("--seed", type=whole_number(0, MOST_SEED), default=0, help="(%(default)s)")
     parser.set_defaults(check=_check, run=_run, parser=parser)
 
 
 def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     if not (options.network / "network.json").is_file():
         parser.error(f"--network {options.network}: there is no saved network")
-    for name in ("data", "validation"):
-        given = getattr(options, name)
-        if given is not None and not given.exists():
-            parser.error(f"--{name} {given}: there is no such file or folder")
-    if options.out is not None and not options.out.absolute().parent.is_dir():
-        parser.error(f"--out {options.out}: its folder does not exist")
+    check_data(parser, options, "data", "validation")
+    check_file_to_write(parser, options, "out", ".csv", ".png")
     options.batch_sizes = sorted(set(options.batch_sizes))
 
 

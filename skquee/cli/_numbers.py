@@ -3,9 +3,40 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable
 
-__all__ = ["whole_number"]
+__all__ = ["MOST_PIXELS", "MOST_SEED", "number", "whole_number"]
+
+MOST_PIXELS = 8192  # a side of an image, as networks take it
+MOST_SEED = 2**32 - 1
+
+
+def number(low: float = -math.inf, high: float = math.inf) -> Callable[[str], float]:
+    """Return a parser of finite numbers of a range.
+
+    Parameters
+    ----------
+    low, high : float
+        Smallest and largest allowed.
+
+    Returns
+    -------
+    callable
+        Text to float, for argparse's ``type=``.
+    """
+
+    def parse(text: str) -> float:
+        bounds = "" if math.isinf(low) else f" from {low:g} to {high:g}"
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not (math.isfinite(value) and low <= value <= high):
+            raise argparse.ArgumentTypeError(f"must be a finite number{bounds}, got {text!r}")
+        return value
+
+    return parse
 
 
 def whole_number(low: int, high: int | None = None) -> Callable[[str], int]:
@@ -25,7 +56,7 @@ def whole_number(low: int, high: int | None = None) -> Callable[[str], int]:
     """
 
     def parse(text: str) -> int:
-        wanted = f"a whole number from {low}" + (f" to {high}" if high else " up")
+        wanted = f"a whole number from {low}" + (" up" if high is None else f" to {high}")
         try:
             value = int(text)
         except ValueError:

@@ -150,6 +150,12 @@ def _read_archive(file: Path) -> tuple[NDArray[Any], NDArray[Any], list[str] | N
         if encoded:
             data, offsets = archive["data"].tobytes(), archive["offsets"]
             labels = archive["labels"].astype(np.int64)
+            fits = offsets.dtype.kind in "iu" and offsets.shape == (len(labels) + 1,)
+            if not fits or not (np.diff(offsets.astype(np.int64)) > 0).all():
+                raise ValueError(
+                    f"{file}: offsets must be {len(labels) + 1} integers that rise, where each of "
+                    f"{len(labels)} labelled images begins and ends."
+                )
     if not encoded:
         X, y = read_images(file)
         return X, y, names

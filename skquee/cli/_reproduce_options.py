@@ -7,7 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from skquee.cli._numbers import whole_number
+from skquee.cli._numbers import MOST_PIXELS, MOST_SEED, whole_number
+from skquee.cli._places import check_folder_to_write
 
 __all__ = ["add_reproduce_command"]
 
@@ -74,7 +75,9 @@ def add_reproduce_command(commands: Any) -> None:
         metavar="LAYER",
         help="layers after which it can answer (those of the paper's table 2)",
     )
-    network.add_argument("--img-size", type=whole_number(1), default=64, help="(%(default)s)")
+    network.add_argument(
+        "--img-size", type=whole_number(1, MOST_PIXELS), default=64, help="(%(default)s)"
+    )
     network.add_argument(
         "--levels",
         type=whole_number(2, 32),
@@ -97,7 +100,10 @@ def add_reproduce_command(commands: Any) -> None:
         "--clusters", type=whole_number(1), help="K of the router (the paper's table 3)"
     )
     parser.add_argument(
-        "--seed", type=whole_number(0), default=0, help="of everything random (%(default)s)"
+        "--seed",
+        type=whole_number(0, MOST_SEED),
+        default=0,
+        help="of everything random (%(default)s)",
     )
     parser.set_defaults(check=_check, run=_run, parser=parser)
 
@@ -115,6 +121,7 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
     if name is None:
         parser.error("name a data set: cifar10, cifar100 or digits (or give --quick)")
     options.dataset = name
+    check_folder_to_write(parser, options, "out")
     options.clusters = options.clusters or DATA_SETS[name]
     quick_levels = [3, 5, 8] if name == "digits" else [3, 4, 5, 6, 7, 8]
     options.levels = options.levels or quick_levels

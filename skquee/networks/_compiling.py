@@ -13,8 +13,11 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
+from skquee._checks import check_integer, check_option
 from skquee.networks._execution import choose_device
 from skquee.networks._images import ImageRows
+from skquee.networks._levels import FLOAT
+from skquee.networks._parameters import check_tree_options
 from skquee.networks._running import BlockRunner, run_with_exit
 from skquee.networks.engines import (
     BITS,
@@ -109,6 +112,8 @@ class CompiledRunner(BlockRunner):
             If OpenVINO is asked for and not installed.
         """
         check_is_fitted(self)
+        check_integer(batch_size, "batch_size", at_least=1)
+        check_tree_options(tree_options)
         engines = check_engines(levels, device_engines(self._device))
         runtimes = self._runtimes_for(runtime)
         if device is not None and choose_device(device) != self._device:
@@ -164,13 +169,26 @@ class CompiledRunner(BlockRunner):
         DataFrame
             Milliseconds; also kept as ``latency_``, for ``path_costs(kind="latency")`` and
             ``MultiPathClassifierBank(network, path_costs="latency")``.
+
+        Warns
+        -----
+        UserWarning
+            If levels are bit widths that are simulated.
         """
         check_is_fitted(self)
         sizes = check_sizes(batch_sizes)
-        before = torch.get_num_threads()
         if threads is not None:
-            if threads < 1:
-                raise ValueError(f"threads must be at least 1, got {threads}.")
+            check_integer(threads, "threads", at_least=1)
+        before = torch.get_num_threads()
+        simulated = [level for level in self.levels_ if level not in (*BITS, FLOAT)]
+        if simulated:
+            warnings.warn(
+                f"The bit widths {simulated} are simulated in float, and no faster: their times "
+                "say nothing of real kernels. Call compile() first for levels that pay here.",
+                UserWarning,
+                stacklevel=2,
+            )
+        if threads is not None:
             torch.set_num_threads(threads)
         try:
             found = [self._measure(size) for size in sizes]
@@ -233,8 +251,6 @@ class CompiledRunner(BlockRunner):
 
     def _states(self, n_rows: int) -> list[Tensor]:
         """Return random images and what each block makes of them: input of every block."""
-        if n_rows < 1:
-            raise ValueError(f"batch_size must be at least 1, got {n_rows}.")
         generator = torch.Generator().manual_seed(0)
         height, width = self._image_size()
         shape = (n_rows, self._format.channels, height, width)
@@ -263,10 +279,7 @@ class CompiledRunner(BlockRunner):
 
     def _runtimes_for(self, runtime: str) -> tuple[str, ...]:
         known = RUNTIMES.get(self._device.type, ("torch",))
-        if runtime not in ("auto", *known):
-            raise ValueError(
-                f"runtime must be 'auto' or one of {known} on {self._device}, got {runtime!r}."
-            )
+        check_option(runtime, "runtime", ("auto", *known), besides=f" on {self._device}")
         if runtime == "openvino" and not openvino_available():
             raise ImportError("runtime='openvino' needs OpenVINO: pip install skquee[openvino].")
         if runtime != "auto":

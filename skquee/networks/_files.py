@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from skquee._atomic import heal_folder, whole_folder
+from skquee._checks import check_folder, check_path
 from skquee._reading import not_whole
 from skquee._version import __version__
 from skquee.networks._execution import choose_device
@@ -33,9 +34,38 @@ from skquee.networks.quantization import describe, restore
 if TYPE_CHECKING:
     from skquee.networks._multi_exit import MultiExitNetwork
 
-__all__ = ["load", "save"]
+__all__ = ["check_target", "load", "save"]
 
 RECORD, WEIGHTS = "network.json", "weights.safetensors"
+
+
+def check_target(folder: str | os.PathLike[str]) -> Path:
+    """Return where a network is to be written.
+
+    Parameters
+    ----------
+    folder : path
+        Where to.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    ValueError
+        If it holds something else.
+    OSError
+        If it is a file, or nothing can be written there.
+    """
+    target = check_folder(folder)
+    if target.exists() and (
+        not target.is_dir() or ({p.name for p in target.iterdir()} - {RECORD, WEIGHTS})
+    ):
+        raise ValueError(f"{target} holds something else than a saved network; nothing is written.")
+    if not target.absolute().parent.is_dir():
+        raise FileNotFoundError(f"The folder of {target}, {target.absolute().parent}, is missing.")
+    return target
 
 
 def save(network: MultiExitNetwork, folder: str | os.PathLike[str]) -> None:
@@ -48,13 +78,7 @@ def save(network: MultiExitNetwork, folder: str | os.PathLike[str]) -> None:
     folder : path
         Where to.
     """
-    target = Path(folder)
-    if target.exists() and (
-        not target.is_dir() or ({p.name for p in target.iterdir()} - {RECORD, WEIGHTS})
-    ):
-        raise ValueError(f"{target} holds something else than a saved network; nothing is written.")
-    if not target.absolute().parent.is_dir():
-        raise FileNotFoundError(f"The folder of {target}, {target.absolute().parent}, is missing.")
+    target = check_target(folder)
     params = {k: v for k, v in network.get_params(deep=False).items() if k not in LEFT_OUT}
     quantized = {
         level: blocks
@@ -133,7 +157,9 @@ def load(
     -------
     MultiExitNetwork
     """
-    source = Path(folder)
+    source = check_path(folder, "folder")
+    if backbone is not None and not isinstance(backbone, nn.Module):
+        raise TypeError(f"backbone must be a torch module, got {backbone!r:.60}.")
     heal_folder(source, frozenset((RECORD, WEIGHTS)))
     for name in (RECORD, WEIGHTS):
         if not (source / name).is_file():

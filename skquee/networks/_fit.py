@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,15 @@ from skquee.networks._costs import count_flops
 from skquee.networks._execution import choose_device
 from skquee.networks._images import ImageFormat, ImageRows
 from skquee.networks._labels import encode_labels, known_codes, labels_of
-from skquee.networks._training import cache_features, make_heads, train_heads
+from skquee.networks._parameters import AMP_DTYPES, check_data_config, check_parameters
+from skquee.networks._training import (
+    augmented,
+    cache_features,
+    check_head,
+    check_trainable,
+    make_heads,
+    train_heads,
+)
 from skquee.networks.backbones._cut import Cut, build_backbone, cut_backbone
 from skquee.networks.engines import input_ranges
 
@@ -25,7 +34,6 @@ if TYPE_CHECKING:
 __all__ = ["assemble", "fit_network"]
 
 N_RANGES = 128  # images that show the ranges of activations, for int8 engines
-AMP_DTYPES = {None: None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def assemble(
@@ -66,13 +74,8 @@ def assemble(
         in_chans=network.in_chans,
     )
     own = getattr(backbone, "pretrained_cfg", None) or {}
-    config = {**own, **(network.data_config or {})}
-    unknown = set(network.data_config or {}) - {"mean", "std", "interpolation", "crop_pct"}
-    if unknown:
-        raise ValueError(
-            f"data_config holds {sorted(unknown)}; it takes mean, std, interpolation, crop_pct."
-        )
-    return backbone, cut, ImageFormat.of(cut.channels, cut.size, config)
+    given = check_data_config(network.data_config, cut.channels)
+    return backbone, cut, replace(ImageFormat.of(cut.channels, cut.size, own), **given)
 
 
 def fit_network(
@@ -91,7 +94,7 @@ def fit_network(
     -------
     dict of str to object
     """
-    _check_options(network)
+    check_parameters(network)
     device = choose_device(network.device)
     random = check_random_state(network.random_state)
     seed = int(random.randint(2**31 - 1))
@@ -105,7 +108,13 @@ def fit_network(
         widths = [pool(state).shape[1] for pool, state in zip(pools, states[1:], strict=True)]
     generator = torch.Generator().manual_seed(seed)
     heads = make_heads(widths, len(classes), network.heads, generator).to(device)
+    for head, width in zip(heads, widths, strict=True):
+        check_head(head, width, len(classes))
     keep = _place_own_head(network, cut, heads, states[-1], len(classes))
+    check_trainable(list(heads)[: len(heads) - keep], network.max_epochs)
+    if network.augmentation is not None and network.n_views > 1:
+        with torch.random.fork_rng(devices=[]):
+            augmented(network.augmentation, next(train.batches(network.batch_size)), look=True)
     answering = [nn.Sequential(*parts) for parts in zip(pools, heads, strict=True)]
 
     options: dict[str, Any] = {
@@ -159,24 +168,6 @@ def fit_network(
     }
 
 
-def _check_options(network: MultiExitNetwork) -> None:
-    if network.heads != "linear" and not callable(network.heads):
-        raise ValueError(f"heads must be 'linear' or a callable, got {network.heads!r}.")
-    if network.final_head not in ("auto", "keep", "train"):
-        raise ValueError(
-            f"final_head must be 'auto', 'keep' or 'train', got {network.final_head!r}."
-        )
-    if network.amp_dtype not in AMP_DTYPES:
-        raise ValueError(
-            f"amp_dtype must be 'bfloat16', 'float16' or None, got {network.amp_dtype!r}."
-        )
-    for name, least in (("batch_size", 1), ("n_views", 1), ("max_epochs", 0), ("patience", 1)):
-        if getattr(network, name) < least:
-            raise ValueError(f"{name} must be at least {least}, got {getattr(network, name)}.")
-    if network.n_views > 1 and network.augmentation is None:
-        raise ValueError("n_views is for augmentation=, which is not given.")
-
-
 def _rows(
     image_format: ImageFormat,
     X: Any,
@@ -196,10 +187,11 @@ def _rows(
             raise ValueError(f"validation_data must be (X, y), got {len(validation_data)} parts.")
         held_X, held_y = validation_data
     else:
-        held_X, held_y = validation_data, labels_of(validation_data)
+        held_X = validation_data
+        held_y = labels_of(validation_data, "validation_data, which is no tuple (X, y),")
     held_images = image_format.rows(held_X)
     if not len(held_images):
-        raise ValueError("validation_data holds no image.")
+        raise ValueError("validation_data holds no image: give some, or None for a tenth of X.")
     return images, codes, held_images, known_codes(held_y, classes, len(held_images)), classes
 
 
@@ -208,7 +200,14 @@ def _states(blocks: nn.ModuleList, image: Tensor) -> list[Tensor]:
     states = [image]
     with torch.inference_mode():
         for block in blocks:
-            states.append(block(states[-1]))
+            try:
+                states.append(block(states[-1]))
+            except (AssertionError, RuntimeError, TypeError, ValueError) as error:
+                raise ValueError(
+                    f"The backbone does not run on an image of shape {tuple(image.shape[1:])}, "
+                    f"(C, H, W), in block {len(states)}: {error}. Give img_size= and in_chans= "
+                    "that it takes."
+                ) from error
     return states
 
 

@@ -19,6 +19,8 @@ from torchvision.transforms.v2 import functional as F
 __all__ = ["ImageFormat", "ImageRows"]
 
 FINITE_CHUNK = 256  # images whose pixels are checked at once
+# Filters go beyond 0 and 1 at edges; -1 to 1, 0 to 16 and 0 to 255 are other scales.
+LOWEST, HIGHEST = -0.5, 1.5
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,8 @@ class ImageFormat:
         Raises
         ------
         ValueError
-            If the shape does not fit the backbone, or a pixel is NaN or infinite.
+            If the shape does not fit the backbone, a pixel is NaN or infinite, or floats of an
+            array are on another scale than 0 to 1 (a little beyond is left to filters).
         TypeError
             If X is none of these.
         """
@@ -130,7 +133,13 @@ class ImageFormat:
         numbered = hasattr(X, "__getitem__") and hasattr(X, "__len__") and not hasattr(X, "shape")
         if pictures or (numbered and not isinstance(X, (list, tuple))):
             return ImageRows(self, X, np.arange(len(X)), workers)
-        data = X if isinstance(X, Tensor) else np.asarray(X)
+        try:
+            data = X if isinstance(X, Tensor) else np.asarray(X)
+        except ValueError as error:
+            raise ValueError(
+                f"Images must be of one size to be an array, got a {type(X).__name__}: {error} "
+                "Images of several sizes come as a Dataset, or as a list of PIL images."
+            ) from None
         self._check(data)
         return ImageRows(self, data, np.arange(len(data)))
 
@@ -138,7 +147,10 @@ class ImageFormat:
         tensor = isinstance(data, Tensor)
         if not tensor:
             if data.dtype.kind not in "fiub":
-                raise ValueError(f"Images must be numbers, got an array of dtype {data.dtype}.")
+                raise ValueError(
+                    f"Images must be numbers, got an array of dtype {data.dtype} and shape "
+                    f"{data.shape}: give uint8, floats from 0 to 1, a Dataset or a folder."
+                )
             if data.dtype.kind in "iu" and data.dtype != np.uint8:
                 raise ValueError(
                     f"Images must be uint8, or floats from 0 to 1, got {data.dtype}: the scale of "
@@ -166,11 +178,26 @@ class ImageFormat:
             for start in range(0, len(data), FINITE_CHUNK):
                 part = data[start : start + FINITE_CHUNK]
                 part = np.asarray(part.detach() if tensor else part)
-                finite = np.isfinite(part).reshape(len(part), -1).all(axis=1)
-                if not finite.all():
-                    raise ValueError(
-                        f"Image {start + int(np.argmin(finite))} holds NaN or infinite pixels."
-                    )
+                self._check_pixels(part.reshape(len(part), -1), start, normalised=tensor)
+
+    def _check_pixels(self, pixels: NDArray[Any], start: int, normalised: bool) -> None:
+        """Raise where a pixel is not finite, or on no scale that is known."""
+        if not pixels.shape[1]:
+            return
+        low, high = pixels.min(axis=1), pixels.max(axis=1)  # NaN where one pixel is
+        finite = np.isfinite(low) & np.isfinite(high)
+        if not finite.all():
+            raise ValueError(
+                f"Image {start + int(np.argmin(finite))} holds NaN or infinite pixels."
+            )
+        outside = (low < LOWEST) | (high > HIGHEST)
+        if outside.any() and not normalised:
+            row = int(np.argmax(outside))
+            raise ValueError(
+                f"Images of floats must lie from 0 to 1, but image {start + row} has pixels from "
+                f"{low[row]:.4g} to {high[row]:.4g}. Divide 0 to 255 by 255, or give uint8; images "
+                "that are normalised already go in as a tensor (n, C, H, W)."
+            )
 
     def prepare(self, images: Tensor) -> Tensor:
         """Resize and normalise a batch of images of one size.

@@ -7,13 +7,16 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.utils.multiclass import check_classification_targets
 from torch.utils.data import DataLoader, Subset, TensorDataset
 from tqdm import tqdm
+
+from skquee._checks import check_labels_given
 
 __all__ = ["encode_labels", "known_codes", "labels_of"]
 
 
-def labels_of(X: Any) -> NDArray[Any]:
+def labels_of(X: Any, who: str = "y is None and X") -> NDArray[Any]:
     """Return the labels that images bring along.
 
     Parameters
@@ -21,6 +24,8 @@ def labels_of(X: Any) -> NDArray[Any]:
     X : Dataset, DataLoader or path of a folder with a folder of images a class
         Read from ``targets``, ``labels`` or the tensors of the data set where it has them,
         else from its items. Of a folder: the names of the classes.
+    who : str, default="y is None and X"
+        What brings them, for the message.
 
     Returns
     -------
@@ -50,7 +55,7 @@ def labels_of(X: Any) -> NDArray[Any]:
             rows = tqdm(range(len(X)), desc="labels", disable=None, leave=False)
             return np.asarray([X[row][1] for row in rows])
     raise ValueError(
-        f"y is None and X ({type(X).__name__}) brings no labels. Give y, or a data set of "
+        f"{who} ({type(X).__name__}) brings no labels. Give y, or a data set of "
         "(image, label), or the path of a folder with a folder of images for each class."
     )
 
@@ -83,6 +88,8 @@ def encode_labels(
     labels = np.asarray(y)
     if labels.shape != (n_samples,):
         raise ValueError(f"Labels have shape {labels.shape}, but there are {n_samples} images.")
+    labels = check_labels_given(labels, "y")
+    check_classification_targets(labels)
     classes, codes = np.unique(labels, return_inverse=True)
     if n_classes is None or len(classes) == n_classes:
         if len(classes) < 2:
@@ -118,6 +125,7 @@ def known_codes(y: ArrayLike, classes: NDArray[Any], n_samples: int) -> NDArray[
         raise ValueError(
             f"Validation labels have shape {labels.shape}, but there are {n_samples} images."
         )
+    labels = check_labels_given(labels, "y of validation_data")
     unknown = np.setdiff1d(labels, classes)
     if unknown.size:
         raise ValueError(f"Validation labels hold {unknown[:5].tolist()}, unknown to the labels.")

@@ -12,6 +12,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
+from skquee._checks import check_flag, check_folder, check_integer, check_number, check_option
 from skquee.networks import _files
 from skquee.networks._compiling import N_CALIBRATION, CompiledRunner
 from skquee.networks._costs import bit_operations, gate_flops
@@ -19,6 +20,7 @@ from skquee.networks._fit import fit_network
 from skquee.networks._images import ImageRows
 from skquee.networks._labels import known_codes, labels_of
 from skquee.networks._levels import FLOAT, accuracy_of_paths, keep_levels
+from skquee.networks._parameters import check_tree_options, check_widths
 from skquee.networks._training import HeadKind
 from skquee.networks.engines import BITS
 from skquee.networks.quantization import PTQ4ViT, float_copies
@@ -318,16 +320,21 @@ class MultiExitNetwork(CompiledRunner, BaseEstimator):
             infinite; the layer is named.
         """
         check_is_fitted(self)
-        widths = sorted({int(level) for level in levels})
-        if len(widths) != len(levels) or widths != sorted(levels) or not widths:
-            raise ValueError(f"levels must be distinct whole numbers of bits, got {tuple(levels)}.")
-        if widths[0] < 2 or widths[-1] > FLOAT:
-            raise ValueError(f"levels must be bit widths from 2 to {FLOAT}, got {tuple(levels)}.")
+        widths = check_widths(levels)
+        method = PTQ4ViT() if method is None else method
+        if isinstance(method, type) or not callable(getattr(method, "quantize", None)):
+            raise ValueError(
+                "method must be a quantiser, PTQ4ViT(), BasePTQ() or UniformPTQ(), or None, got "
+                f"{method!r}."
+            )
+        check_flag(cache_weights, "cache_weights")
+        check_tree_options(tree_options)
+        if cache is not None:
+            check_folder(cache, "cache")
         rows = self._format.rows(calibration)
         if len(rows) == 0:
             raise ValueError("calibration holds no image.")
         paths = self._paths(widths, **tree_options)
-        method = PTQ4ViT() if method is None else method
         ranges = self._ranges_of(rows[:N_CALIBRATION])
         head = nn.Sequential(self._pools[-1], self._heads[-1])
         quantized = method.quantize(
@@ -389,6 +396,8 @@ class MultiExitNetwork(CompiledRunner, BaseEstimator):
                 f"The levels {self.levels_} are engines, of which compile has kept those that pay; "
                 "evaluate measures their paths. Bit widths are chosen before: quantize."
             )
+        check_number(max_drop, "max_drop", at_least=0, at_most=1)
+        check_number(max_top_drop, "max_top_drop", at_least=0, at_most=1)
         rows, codes = self._labelled(X, y)
         uniform = {level: (level,) * len(self.flops_) for level in {FLOAT, *self.levels_}}
         tree = PathTree.from_paths(
@@ -431,6 +440,8 @@ class MultiExitNetwork(CompiledRunner, BaseEstimator):
 
     def _labelled(self, X: Any, y: ArrayLike | None) -> tuple[ImageRows, NDArray[np.int64]]:
         rows = self._format.rows(X)
+        if not len(rows):
+            raise ValueError("X holds no image to measure accuracy on: give some, with labels.")
         return rows, known_codes(labels_of(X) if y is None else y, self.classes_, len(rows))
 
     def _paths(self, levels: Sequence[int], **options: Any) -> PathTree:
@@ -486,11 +497,12 @@ class MultiExitNetwork(CompiledRunner, BaseEstimator):
         """
         check_is_fitted(self)
         tree, n_exits = self.paths_, len(self.flops_)
+        check_option(kind, "kind", ("bitops", "flops", "latency"))
         if kind == "latency":
             return self.latency_costs(batch_size)
-        if kind not in ("bitops", "flops"):
-            raise ValueError(f"kind must be 'bitops', 'flops' or 'latency', got {kind!r}.")
         sizes = {"embedding_size": embedding_size, "hidden_size": hidden_size}
+        for name, size in sizes.items():
+            check_integer(size, name, at_least=1)
         steps = [tree.steps(path) for path in range(tree.n_paths)]
         bits = {level: 1 if kind == "flops" else BITS.get(level, level) for level in self.levels_}
         return bit_operations(

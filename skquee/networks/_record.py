@@ -16,6 +16,7 @@ from torchvision.transforms import InterpolationMode
 
 from skquee._reading import field, read_json
 from skquee.networks._levels import FLOAT
+from skquee.networks._parameters import MOST_PIXELS
 from skquee.networks.engines import ENGINES, LatencyTable
 from skquee.paths import PathTree
 
@@ -25,7 +26,6 @@ FORMAT = 1
 # Parameters that a file cannot hold, or that speak of another machine.
 LEFT_OUT = ("backbone", "heads", "augmentation", "n_views", "random_state", "checkpoint", "device")
 ARRAYS = ("flops_", "head_flops_", "validation_accuracy_", "path_accuracy_")
-MOST_PIXELS = 8192  # a side of an image
 MOST_PATHS = 10**6
 MOST_OPTION = 2**16  # a width, a depth, a number of classes
 # Elements and tensors that building a network may make beside its weights: masks, positions,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, Self
 
 import numpy as np
@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
+from skquee._checks import check_integer, check_sequence
 from skquee.networks._execution import run_in_parts
 from skquee.networks._images import ImageFormat, ImageRows
-from skquee.networks._training import cache_features
+from skquee.networks._training import cache_features, check_head
 from skquee.paths import PathTree
 
 __all__ = ["BlockRunner", "run_with_exit"]
@@ -30,6 +31,7 @@ class BlockRunner:
     _levels: Mapping[Any, nn.ModuleList]
     _pools: nn.ModuleList
     _heads: nn.ModuleList
+    _head_widths: list[int]
     _format: ImageFormat
     _device: torch.device
     # Rows that a compiled network runs together at most.
@@ -63,6 +65,8 @@ class BlockRunner:
         ``network.with_paths(PathTree.from_paths([(4,), (4, 4), (8,), (8, 8)], costs))``.
         """
         check_is_fitted(self)
+        if not isinstance(paths, PathTree):
+            raise TypeError(f"paths must be a PathTree, got a {type(paths).__name__}.")
         missing = sorted(set(paths.levels) - set(self.levels_), key=str)
         if missing:
             raise ValueError(f"paths take the levels {missing}; quantize made {self.levels_}.")
@@ -70,8 +74,8 @@ class BlockRunner:
             raise ValueError(
                 f"paths run up to {paths.n_exits} blocks, the network has {len(self._pools)}."
             )
-        if heads is not None and len(heads) != len(self._pools):
-            raise ValueError(f"heads must be {len(self._pools)}, one an exit, got {len(heads)}.")
+        if heads is not None:
+            self._check_heads(heads)
         other = copy.copy(self)
         other.paths_ = paths.with_classes(self.classes_.tolist())
         if heads is not None:
@@ -79,6 +83,14 @@ class BlockRunner:
         for measured in ("path_accuracy_", "validation_accuracy_"):
             other.__dict__.pop(measured, None)
         return other
+
+    def _check_heads(self, heads: Any) -> None:
+        if not isinstance(heads, (nn.ModuleList, list, tuple)):
+            raise TypeError(f"heads must be a ModuleList, got a {type(heads).__name__}.")
+        if len(heads) != len(self._pools):
+            raise ValueError(f"heads must be {len(self._pools)}, one an exit, got {len(heads)}.")
+        for head, width in zip(heads, self._head_widths, strict=True):
+            check_head(head, width, len(self.classes_))
 
     def rows(self, X: Any) -> ImageRows:
         """Return images as rows a bank can pick from; nothing is read or run.
@@ -134,9 +146,10 @@ class BlockRunner:
             of them are run one after the other.)
         """
         run = self._at(block, level)
-        if self._group is None or len(state) <= self._group:
-            return _run(run, state)
-        return torch.cat([_run(run, part) for part in state.split(self._group)])
+        with _explained(state, block, level):
+            if self._group is None or len(state) <= self._group:
+                return _run(run, state)
+            return torch.cat([_run(run, part) for part in state.split(self._group)])
 
     def run_exit(self, state: Tensor, block: int, level: Any) -> tuple[Tensor, NDArray[np.float32]]:
         """Run one block at a level, and the exit after it.
@@ -168,9 +181,10 @@ class BlockRunner:
 
     def _at(self, block: int, level: Any) -> Any:
         check_is_fitted(self)
-        if level not in self._levels:
-            raise ValueError(f"There is no level {level}; quantize made {self.levels_}.")
-        return self._levels[level][block]
+        if not isinstance(level, Hashable) or level not in self._levels:
+            raise ValueError(f"There is no level {level!r}; quantize made {self.levels_}.")
+        blocks = self._levels[level]
+        return blocks[check_integer(block, "block", at_least=0, at_most=len(blocks) - 1)]
 
     def head(self, state: Tensor, block: int, level: Any) -> NDArray[np.float32]:
         """Return the probabilities of the exit after a block.
@@ -189,8 +203,11 @@ class BlockRunner:
         ndarray of shape (n, n_classes), float32
         """
         check_is_fitted(self)
+        block = check_integer(block, "block", at_least=0, at_most=len(self._pools) - 1)
         pool, head = self._pools[block], self._heads[block]
-        return _run(lambda rows: head(pool(rows.float())).softmax(dim=1), state).cpu().numpy()
+        with _explained(state, block, level, after=True):
+            answers = _run(lambda rows: head(pool(rows.float())).softmax(dim=1), state)
+        return answers.cpu().numpy()
 
     @property
     def exit_heads(self) -> nn.ModuleList:
@@ -222,7 +239,14 @@ class BlockRunner:
             One an exit, on the network's device; 4 bytes a feature.
         """
         check_is_fitted(self)
-        blocks = nn.ModuleList(self._levels[level][block] for block, level in enumerate(levels))
+        path = check_sequence(levels, "levels", "levels, one a block, (8, 8)")
+        if not 1 <= len(path) <= len(self._pools):
+            raise ValueError(
+                f"levels must be 1 to {len(self._pools)}, one for each block that is run, got "
+                f"{len(path)}."
+            )
+        check_integer(batch_size, "batch_size", at_least=1)
+        blocks = nn.ModuleList(self._at(block, level) for block, level in enumerate(path))
         return cache_features(
             blocks,
             nn.ModuleList(self._pools[: len(blocks)]),
@@ -260,6 +284,28 @@ class BlockRunner:
         Tensor
         """
         return torch.cat(list(states))
+
+
+@contextmanager
+def _explained(state: Any, block: int, level: Any, *, after: bool = False) -> Iterator[None]:
+    """Say which block or exit was given a state that it does not take."""
+    if not isinstance(state, Tensor):
+        raise TypeError(f"{_taken(block, after)}, a tensor, got a {type(state).__name__}.")
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except (AssertionError, RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"{_taken(block, after)}; at level {level!r} it does not run on {tuple(state.shape)} "
+            f"of {state.dtype}: {error}"
+        ) from error
+
+
+def _taken(block: int, after: bool) -> str:
+    made = block if after else block - 1
+    what = "start" if made < 0 else f"run_block(state, {made}, level)"
+    return f"{'The exit after block' if after else 'Block'} {block} takes what {what} returned"
 
 
 def run_with_exit(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from skquee._checks import check_integer, check_number, check_seed
 from skquee.networks._execution import run_in_parts
 from skquee.networks._images import ImageFormat, ImageRows
 from skquee.networks._labels import encode_labels
@@ -20,7 +23,16 @@ from skquee.networks.backbones._transformers import Transformer, image_shape
 
 HeadKind = str | Callable[[int, int], nn.Module]
 
-__all__ = ["HeadKind", "cache_features", "make_heads", "train_backbone", "train_heads"]
+__all__ = [
+    "HeadKind",
+    "augmented",
+    "cache_features",
+    "check_head",
+    "check_trainable",
+    "make_heads",
+    "train_backbone",
+    "train_heads",
+]
 
 
 def make_heads(
@@ -48,7 +60,20 @@ def make_heads(
         # A module of the user's draws from torch's global generator: keep the caller's state.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(generator.initial_seed())
-            return nn.ModuleList(kind(width, n_classes) for width in widths)
+            try:
+                made = [kind(width, n_classes) for width in widths]
+            except TypeError as error:
+                raise ValueError(
+                    "heads must be a callable of (n_features, n_classes), as (16, 10), but "
+                    f"calling it failed: {error}"
+                ) from error
+        for width, head in zip(widths, made, strict=True):
+            if not isinstance(head, nn.Module):
+                raise ValueError(
+                    f"heads({width}, {n_classes}) must return a torch module, features "
+                    f"(n, {width}) to logits (n, {n_classes}), got {head!r:.80}."
+                )
+        return nn.ModuleList(made)
     heads = nn.ModuleList()
     for width in widths:
         head = nn.utils.skip_init(nn.Linear, width, n_classes)
@@ -56,6 +81,92 @@ def make_heads(
         nn.init.zeros_(head.bias)
         heads.append(head)
     return heads
+
+
+def check_head(head: nn.Module, width: int, n_classes: int) -> None:
+    """Raise where a head does not map features to a logit for each class.
+
+    Parameters
+    ----------
+    head : Module
+        Run on two rows of zeros; a copy is, so that it stays as it is.
+    width : int
+        Features it reads.
+    n_classes : int
+        Logits it has to give.
+
+    Raises
+    ------
+    ValueError
+        With what it gives instead.
+    """
+    like = next(head.parameters(), None)
+    features = torch.zeros(2, width, device=None if like is None else like.device)
+    wanted = f"A head must map features (n, {width}) to logits (n, {n_classes})"
+    try:
+        with torch.no_grad():
+            logits = copy.deepcopy(head).eval()(features)
+    except (AssertionError, RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(f"{wanted}; {head!r:.80} does not run on them: {error}") from error
+    if not isinstance(logits, Tensor) or logits.shape != (2, n_classes):
+        given = f"{tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
+        raise ValueError(f"{wanted}, but two rows gave {given}: {head!r:.80}.")
+
+
+def check_trainable(heads: Sequence[nn.Module], max_epochs: int) -> None:
+    """Raise where heads that are to be trained have nothing to train.
+
+    Parameters
+    ----------
+    heads : sequence of Module
+        Those not kept as they are.
+    max_epochs : int
+        0 trains none.
+    """
+    for number, head in enumerate(heads, start=1):
+        weights = list(head.parameters())
+        if not weights or (max_epochs and not any(weight.requires_grad for weight in weights)):
+            raise ValueError(
+                f"Head {number} has no weights to train: {head!r:.80}. Give a head that has, as "
+                "heads='linear' makes" + ("." if not weights else ", or max_epochs=0.")
+            )
+
+
+def augmented(
+    augmentation: Callable[[Tensor], Tensor], images: Tensor, *, look: bool = False
+) -> Tensor:
+    """Return changed images.
+
+    Parameters
+    ----------
+    augmentation : callable
+        Prepared images to changed ones.
+    images : Tensor of shape (n, C, H, W)
+        Normalised.
+    look : bool, default=False
+        Look for NaN, too, which waits for the device.
+
+    Returns
+    -------
+    Tensor of shape (n, C, H, W)
+
+    Raises
+    ------
+    ValueError
+        If it returns anything else.
+    """
+    changed = augmentation(images.clone() if look else images)
+    alike = isinstance(changed, Tensor) and changed.shape == images.shape
+    if not (alike and changed.is_floating_point() and not (look and changed.isnan().any())):
+        given = type(changed).__name__
+        if isinstance(changed, Tensor):
+            given = f"{tuple(changed.shape)} of {changed.dtype}"
+            given += " with NaN" if alike and changed.is_floating_point() else ""
+        raise ValueError(
+            f"augmentation must return as many images of the same size, {tuple(images.shape)} of "
+            f"normalised floats, got {given}."
+        )
+    return changed
 
 
 def train_heads(
@@ -108,7 +219,7 @@ def train_heads(
 
     def validate() -> list[tuple[float, float]]:
         scores = []
-        with torch.no_grad():
+        with torch.no_grad(), _as_in_use(heads):
             for head, x in zip(heads, validation_features, strict=True):
                 logits = head(x)
                 right = (logits.argmax(dim=1) == validation_labels).double().mean()
@@ -151,6 +262,18 @@ def train_heads(
     for head, state in zip(heads, kept, strict=True):
         head.load_state_dict(state)
     return np.array([accuracy for accuracy, _ in best])
+
+
+@contextmanager
+def _as_in_use(module: nn.Module) -> Iterator[None]:
+    """Put a module in evaluation mode: dropout is off, and batch statistics stay."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
 
 
 def train_backbone(
@@ -200,6 +323,16 @@ def train_backbone(
     >>> train_backbone(backbone, images, [0, 1, 0, 1], epochs=1).training
     False
     """
+    check_integer(epochs, "epochs", at_least=1)
+    check_integer(batch_size, "batch_size", at_least=1)
+    check_number(learning_rate, "learning_rate", above=0)
+    check_number(weight_decay, "weight_decay", at_least=0)
+    check_seed(random_state)
+    if not isinstance(backbone, Transformer):
+        raise TypeError(
+            "backbone must be a VisionTransformer of timm or a T2TViT, got a "
+            f"{type(backbone).__name__}."
+        )
     config = getattr(backbone, "pretrained_cfg", None) or {}
     images = ImageFormat.of(*image_shape(backbone), config).rows(X).tensor()
     _, codes = encode_labels(y, backbone.num_classes, len(images))
@@ -274,7 +407,7 @@ def cache_features(
         for view in range(n_views):
             for batch in images.batches(batch_size):
                 if view and augmentation is not None:
-                    batch = augmentation(batch)
+                    batch = augmented(augmentation, batch)
                 state = batch.to(device)
                 for number, (block, pool) in enumerate(zip(blocks, pools, strict=True)):
                     state = run_in_parts(block, state)

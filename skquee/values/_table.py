@@ -10,7 +10,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skquee._checks import check_integer
+from skquee._checks import check_integer, check_output
 from skquee._public import publish
 from skquee.values._facts import RowFacts, check_context, check_losses, check_prices
 from skquee.values._rows import check_rows, own_values, take_rows
@@ -353,6 +353,7 @@ class PathProbabilities(TableBuilders):
         ValueError
             If values are of another type, or levels or classes neither texts nor numbers.
         """
+        check_output(file)  # before a lazy table runs
         values = np.asarray(self)
         if dtype is None and values.dtype.kind in "iub":
             dtype = np.float32

@@ -117,7 +117,11 @@ def test_a_compiler_that_fails_is_left_out_with_a_message(
     [
         ("--network nowhere --data {files}/data.npz", "there is no saved network"),
         ("--network {files}/network --data no.npz", "no.npz: there is no such file"),
+        ("--network {files}/network --data README.md", "README.md: give a folder with a folder"),
         ("--network {files}/network --data {files}/data.npz --out no/x.csv", "does not exist"),
+        ("--network {files}/network --data {files}/data.npz --out x.png", "must end in .csv"),
+        ("--network {files}/network --data {files}/data.npz --threads 99999", "from 1 to 1024"),
+        ("--network {files}/network --data {files}/data.npz --batch-sizes 99999", "1 to 65536"),
         ("--network {files}/network --data {files}/data.npz --levels int4", "invalid choice"),
     ],
 )
@@ -127,3 +131,14 @@ def test_bad_options_end_with_one_line(
     with pytest.raises(SystemExit) as stopped:
         main(["bench", *arguments.format(files=files).split()])
     assert stopped.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_a_cut_archive_is_one_line(
+    files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "cut.npz").write_bytes(b"PK\x03\x04 an archive that ends too early")
+    for option in ("--data", "--validation"):
+        command = f"bench --network {files}/network --data {files}/data.npz {option}"
+        assert main([*command.split(), str(tmp_path / "cut.npz")]) == 1
+        error = capsys.readouterr().err
+        assert "cut.npz" in error and error.count("\n") == 1

@@ -91,7 +91,8 @@ def test_a_seed_gives_the_same_report(rows, tmp_path, capsys):
         ("--levels 4 4", "--levels must be distinct, got 4 4"),
         ("--levels 1 8", "must be a whole number from 2 to 32, got 1"),
         ("--epochs 0", "must be a whole number from 1 up, got 0"),
-        ("--seed x", "must be a whole number from 0 up, got 'x'"),
+        ("--seed x", "must be a whole number from 0 to 4294967295, got 'x'"),
+        (f"--seed {2**32}", "must be a whole number from 0 to 4294967295, got 4294967296"),
     ],
 )
 def test_bad_options_end_before_any_work(options, message, capsys, tmp_path, monkeypatch):
@@ -105,9 +106,10 @@ def test_bad_options_end_before_any_work(options, message, capsys, tmp_path, mon
 
 def test_an_output_folder_that_cannot_be_made_ends_before_any_work(tmp_path, capsys):
     (tmp_path / "file").touch()
-    with pytest.raises(SystemExit):
-        main(["demo", "--out", str(tmp_path / "file")])
-    assert "cannot make this folder" in capsys.readouterr().err
+    for place in (tmp_path / "file", tmp_path / "file" / "deep"):
+        with pytest.raises(SystemExit):
+            main(["demo", "--out", str(place)])
+        assert "must be a folder, but" in capsys.readouterr().err
 
 
 def test_python_m_is_the_same_command():

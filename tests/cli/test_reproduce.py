@@ -81,13 +81,17 @@ def test_a_run_that_failed_before_it_kept_anything_binds_nobody(
         (["digits", "--exits", "1", "2"], "end at 6"),
         (["--quick", "--data", "."], "name cifar10 or cifar100"),
         (["mnist"], "invalid choice"),
+        (["cifar10", "--img-size", str(10**7)], "must be a whole number from 1 to 8192"),
+        (["digits", "--seed", str(2**32)], "must be a whole number from 0 to 4294967295"),
+        (["digits", "--out", __file__], "must be a folder, but"),
+        (["digits", "--out", f"{__file__}/deep"], "must be a folder, but"),
     ],
 )
 def test_bad_options_end_with_one_line(
     arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as stopped:
-        main(["reproduce", *arguments, "--out", str(tmp_path / "r")])
+        main(["reproduce", "--out", str(tmp_path / "r"), *arguments])
     assert stopped.value.code == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "r").exists(), "nothing is written"
@@ -123,6 +127,17 @@ def test_archives_of_both_kinds_give_the_same_images(tmp_path: Path, encoded: bo
     np.testing.assert_array_equal(splits["val"][0], X[rows[:5]])
     np.testing.assert_array_equal(splits["train"][1], y[rows[5:]])
     np.testing.assert_array_equal(splits["test"][0], kept["test"][0])
+
+
+@pytest.mark.parametrize(
+    "offsets", [[0.0, 5.0, 9.0], [0, 5], [5, 0, 9], [[0, 5, 9]], ["0", "5", "9"]]
+)
+def test_offsets_that_cut_out_no_images_are_refused(tmp_path: Path, offsets: list[Any]) -> None:
+    np.savez(tmp_path / "a_test.npz", X=np.zeros((2, 4, 4, 3), np.uint8), y=[0, 1])
+    encoded = {"data": np.zeros(9, np.uint8), "offsets": offsets, "labels": [0, 1]}
+    np.savez(tmp_path / "a_train.npz", **encoded)
+    with pytest.raises(ValueError, match="offsets must be 3 integers that rise"):
+        read_cifar(tmp_path, "cifar10")
 
 
 def test_a_folder_without_images_says_what_is_missing(tmp_path: Path) -> None:

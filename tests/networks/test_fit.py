@@ -237,7 +237,7 @@ def test_mixed_precision_trains_as_well(make_backbone, digits):
         ({"heads": "deep"}, "heads must be 'linear' or a callable"),
         ({"final_head": "drop"}, "final_head must be"),
         ({"amp_dtype": "int8"}, "amp_dtype must be"),
-        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"batch_size": 0}, "batch_size must be an integer >= 1, got 0"),
         ({"n_views": 2}, "n_views is for augmentation="),
         ({"data_config": {"colour": 1}}, r"data_config holds \['colour'\]"),
     ],

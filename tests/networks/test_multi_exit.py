@@ -229,7 +229,7 @@ def test_labels_that_do_not_fit_are_refused(digits, make_backbone):
 
 
 def test_backbones_of_another_kind_are_refused(digits):
-    with pytest.raises(TypeError, match=r"ResNet is not .* blocks=.* It has \['conv1', 'bn1'"):
+    with pytest.raises(ValueError, match=r"ResNet is not .* blocks=.* It has \['conv1', 'bn1'"):
         MultiExitNetwork("resnet10t", exits=(1,)).fit(*digits)
     with pytest.raises(TypeError, match="name of a timm model or a torch module, got 3"):
         MultiExitNetwork(3, exits=(1,)).fit(*digits)

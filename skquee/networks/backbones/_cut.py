@@ -6,6 +6,7 @@ import copy
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import timm
@@ -107,7 +108,7 @@ def build_backbone(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             kwargs = {"pretrained": pretrained, "in_chans": in_chans, **kwargs}
-            model: Any = timm.create_model(backbone, **kwargs)
+            model: Any = _timm_model(backbone, kwargs)
             own = (state or {}).get("head.weight")
             wanted = own.shape[0] if n_outputs is None and own is not None else n_outputs
             if wanted not in (None, getattr(model, "num_classes", None)):
@@ -121,6 +122,19 @@ def build_backbone(
     if state is not None:
         load_checkpoint(model, state, source=str(checkpoint))
     return model.float().eval().requires_grad_(False)
+
+
+def _timm_model(name: str, kwargs: dict[str, Any]) -> nn.Module:
+    try:
+        model: nn.Module = timm.create_model(name, **kwargs)
+    except (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError) as e:
+        given = ", ".join(f"{key}={value!r:.60}" for key, value in kwargs.items())
+        lead = f"timm cannot build {name!r} with {given}: {str(e) or repr(e):.300}"
+        raise ValueError(
+            f"{lead.rstrip('.')}. Change img_size, in_chans or backbone_kwargs, or give the module "
+            "itself: backbone=timm.create_model(...)."
+        ) from e
+    return model
 
 
 def cut_backbone(
@@ -153,15 +167,13 @@ def cut_backbone(
 
     Raises
     ------
-    TypeError
-        If a module is no transformer and no names are given.
     ValueError
-        If exits do not fit.
+        If a module is no transformer and no names are given, or exits do not fit.
     """
     if blocks is None:
         if not isinstance(backbone, Transformer):
             children = [name for name, _ in backbone.named_children()]
-            raise TypeError(
+            raise ValueError(
                 f"{type(backbone).__name__} is not one of timm's vision transformers: say after "
                 f"which of its modules to cut it, blocks=[...]. It has {children}."
             )
@@ -173,6 +185,12 @@ def cut_backbone(
         found = check_exits(list(exits), len(backbone.blocks))
         pool, head = Pool(backbone), own_head(backbone)
         channels, size = image_shape(backbone)
+        given = _sides(img_size)
+        if None not in (given, size) and given != size:
+            raise ValueError(
+                f"img_size={img_size!r}, but this {type(backbone).__name__} was built for images "
+                f"of {size}: build it for others, or leave img_size out."
+            )
         return Cut(
             cut_blocks(backbone, found),
             nn.ModuleList([pool] * len(found)),
@@ -184,7 +202,7 @@ def cut_backbone(
     names = _exit_names(exits, list(blocks))
     pieces, tail = cut_modules(backbone, names)
     first = next((m for m in backbone.modules() if isinstance(m, nn.Conv2d)), None)
-    size = (img_size, img_size) if isinstance(img_size, int) else img_size
+    size = _sides(img_size)
     return Cut(
         pieces,
         nn.ModuleList([GlobalPool()] * len(names)),
@@ -195,10 +213,17 @@ def cut_backbone(
     )
 
 
+def _sides(img_size: int | tuple[int, int] | None) -> tuple[int, int] | None:
+    if img_size is None:
+        return None
+    height, width = img_size if isinstance(img_size, (list, tuple)) else (img_size, img_size)
+    return int(height), int(width)
+
+
 def _exit_names(exits: Sequence[int | str] | None, blocks: list[str]) -> list[str]:
     if exits is None:
         return blocks
     numbers = [blocks.index(e) + 1 if e in blocks else e for e in exits]
-    if not all(isinstance(number, int) for number in numbers):
+    if not all(isinstance(number, Integral) for number in numbers):
         raise ValueError(f"exits must be among blocks {blocks}, or their numbers, got {exits}.")
     return [blocks[number - 1] for number in check_exits(numbers, len(blocks))]

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from skquee._checks import check_sequence
 from skquee.networks.engines._cuda import cuda_engines, torchao_available, with_8_bits
 from skquee.networks.engines._int8 import int8_available, to_int8
 
@@ -102,8 +103,10 @@ def check_engines(levels: Sequence[str] | None, runs: Sequence[str]) -> tuple[st
     """
     if levels is None:
         return tuple(runs)
-    given = [levels] if isinstance(levels, str) else list(levels)
-    if not given or len(set(given)) != len(given) or not set(given) <= set(ENGINES):
+    named = [levels] if isinstance(levels, str) else levels
+    given = check_sequence(named, "levels", f"engines, of {ENGINES}")
+    known = all(isinstance(engine, str) and engine in ENGINES for engine in given)
+    if not given or not known or len(set(given)) != len(given):
         raise ValueError(f"levels must be distinct, of {ENGINES}, got {tuple(given)}.")
     if not set(given) <= set(runs):
         extra = sorted(set(given) - set(runs))

@@ -15,7 +15,13 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import nnls
 
-from skquee._checks import check_integer, check_number, check_numbers
+from skquee._checks import (
+    check_integer,
+    check_number,
+    check_numbers,
+    check_option,
+    check_sequence,
+)
 from skquee._reading import field
 
 if TYPE_CHECKING:
@@ -105,10 +111,12 @@ class LatencyTable:
         -------
         ndarray
         """
-        if level not in self.levels:
-            raise ValueError(f"level must be one of {self.levels}, got {level!r}.")
-        times = self._steps[block, self.levels.index(level)]
-        return self._interpolate(times, np.asarray(n_rows, dtype=np.float64))
+        check_option(level, "level", self.levels)
+        check_integer(block, "block", at_least=0, at_most=len(self.blocks) - 1)
+        if not isinstance(n_rows, int) or n_rows < 0:  # the walk asks for one number, often
+            check_numbers(n_rows, "n_rows", at_least=0)
+        rows = np.asarray(n_rows, dtype=np.float64)
+        return self._interpolate(self._steps[block, self.levels.index(level)], rows)
 
     @cached_property
     def _steps(self) -> NDArray[np.float64]:
@@ -147,8 +155,7 @@ class LatencyTable:
         -------
         ndarray of shape (n_blocks, n_levels)
         """
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
+        check_integer(batch_size, "batch_size", at_least=1)
         if batch_size not in self._costs:  # a bank asks at every batch
             steps = self._interpolate(self._steps, np.array(float(batch_size)))
             self._costs[batch_size] = steps / batch_size
@@ -194,12 +201,11 @@ class LatencyTable:
         -------
         LatencyTable
         """
-        took = np.asarray(milliseconds, dtype=np.float64)
-        if took.shape != (len(counts),) or not len(counts) or not (took > 0).all():
-            raise ValueError(
-                f"milliseconds must be positive, one for each of {len(counts)} counts, got shape "
-                f"{took.shape}."
-            )
+        counts = check_sequence(counts, "counts", "routes.counts, one a batch")
+        if not counts:
+            raise ValueError("counts must be routes.counts of some batches, got none.")
+        what = f"one for each of {len(counts)} counts"
+        took = check_numbers(milliseconds, "milliseconds", shape=(len(counts),), what=what, above=0)
         bare = replace(self, start=0.0)
         rest = took - [bare.predict(batch) for batch in counts]
         last = len(self.blocks) - 1
@@ -273,8 +279,12 @@ class LatencyTable:
 
 def _runs(counts: Mapping[str, int]) -> Iterator[tuple[int, str, int]]:
     """Yield block (from 0), level and rows of what a batch ran."""
+    if not isinstance(counts, Mapping):
+        raise TypeError(
+            f"counts must be a mapping, routes.counts of a batch, got a {type(counts).__name__}."
+        )
     for step, n_rows in counts.items():
-        match = re.fullmatch(r"block (\d+) at (.+)", step)
+        match = re.fullmatch(r"block (\d+) at (.+)", str(step))
         if match is None:
             raise ValueError(f"counts must be keyed like 'block 2 at int8', got {step!r}.")
         yield int(match[1]) - 1, match[2], n_rows
@@ -319,7 +329,8 @@ def check_sizes(batch_sizes: Sequence[int]) -> tuple[int, ...]:
     ValueError
         If there is none, or one is not a whole number of at least 1.
     """
-    sizes = sorted({int(size) for size in batch_sizes})
-    if not sizes or sizes[0] < 1 or sizes != sorted(set(batch_sizes)):
-        raise ValueError(f"batch_sizes must be whole numbers >= 1, got {tuple(batch_sizes)}.")
-    return tuple(sizes)
+    given = check_sequence(batch_sizes, "batch_sizes", "numbers of rows, (1, 64)")
+    sizes = {check_integer(size, "Each of batch_sizes", at_least=1) for size in given}
+    if not sizes:
+        raise ValueError("batch_sizes must be numbers of rows, at least one, got none.")
+    return tuple(sorted(sizes))

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from skquee._checks import check_flag, check_integer, check_sequence
 from skquee.networks.backbones._sharing import copy_sharing_weights
 from skquee.networks.quantization._cache import Found, GridCache
 from skquee.networks.quantization._calibration import Observation, check_images, cut_units, walk
@@ -45,6 +46,11 @@ class PostTrainingQuantizer(ABC):
     def __repr__(self) -> str:
         shown = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
         return f"{type(self).__name__}({shown})"
+
+    def _check(self) -> None:
+        """Raise for the first parameter that cannot be used."""
+        check_flag(self.per_channel, "per_channel")
+        check_integer(self.batch_size, "batch_size", at_least=1)
 
     @abstractmethod
     def grids(self, observed: Observation, bits: int) -> tuple[Grid, Grid]:
@@ -107,7 +113,8 @@ class PostTrainingQuantizer(ABC):
             If a level is no such bit width, all of several images are the same, or an
             activation or gradient is NaN or infinite; the layer is named.
         """
-        levels = list(dict.fromkeys(levels))
+        self._check()
+        levels = list(dict.fromkeys(check_sequence(levels, "levels", "bit widths, (4, 8)")))
         if not all(isinstance(bits, Integral) and 2 <= bits <= 31 for bits in levels):
             raise ValueError(f"levels must be whole numbers of bits from 2 to 31, got {levels}.")
         check_images(images)

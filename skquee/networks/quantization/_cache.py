@@ -14,6 +14,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from skquee._atomic import whole_file
+from skquee._checks import check_folder
 from skquee.networks.quantization._grids import Grid
 
 __all__ = ["Found", "GridCache", "fingerprint"]
@@ -67,7 +68,7 @@ class GridCache:
         modules: nn.ModuleList,
         images: Tensor,
     ) -> None:
-        self.folder = None if folder is None else Path(folder)
+        self.folder = None if folder is None else check_folder(folder, "cache")
         if self.folder is None:
             return
         self.folder.mkdir(parents=True, exist_ok=True)

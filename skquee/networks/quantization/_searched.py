@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from skquee._checks import MOST_SEED, check_integer
 from skquee.networks.backbones._matmul import MatMul
 from skquee.networks.quantization._base import PostTrainingQuantizer
 from skquee.networks.quantization._calibration import Observation
@@ -138,6 +139,14 @@ class SearchedPTQ(PostTrainingQuantizer):
         self.stride = stride
         self.max_rows = max_rows
         self.random_state = random_state
+
+    def _check(self) -> None:
+        super()._check()
+        for name in ("rounds", "n_candidates", "stride"):
+            check_integer(getattr(self, name), name, at_least=1)
+        if self.max_rows is not None:
+            check_integer(self.max_rows, "max_rows", at_least=1)
+        check_integer(self.random_state, "random_state", at_least=0, at_most=MOST_SEED)
 
     def grids(self, observed: Observation, bits: int) -> tuple[Grid, Grid]:
         """Choose the grids of an operation.

@@ -1,0 +1,84 @@
+"""Where a command reads and writes: checked before any work."""
+
+from __future__ import annotations
+
+import argparse
+
+__all__ = ["check_data", "check_file_to_write", "check_folder_to_write"]
+
+DATA = "a folder with a folder of images for each class, or an .npz with X and y"
+
+
+def check_data(parser: argparse.ArgumentParser, options: argparse.Namespace, *names: str) -> None:
+    """End where an option names no images.
+
+    Parameters
+    ----------
+    parser : ArgumentParser
+        Of the command.
+    options : Namespace
+        What was given.
+    *names : str
+        Options; None passes.
+    """
+    for name in names:
+        source = getattr(options, name)
+        try:
+            good = source is None or source.is_dir() or source.is_file() and source.suffix == ".npz"
+        except OSError:  # no file can have such a name
+            good = False
+        if not good:
+            missing = "" if source.suffix == ".npz" else f"give {DATA}"
+            parser.error(f"--{name} {source}: {missing or 'there is no such file'}")
+
+
+def check_file_to_write(
+    parser: argparse.ArgumentParser, options: argparse.Namespace, name: str, *suffixes: str
+) -> None:
+    """End where a file cannot be written.
+
+    Parameters
+    ----------
+    parser : ArgumentParser
+        Of the command.
+    options : Namespace
+        What was given.
+    name : str
+        The option; None passes.
+    *suffixes : str
+        What its name ends in, and the endings of what is written beside it.
+    """
+    from skquee._checks import check_output  # numpy: not for help
+
+    file = getattr(options, name)
+    if file is None:
+        return
+    if file.suffix != suffixes[0]:
+        parser.error(f"--{name} must end in {suffixes[0]}, got {file}")
+    try:
+        for suffix in suffixes:
+            check_output(file.with_suffix(suffix), f"--{name}")
+    except (OSError, ValueError) as error:
+        parser.error(str(error))
+
+
+def check_folder_to_write(
+    parser: argparse.ArgumentParser, options: argparse.Namespace, name: str
+) -> None:
+    """End where a folder cannot be made or written in.
+
+    Parameters
+    ----------
+    parser : ArgumentParser
+        Of the command.
+    options : Namespace
+        What was given.
+    name : str
+        The option.
+    """
+    from skquee._checks import check_folder
+
+    try:
+        check_folder(getattr(options, name), f"--{name}")
+    except (OSError, ValueError) as error:
+        parser.error(str(error))

@@ -1,0 +1,241 @@
+"""What a network's parameters may be: checked before a backbone is built."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from numbers import Integral
+from typing import TYPE_CHECKING, Any
+
+import timm
+import torch
+from torchvision.transforms import InterpolationMode
+
+from skquee._checks import (
+    check_flag,
+    check_integer,
+    check_number,
+    check_numbers,
+    check_option,
+    check_path,
+    check_seed,
+    check_sequence,
+)
+
+if TYPE_CHECKING:
+    from skquee.networks._multi_exit import MultiExitNetwork
+
+__all__ = [
+    "AMP_DTYPES",
+    "MOST_PIXELS",
+    "check_data_config",
+    "check_parameters",
+    "check_tree_options",
+    "check_widths",
+]
+
+AMP_DTYPES = {None: None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+MOST_PIXELS = 8192  # a side of an image
+MOST_CLASSES = 10**6
+MOST_BITS = 32  # float: no quantisation
+COUNTS = {"in_chans": 1, "max_epochs": 0, "patience": 1, "batch_size": 1, "n_views": 1}
+TREE_OPTIONS = ("monotone", "first", "max_paths", "random_state")
+
+
+def check_parameters(network: MultiExitNetwork) -> None:
+    """Raise for the first parameter that cannot be used.
+
+    Warns where there is an augmentation, and one view of each image.
+
+    Parameters
+    ----------
+    network : MultiExitNetwork
+        Fitted or not.
+
+    Raises
+    ------
+    ValueError, TypeError
+        With what was given, what is expected and what to do.
+    """
+    _check_backbone(network)
+    _check_exits(network.exits, network.blocks)
+    if network.heads != "linear" and not callable(network.heads):
+        raise ValueError(f"heads must be 'linear' or a callable, got {network.heads!r}.")
+    check_option(network.final_head, "final_head", ("auto", "keep", "train"))
+    if network.amp_dtype is not None:
+        check_option(
+            network.amp_dtype, "amp_dtype", ("bfloat16", "float16"), besides=", or None for float32"
+        )
+    if network.n_classes is not None:
+        check_integer(network.n_classes, "n_classes", at_least=2, at_most=MOST_CLASSES)
+    if network.img_size is not None:
+        _check_size(network.img_size)
+    for name, least in COUNTS.items():
+        check_integer(getattr(network, name), name, at_least=least)
+    check_number(network.learning_rate, "learning_rate", above=0)
+    check_number(network.weight_decay, "weight_decay", at_least=0)
+    check_seed(network.random_state)
+    if network.augmentation is not None and not callable(network.augmentation):
+        raise ValueError(
+            "augmentation must be a callable, prepared images (n, C, H, W) to changed ones, or "
+            f"None, got {network.augmentation!r}."
+        )
+    if network.n_views > 1 and network.augmentation is None:
+        raise ValueError("n_views is for augmentation=, which is not given.")
+    if network.n_views == 1 and network.augmentation is not None:
+        warnings.warn(
+            "augmentation= changes every view of an image but the first, and n_views is 1: nothing "
+            "is augmented. Give n_views=2 or more.",
+            UserWarning,
+            stacklevel=4,
+        )
+
+
+def check_widths(levels: Any) -> list[int]:
+    """Return bit widths, lowest first.
+
+    Parameters
+    ----------
+    levels : sequence of int
+        Distinct, from 2 to 32; 8.0 passes for 8.
+
+    Returns
+    -------
+    list of int
+
+    Raises
+    ------
+    ValueError
+        If they are anything else.
+    """
+    given = check_sequence(levels, "levels", "bit widths, (4, 8)")
+    name = "Each bit width of levels"
+    widths = [
+        check_integer(level, name, at_least=2, at_most=MOST_BITS, whole_floats=True)
+        for level in given
+    ]
+    if not widths or len(set(widths)) != len(widths):
+        raise ValueError(f"levels must be distinct bit widths, at least one, got {tuple(given)}.")
+    return sorted(widths)
+
+
+def check_tree_options(options: Mapping[str, Any]) -> None:
+    """Raise where an option is none that a tree of paths over levels takes.
+
+    Parameters
+    ----------
+    options : mapping of str to object
+        What was given by name.
+    """
+    for name in options:
+        check_option(name, "A further option", TREE_OPTIONS)
+
+
+def check_data_config(config: Any, channels: int) -> dict[str, Any]:
+    """Return what a user says of how images are prepared.
+
+    Parameters
+    ----------
+    config : dict or None
+        Any of ``mean``, ``std``, ``interpolation`` and ``crop_pct``.
+    channels : int
+        Channels of images.
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    ValueError
+        If it holds something else, or a value does not fit.
+    """
+    known = ("mean", "std", "interpolation", "crop_pct")
+    if config is None:
+        return {}
+    if not isinstance(config, Mapping):
+        raise ValueError(f"data_config must be a dict with any of {known}, got {config!r}.")
+    unknown = sorted(set(config) - set(known), key=str)
+    if unknown:
+        raise ValueError(f"data_config holds {unknown}; it takes {', '.join(known)}.")
+    # None leaves it to the backbone.
+    given = {key: value for key, value in config.items() if value is not None}
+    for key, above in (("mean", None), ("std", 0)):
+        if key in given:
+            numbers = check_numbers(
+                given[key],
+                f"data_config[{key!r}]",
+                shape=(channels,),
+                what="one a channel, on a scale of 0 to 1",
+                above=above,
+            )
+            given[key] = tuple(numbers.tolist())
+    if "interpolation" in given:
+        modes = [mode.value for mode in InterpolationMode]
+        check_option(given["interpolation"], "data_config['interpolation']", modes)
+    if "crop_pct" in given:
+        check_number(given["crop_pct"], "data_config['crop_pct']", above=0, at_most=1)
+    return given
+
+
+def _check_backbone(network: MultiExitNetwork) -> None:
+    backbone, kwargs = network.backbone, network.backbone_kwargs
+    check_flag(network.pretrained, "pretrained")
+    if network.checkpoint is not None:
+        check_path(network.checkpoint, "checkpoint")
+    texts = isinstance(kwargs, Mapping) and all(isinstance(name, str) for name in kwargs)
+    if kwargs is not None and not texts:
+        raise ValueError(
+            f"backbone_kwargs must be a dict of timm's arguments by name, or None, got {kwargs!r}."
+        )
+    own = {"model_name", "pretrained"} & set(kwargs or ())
+    if own:
+        raise ValueError(
+            f"backbone_kwargs holds {sorted(own)}: give the parameters backbone= and pretrained=."
+        )
+    if not isinstance(backbone, str):
+        for name in ("pretrained", "backbone_kwargs"):
+            if getattr(network, name):
+                raise ValueError(
+                    f"{name} is for a backbone that timm builds by name; this one is a "
+                    f"{type(backbone).__name__}, built already. Leave {name} out."
+                )
+        return
+    source, colon, _ = backbone.partition(":")
+    if colon and (source == "local-dir" or network.pretrained):
+        return
+    if colon:
+        raise ValueError(
+            f"backbone={backbone!r} asks the network for what the model is: say pretrained=True, "
+            "or take one of timm.list_models()."
+        )
+    if not timm.is_model(backbone):
+        shapes = (f"{backbone}*", f"*{backbone}*") if backbone.isidentifier() else ()
+        close = list(dict.fromkeys(name for shape in shapes for name in timm.list_models(shape)))
+        hint = f" (such as {', '.join(close[:5])})" if close else ""
+        raise ValueError(
+            f"backbone must be the name of a model that the installed timm {timm.__version__} has, "
+            f"or a torch module, got {backbone!r}. timm.list_models() names them{hint}."
+        )
+
+
+def _check_exits(exits: Any, blocks: Any) -> None:
+    if blocks is not None:
+        for name in check_sequence(blocks, "blocks", "names of submodules"):
+            if not isinstance(name, str):
+                raise ValueError(f"blocks must hold names of submodules, got {name!r}.")
+    if exits is None:
+        return
+    for layer in check_sequence(exits, "exits", "layers, (2, 4)"):
+        whole = isinstance(layer, Integral) and not isinstance(layer, bool)
+        if not whole and not (blocks is not None and isinstance(layer, str)):
+            kinds = "numbers of layers, from 1" + (", or names" if blocks is not None else "")
+            raise ValueError(f"exits must hold {kinds}, got {layer!r}.")
+
+
+def _check_size(size: Any) -> None:
+    sides = list(size) if isinstance(size, (list, tuple)) else [size]
+    if isinstance(size, (list, tuple)) and len(sides) != 2:
+        raise ValueError(f"img_size must be pixels, or (height, width), got {size!r}.")
+    for side in sides:
+        check_integer(side, "img_size, in pixels,", at_least=1, at_most=MOST_PIXELS)
