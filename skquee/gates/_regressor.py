@@ -15,7 +15,8 @@ from tqdm import tqdm
 
 from skquee._checks import check_integer, check_n_jobs, check_number, check_option, check_seed
 from skquee.gates._features import GateLayout, gate_features, gate_layouts
-from skquee.gates._mlp import GateData, GateNetwork, train_gate
+from skquee.gates._learning import GateData
+from skquee.gates._mlp import GateNetwork, train_gate
 from skquee.gates._one import OneNetwork
 from skquee.gates._rich import FEATURES, GateInputs, training_parts
 from skquee.paths import PathTree
@@ -231,17 +232,19 @@ class PathErrorRegressor(BaseEstimator):
         held, train = np.sort(shuffled[:n_held]), np.sort(shuffled[n_held:])
         if n_held == 0:
             held = train
-        fitted = Parallel(n_jobs=self.n_jobs)(
-            delayed(_fit_gate)(
-                self, table, layout, goal, weights, train, held, int(seed), sigmoid, rich
+        # Also around all gates: a gate that ends would lift the limit of threads beside it.
+        with threadpool_limits(limits=1):
+            fitted = Parallel(n_jobs=self.n_jobs)(
+                delayed(_fit_gate)(
+                    self, table, layout, goal, weights, train, held, int(seed), sigmoid, rich
+                )
+                for layout, goal, seed in tqdm(
+                    list(zip(layouts, goals, seeds, strict=True)),
+                    desc="training gates",
+                    disable=None,
+                    leave=False,
+                )
             )
-            for layout, goal, seed in tqdm(
-                list(zip(layouts, goals, seeds, strict=True)),
-                desc="training gates",
-                disable=None,
-                leave=False,
-            )
-        )
         self.paths_ = table.paths
         self.n_features_in_ = table.shape[1]
         self.gates_ = [module for module, _, _, _ in fitted]
@@ -422,29 +425,22 @@ def _train_network(
     seed: int,
     sigmoid: bool,
 ) -> tuple[GateNetwork, dict[str, Any]]:
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        return train_gate(
-            data,
-            validation,
-            embedding_size=regressor.embedding_size,
-            hidden_size=regressor.hidden_size,
-            learning_rate=regressor.learning_rate,
-            weight_decay=regressor.weight_decay,
-            schedule=regressor.schedule,
-            batch_size=regressor.batch_size,
-            max_epochs=regressor.max_epochs,
-            patience=regressor.patience,
-            tol=regressor.tol,
-            sigmoid=sigmoid,
-            seed=seed,
-            name=f"The gate after block {layout.depth}",
-        )
-    finally:
-        torch.set_num_threads(threads)
+    return train_gate(
+        data,
+        validation,
+        embedding_size=regressor.embedding_size,
+        hidden_size=regressor.hidden_size,
+        learning_rate=regressor.learning_rate,
+        weight_decay=regressor.weight_decay,
+        schedule=regressor.schedule,
+        batch_size=regressor.batch_size,
+        max_epochs=regressor.max_epochs,
+        patience=regressor.patience,
+        tol=regressor.tol,
+        sigmoid=sigmoid,
+        seed=seed,
+        name=f"The gate after block {layout.depth}",
+    )
 
 
 def _gate_data(

@@ -156,7 +156,7 @@ def test_folded_standardisation_survives_features_and_levels_of_any_scale() -> N
     gates = quick(max_epochs=25).fit(table, GOALS)
     small = quick(max_epochs=25).fit(TABLE, GOALS)
     assert gates.rmse_ == pytest.approx(small.rmse_, rel=0.3)
-    # Stored weights act on raw input: the loss torch saw is the loss numpy gives.
+    # Stored weights act on raw input: the loss of training is the loss of predict.
     for report, error in zip(gates.reports_, gates.gate_rmse_, strict=True):
         assert min(report["validation_loss"]) == pytest.approx(error**2, rel=1e-3)
 
@@ -221,8 +221,9 @@ def test_weights_count_and_a_module_that_cannot_take_them_is_named() -> None:
         quick(estimator=KNeighborsRegressor()).fit(TABLE, goals, sample_weight=weights)
 
 
-def test_workers_change_no_bit() -> None:
-    with parallel_config(backend="threading"):
+@pytest.mark.parametrize("backend", ["threading", "loky"])
+def test_workers_change_no_bit(backend: str) -> None:
+    with parallel_config(backend=backend):
         one, two = (quick(n_jobs=n).fit(TABLE, GOALS) for n in (1, 2))
     assert np.array_equal(one.predict(TABLE, "8"), two.predict(TABLE, "8"))
     assert one.rmse_ == two.rmse_
