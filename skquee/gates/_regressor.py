@@ -39,7 +39,7 @@ class PathErrorRegressor(BaseEstimator):
     ----------
     estimator : scikit-learn regressor, default=None
         Used for every gate on the joined input ``(u, p)``. Default: the paper's network of
-        two layers, trained by Adam with early stopping.
+        two layers, trained by Adam with early stopping (in numpy).
     features : {"paper", "rich"}, default="paper"
         Equation 13, or :func:`rich_features` of all exits so far.
     embedding_size : int, default=8
