@@ -209,6 +209,9 @@ class OracleRouter(RoutingMixin, BaseEstimator):
             row_costs=table.row_path_costs(),
         )
 
+    def _predicted_along(self, curve: CostCurve, table: Any, rows: NDArray[np.intp]) -> None:
+        """Return None: an oracle knows errors, it predicts none."""
+
 
 def _prices(table: PathProbabilities) -> NDArray[np.float64]:
     costs = table.row_path_costs()

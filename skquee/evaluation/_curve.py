@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skquee._checks import check_numbers
+from skquee._atomic import write_text
+from skquee._checks import check_numbers, check_output
 from skquee.paths import PathTree
 
 if TYPE_CHECKING:
@@ -205,6 +207,45 @@ class CostCurve:
         # Pictures stand on a floor above: named, as the package names what it loads on first use.
         display = import_module("skquee.display")
         return display.CostCurveDisplay.from_predictions(self, ax=ax, **kwargs)
+
+    def to_html(
+        self,
+        file: str | os.PathLike[str] | None = None,
+        *,
+        y: ArrayLike | None = None,
+        title: str | None = None,
+        max_rows: int = 10_000,
+    ) -> str | None:
+        """Return or write a page to play with: sliders, curve, path shares, rows.
+
+        One HTML file that loads nothing; ``report`` of a router adds predicted errors and what
+        single models reach.
+
+        Parameters
+        ----------
+        file : path, default=None
+            Where to. Default: the page is returned.
+        y : array-like of shape (n_samples,), default=None
+            Labels of the rows, for shares by class.
+        title : str, default=None
+            Heading.
+        max_rows : int, default=10000
+            Rows to inspect at most; of more as many are drawn at random. Up to 10,000 the page
+            stays under 1 MB: what was rounded or left out for that stands at its end.
+
+        Returns
+        -------
+        str or None
+            None where it is written.
+        """
+        if file is not None:
+            check_output(file)
+        display = import_module("skquee.display._interactive")
+        page: str = display.report_page(self, labels=y, title=title, max_rows=max_rows)
+        if file is None:
+            return page
+        write_text(file, page)
+        return None
 
     def hull(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the non-decreasing concave hull: what mixing operating points can reach.

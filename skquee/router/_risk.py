@@ -431,3 +431,6 @@ class RiskControlledRouter(RoutingMixin, BaseEstimator):
         """
         self._check_as_fitted()
         return self.router_.cost_curve(lambdas, X, y, sample_weight=sample_weight)
+
+    def _predicted_along(self, curve: CostCurve, table: Any, rows: NDArray[np.intp]) -> Any:
+        return self.router_._predicted_along(curve, table, rows)

@@ -26,6 +26,7 @@ from skquee.router._at_budget import BudgetMixin
 from skquee.router._default import choose_point, default_router, fit_judged
 from skquee.router._limits import innermost
 from skquee.router._live import LiveParameters, check_rows
+from skquee.router._report import RoutedReportMixin
 from skquee.router._summary import Clock, Models, models_of, summary_frame
 from skquee.tables import check_labels, check_target, check_weights, hold_out, spawn_seeds
 from skquee.tables import correctness as correct_paths
@@ -44,7 +45,7 @@ TIMED_ROWS, TIMED_CALLS = 2000, 5
 SMALL_TREE = 8
 
 
-class RoutedClassifier(LiveParameters, BudgetMixin, RoutingMixin, BaseEstimator):
+class RoutedClassifier(LiveParameters, BudgetMixin, RoutedReportMixin, RoutingMixin, BaseEstimator):
     """Classify raw X with a bank of classifiers and a router over it.
 
     In ``fit``, classifiers of the bank that are not frozen are fitted on one part of the
@@ -214,6 +215,7 @@ class RoutedClassifier(LiveParameters, BudgetMixin, RoutingMixin, BaseEstimator)
         self._weights = None if weights is None else weights[rows]
         models = models_of(table.paths, self._names)
         codes = check_labels(labels[rows], self.classes_, len(rows))
+        self._judged_codes = codes.astype(np.int32)
         self._alone = correct_paths(table[rows], codes, check=False)[:, models.paths]
         self._curve, self.router_, self.best_lambda_ = judged.curve, judged.router, None
         if judged.is_open:

@@ -179,6 +179,25 @@ class SurveyMixin(RoutingMixin):
             row_costs=row_costs,
         )
 
+    def _predicted_along(
+        self, curve: CostCurve, table: PathProbabilities | None, rows: NDArray[np.intp]
+    ) -> NDArray[np.floating] | None:
+        if table is None:
+            survey = {prefix: errors[rows] for prefix, errors in self._held_out[0].items()}
+        else:
+            survey = self._survey(table[rows])
+        # The last gate that judges is the one where a row leaves; at a leaf, the one before.
+        tree = curve.tree
+        errors = np.full((len(rows), tree.n_paths), np.nan)
+        for path in range(tree.n_paths):
+            gate = path if path in survey else int(tree.parents[path])
+            if gate in survey:
+                aimed = np.arange(tree.n_paths) if gate < 0 else tree.descendants(gate)
+                errors[:, path] = survey[gate][:, np.flatnonzero(aimed == path)[0]]
+            else:  # before anything has run, samples are alike
+                errors[:, path] = self.regressor_.base_errors_[path]
+        return errors[np.arange(len(rows)), curve.paths[:, rows]]
+
     def _knobs(self, values: ArrayLike | None, tree: PathTree) -> NDArray[np.float64]:
         knobs = super()._knobs(values, tree)
         if not np.isfinite(knobs).all() or knobs.min() < 0:

@@ -342,6 +342,9 @@ class TunedCostAwareRouterCV(RoutingMixin, BaseEstimator):
         self._check_as_fitted()
         return self.router_.cost_curve(lambdas, X, y, sample_weight=sample_weight)
 
+    def _predicted_along(self, curve: CostCurve, table: Any, rows: NDArray[np.intp]) -> Any:
+        return self.router_._predicted_along(curve, table, rows)
+
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "router_")
 

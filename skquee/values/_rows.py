@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["check_rows", "fingerprint", "n_rows_of", "own_values", "take_rows"]
+__all__ = ["check_rows", "fingerprint", "n_rows_of", "own_values", "row_names", "take_rows"]
 
 # Rows that a fingerprint looks at.
 SOME = 8
@@ -150,6 +150,23 @@ def n_rows_of(X: Any) -> int:
             "or stream batches."
         )
     return len(X)
+
+
+def row_names(X: Any) -> list[Any] | None:
+    """Return the row labels of a data frame, None where they are numbers from 0, or X has none.
+
+    Parameters
+    ----------
+    X : as of :func:`take_rows`
+        Input.
+
+    Returns
+    -------
+    list or None
+    """
+    if not hasattr(X, "iloc") or list(X.index) == list(range(len(X))):
+        return None
+    return list(X.index)
 
 
 def fingerprint(X: Any, n_rows: int) -> str:

@@ -31,6 +31,7 @@ from skquee.tables import (
 )
 from skquee.values._as_table import as_path_probabilities
 from skquee.walk._decider import Decider
+from skquee.walk._report import ReportMixin
 from skquee.walk._snapshot import Snapshot
 from skquee.walk._stream import stream
 from skquee.walk._visit import Routes
@@ -76,7 +77,7 @@ def check_curve_rows(lambdas: Any, X: Any, y: Any, sample_weight: Any = None) ->
         )
 
 
-class RoutingMixin(ClassifierMixin):
+class RoutingMixin(ReportMixin, ClassifierMixin):
     """Prediction, scoring and cost curves for whatever can decide at a gate.
 
     A subclass has parameters ``paths``, ``path_costs`` and ``classes``, calls ``_start_fit`` first
