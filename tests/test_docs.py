@@ -61,7 +61,8 @@ def test_names_in_the_pages_exist(page):
             found = getattr(found, part)
 
 
-def test_snippets_of_decisions_run_one_after_the_other():
+def test_snippets_of_decisions_run_one_after_the_other(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     text = (DOCS / "decisions.rst").read_text(encoding="utf-8")
     snippets = re.findall(r"^\.\. code-block:: python\n\n((?:   .*\n|\n)+)", text, re.M)
     # A search over the whole family takes minutes.
@@ -76,6 +77,8 @@ def test_snippets_of_decisions_run_one_after_the_other():
     assert names["online"].cost_history_.mean() < 0.55
     steps = names["told"].drop_duplicates("gate")[["gate", "step"]].values.tolist()
     assert steps == [[1, "8-8"], [2, "exit"]]
+    assert (tmp_path / "report.html").stat().st_size < 1_000_000
+    assert names["page"].startswith("<!DOCTYPE html>")
 
 
 def test_snippets_of_costs_and_callables_run(tmp_path, monkeypatch):

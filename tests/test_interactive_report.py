@@ -608,6 +608,9 @@ def test_a_budget_takes_the_most_accurate_point_within_it(visit: Any, width: int
         within = np.flatnonzero(curve.cost <= budget)
         best = within[np.lexsort((curve.cost[within], -curve.accuracy[within]))[0]]
         assert page.input_value("#knob") == str(best)
+        if curve.accuracy_at(budget) > curve.accuracy[best] + 0.0005:
+            mixed = f"mixed would reach {100 * curve.accuracy_at(budget):.1f} % at {budget:g}"
+            assert mixed in page.inner_text("#summary")
     page.fill("#budget-number", "0.001")
     assert "No point costs so little" in page.inner_text("#summary")
 

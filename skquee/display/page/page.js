@@ -87,6 +87,15 @@
     return Math.round(1000 * Math.min(1, Math.max(0, part)));
   }
 
+  function mixed(budget) { // accuracy that mixing two points at random reaches at a mean cost
+    const hull = data.hull;
+    for (let k = 1; k < hull.length; k++) {
+      const [c0, a0] = hull[k - 1], [c1, a1] = hull[k];
+      if (budget >= c0 && budget <= c1) return a0 + (budget - c0) / (c1 - c0) * (a1 - a0);
+    }
+    return 0;
+  }
+
   function describe() {
     const i = state.point;
     return `${data.knob} ${points.knob[i]} (point ${i + 1} of ${nPoints}): mean cost ` +
@@ -110,7 +119,10 @@
     if (document.activeElement !== $("budget-number")) $("budget-number").value = short(state.budget);
     $("in-use").disabled = i === data.chosen;
     const spread = points.shares[i].length / 2;
-    const text = `${describe()} Rows take ${spread} ${spread === 1 ? "path" : "paths"}.`;
+    const reach = mixed(state.budget);
+    const more = reach > points.accuracy[i] + 0.0005
+      ? ` Two points mixed would reach ${percent(reach)} at ${short(state.budget)}${unit}.` : "";
+    const text = `${describe()} Rows take ${spread} ${spread === 1 ? "path" : "paths"}.${more}`;
     $("summary").textContent = state.budget < lowest * (1 - 1e-6)
       ? `No point costs so little; the cheapest is shown. ${text}` : text;
     drawCurve();
