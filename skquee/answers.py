@@ -17,7 +17,8 @@ from skquee.gates import PathErrorClassifier
 from skquee.gates._one import OneLinear
 from skquee.paths import PathTree
 from skquee.probabilities import PathProbabilities
-from skquee.tables import path_answers
+from skquee.tables import correctness, wrong_of
+from skquee.values._facts import RowFacts
 
 __all__ = ["ANSWERS", "EnsembleAnswer", "RecallAnswer", "cross_fitted_answers"]
 
@@ -30,6 +31,9 @@ class RecallAnswer(BaseEstimator):
     At the end of a path the error of each exit on it is predicted from what all of them say::
 
         answer(x) = f_s(x),  s = argmin_{s <= t} pe_s(x)
+
+    Where the table knows losses, they stand for errors, and the loss of an answer is that of the
+    exit it is taken from.
 
     Parameters
     ----------
@@ -74,7 +78,7 @@ class RecallAnswer(BaseEstimator):
         self
         """
         tree = table.paths
-        wrong = (path_answers(table) != codes[:, None]).astype(np.float64)
+        wrong = wrong_of(correctness(table, codes, check=False)).astype(np.float64)
         judged = {p: tree.prefixes(p) for p in range(tree.n_paths) if tree.depths[p] > 1}
         errors = PathErrorClassifier(self.estimator, penalty=self.penalty, random_state=0)
         self.errors_ = errors.fit_judged(table.with_context(None), wrong, judged, sample_weight)
@@ -96,11 +100,30 @@ class RecallAnswer(BaseEstimator):
         """
         if len(history) == 1:
             return history[0]
+        best = self.chosen(path, history)
+        return np.stack(history)[best, np.arange(len(best))]
+
+    def chosen(self, path: int, history: Sequence[NDArray[np.floating]]) -> NDArray[np.intp]:
+        """Return which exit of a path answers.
+
+        Parameters
+        ----------
+        path : int
+            Its index.
+        history : sequence of ndarray of shape (m, n_classes)
+            Probabilities at each of its exits.
+
+        Returns
+        -------
+        ndarray of shape (m,)
+            Places in `history`.
+        """
+        if len(history) == 1:
+            return np.zeros(len(history[0]), dtype=np.intp)
         at = np.full(len(history[0]), path)
         ((_, _, errors),) = self.errors_.judge(at, history)
         # Ties go to the last exit.
-        best = errors.shape[1] - 1 - errors[:, ::-1].argmin(axis=1)
-        return np.stack(history)[best, np.arange(len(best))]
+        return np.asarray(errors.shape[1] - 1 - errors[:, ::-1].argmin(axis=1))
 
     def one(self) -> _OneRecall | None:
         """Return what answers for one row on plain numbers, None where arrays are needed."""
@@ -249,18 +272,23 @@ def answered(rule: Any, table: PathProbabilities) -> PathProbabilities:
     Returns
     -------
     PathProbabilities of shape (n_samples, n_paths, n_classes)
+        With the losses of the exits that answers are taken from, where the table knows losses.
     """
     if rule is None:
         return table
     tree = table.paths
-    parts = []
+    parts, losses = [], []
     for _, chunk in table.chunks():
         passed = [chunk.path(p) for p in range(tree.n_paths)]
-        answers = [
-            rule.combine(p, [passed[s] for s in tree.prefixes(p)]) for p in range(tree.n_paths)
-        ]
+        histories = [[passed[s] for s in tree.prefixes(p)] for p in range(tree.n_paths)]
+        answers = [rule.combine(p, history) for p, history in enumerate(histories)]
         parts.append(np.stack(answers, axis=1))
-    return PathProbabilities(np.concatenate(parts), _own_columns(tree)).with_context(table.context)
+        if chunk.losses is not None:
+            at = [tree.prefixes(p)[rule.chosen(p, each)] for p, each in enumerate(histories)]
+            columns = tree.path_columns[np.stack(at, axis=1)]
+            losses.append(np.take_along_axis(chunk.losses, columns, axis=1))
+    known = np.concatenate(losses) if losses else None
+    return _told(np.concatenate(parts), table, known)
 
 
 def cross_fitted_answers(
@@ -306,13 +334,26 @@ def cross_fitted_answers(
     if len(table) < 4 * parts:
         return fitted, answered(fitted, table)
     made: NDArray[np.floating] | None = None
+    losses = None if table.losses is None else np.empty((len(table), table.paths.n_paths))
     for rest, part in KFold(parts, shuffle=True, random_state=seed).split(codes):
-        answers = np.asarray(answered(fit_on(rest), table[part]))
+        told = answered(fit_on(rest), table[part])
+        answers = np.asarray(told)
         if made is None:  # of the type that the rule answers in
             made = np.empty((len(table), *answers.shape[1:]), dtype=answers.dtype)
         made[part] = answers
-    whole = PathProbabilities(made, _own_columns(table.paths))
-    return fitted, whole.with_context(table.context)
+        if losses is not None:
+            losses[part] = told.losses
+    assert made is not None
+    return fitted, _told(made, table, losses)
+
+
+def _told(
+    values: NDArray[np.floating], table: PathProbabilities, losses: NDArray[np.float64] | None
+) -> PathProbabilities:
+    """Return answers (n_samples, n_paths, n_classes) with what is known of the rows."""
+    whole = PathProbabilities(values, _own_columns(table.paths))
+    whole.facts = RowFacts(table.context, losses, outcomes=table.facts.outcomes)
+    return whole
 
 
 def _own_columns(tree: PathTree) -> PathTree:

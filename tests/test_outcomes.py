@@ -161,13 +161,71 @@ def test_losses_of_right_and_wrong_are_labels() -> None:
     table, y = make_path_probabilities(400)
     wrong = np.asarray(table).argmax(axis=2) != y[:, None]
     with_losses = table.with_losses(wrong)
-    for options in ({}, {"targets": "bernoulli", "regressor": "logistic"}):
+    logistic = {"targets": "bernoulli", "regressor": "logistic"}
+    for options in ({}, logistic, {**logistic, "answer": "recall"}):
         a = CostAwareRouter(0.1, random_state=0, **options).fit(table, y)
         b = CostAwareRouter(0.1, random_state=0, **options).fit(with_losses, y)
         assert np.array_equal(a.predict_path(table), b.predict_path(table))
         assert a.cost_curve().area() == pytest.approx(b.cost_curve().area())
-    with pytest.raises(ValueError, match="answer='recall' combines"):
-        CostAwareRouter(answer="recall").fit(with_losses, y)
+        assert a.score(table, y) == pytest.approx(b.score(with_losses, y))
+    with pytest.raises(ValueError, match="answer='ensemble' combines .* use answer='last' or"):
+        CostAwareRouter(answer="ensemble").fit(with_losses, y)
+
+
+def each_its_own(seed: int, paths: str) -> PathProbabilities:
+    """Make graded outcomes of models that each know how well they do."""
+    rng = np.random.default_rng(seed)
+    sure = rng.random((N, 3))
+    loss = (1 - sure) * rng.random((N, 3))
+    return PathProbabilities.from_outcomes(
+        loss,
+        confidence=sure,
+        context=rng.random((N, 2)),
+        costs=[1, 4, 20],
+        names=NAMES,
+        paths=paths,
+    )
+
+
+@pytest.mark.parametrize("paths", ["cascade", "chain"])
+def test_recall_of_outcomes_names_the_model_that_answers_and_loses_what_it_does(
+    paths: str, tmp_path: Any
+) -> None:
+    table, new = (each_its_own(seed, paths) for seed in (0, 1))
+    router = CostAwareRouter(0.001, answer="recall", **ERRORS).fit(table)
+    routes = router.route(new)
+    asked = routes.tree.path_columns[routes.paths]
+    answers = np.array([NAMES.index(label) for label in routes.labels])
+    assert (answers != asked).any(), "an earlier model is trusted more at times"
+    called = routes.tree.path_calls[routes.paths].astype(bool)
+    assert called[np.arange(N), answers].all()
+    assert new.losses is not None and new.context is not None
+    lost = new.losses[np.arange(N), answers].mean()
+    assert lost < new.losses[np.arange(N), asked].mean()
+    assert router.score(new) == pytest.approx(1 - lost - 0.001 * routes.costs.mean())
+    curve = router.cost_curve([0.001], new)
+    assert curve.accuracy[0] == pytest.approx(1 - lost)
+    assert router.cost_curve([0.001]).source == "60 rows held out in fit"
+
+    dump(router, tmp_path / "r.skops")
+    for other in (load(tmp_path / "r.skops"), router.freeze()):
+        assert np.array_equal(other.predict(new), routes.labels)
+    alone = [router.freeze().predict(new[i : i + 1])[0] for i in range(30)]
+    assert alone == routes.labels[:30].tolist()
+    told = router.explain_route(new[:30]).groupby("row").last()
+    assert told["label"].tolist() == alone
+
+    held = BudgetRouter(router, float(curve.cost[0]), random_state=0).fit(new).route(new)
+    assert set(held.labels) <= set(NAMES)
+    safe = RiskControlledRouter(router, method="wsr", max_error_increase=0.2, random_state=0)
+    safe.fit(new)
+    picks = [NAMES.index(label) for label in safe.predict(new)]
+    whole = new.losses[:, new.paths.path_columns[new.paths.fullest]].mean()
+    assert safe.risk_ == pytest.approx(new.losses[np.arange(N), picks].mean() - whole)
+    auto = AutoRouter(0.001, candidates={"recall": router}, random_state=0).fit(table)
+    picks = [NAMES.index(label) for label in auto.predict(new)]
+    gained = 1 - new.losses[np.arange(N), picks].mean()
+    assert auto.cost_curve([0.001], new).accuracy[0] == pytest.approx(gained)
 
 
 def test_costs_of_each_row_break_ties_to_the_cheapest() -> None:

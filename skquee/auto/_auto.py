@@ -313,10 +313,6 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
         decider: Decider = router._decider(tree)
         return decider
 
-    def _path_answers(self, table: PathProbabilities) -> NDArray[np.int32]:
-        answers: NDArray[np.int32] = self.router_._path_answers(table)
-        return answers
-
     def _sweep(self, table: PathProbabilities, knobs: NDArray[np.float64]) -> NDArray[np.intp]:
         places = self._operating_points(knobs)
         used, back = np.unique(places, return_inverse=True)

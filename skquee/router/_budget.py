@@ -361,10 +361,6 @@ class BudgetRouter(RoutingMixin, BaseEstimator):
             params["policy"] = CappedPolicy(router._policy_now(), self.max_cost_per_sample)
         return router.set_params(**params)
 
-    def _path_answers(self, table: PathProbabilities) -> NDArray[np.int32]:
-        answers: NDArray[np.int32] = self.router_._path_answers(table)
-        return answers
-
     def _decider(self, tree: PathTree) -> Decider:
         low, high, share, _ = self._mixture()
         points = [self._at(knob) for knob in (low, high)]

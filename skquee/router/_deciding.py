@@ -207,6 +207,19 @@ class GateDecider(Decider):
             out[rows] = self.rule.combine(path, [p[rows] for p in passed])
         return out
 
+    def answering(
+        self, paths: NDArray[np.intp], now: NDArray[np.floating], history: Any
+    ) -> NDArray[np.intp]:
+        """Tell who answers; see :class:`skquee.walk.Decider`."""
+        chosen = getattr(self.rule, "chosen", None)
+        if chosen is None:
+            return paths
+        passed, out = history(), np.empty_like(paths)
+        for path in np.unique(paths).tolist():
+            rows = np.flatnonzero(paths == path)
+            out[rows] = self.tree.prefixes(path)[chosen(path, [p[rows] for p in passed])]
+        return out
+
     def one(self) -> Any:
         """Return what decides for one row on plain numbers; see :class:`skquee.walk.Decider`."""
         if self.prices is not None or (self.start is None and len(self.tree.roots) > 1):

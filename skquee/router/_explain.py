@@ -105,7 +105,7 @@ n_columns, n_classes)
         decider: GateDecider = self._decider(table.paths)
         notes: list[_Note] = []
         routes = walk(Recorded(decider.tree, decider.classes, decider, notes), table)
-        lines = [*_gate_lines(notes, decider), _end_lines(routes)]
+        lines = [*_gate_lines(notes, decider, table.facts.outcomes), _end_lines(routes)]
         frame = pd.DataFrame(
             {name: np.concatenate([part[name] for part in lines]) for name in COLUMNS}
         )
@@ -121,6 +121,7 @@ class _Note:
     visit: Visit
     steps: NDArray[np.intp]
     answer: NDArray[np.floating] | None
+    said: NDArray[np.intp] | None
     judgements: list[Judgement]
 
 
@@ -145,14 +146,15 @@ class Recorded(Decider):
         steps, seen = (
             self.inner.step(visit) if visit.now is None else (self.inner.settle(visit, judged))
         )
-        answer = None
+        answer = said = None
         if visit.now is not None:
             answer = self.inner.answer(visit.prefixes, visit.now, visit.history)
+            said = self.inner.answering(visit.prefixes, visit.now, visit.history)
             before, flat = visit.memory.get("explained"), is_flat(answer)
             if before is not None and flat.any():  # an abstention: the exit before answers
                 answer = np.where(flat[:, None], before, answer)
             visit.memory["explained"] = answer
-        self.notes.append(_Note(visit, steps, answer, judged))
+        self.notes.append(_Note(visit, steps, answer, said, judged))
         return steps, seen
 
     def answer(
@@ -161,15 +163,25 @@ class Recorded(Decider):
         """Answer; see :class:`skquee.walk.Decider`."""
         return self.inner.answer(paths, now, history)
 
+    def answering(
+        self, paths: NDArray[np.intp], now: NDArray[np.floating], history: Any
+    ) -> NDArray[np.intp]:
+        """Tell who answers; see :class:`skquee.walk.Decider`."""
+        return self.inner.answering(paths, now, history)
 
-def _gate_lines(notes: Sequence[_Note], decider: GateDecider) -> Iterator[dict[str, Any]]:
+
+def _gate_lines(
+    notes: Sequence[_Note], decider: GateDecider, outcomes: bool
+) -> Iterator[dict[str, Any]]:
     tree = decider.tree
     for note in notes:
         n = len(note.visit.rows)
         if note.answer is None:
             labels, sure = np.full(n, None, dtype=object), np.full(n, np.nan)
         else:
-            labels, sure = decider.classes[note.answer.argmax(axis=1)], note.answer.max(axis=1)
+            # Of a table of outcomes the label is the model that answers.
+            at = tree.path_columns[note.said] if outcomes else note.answer.argmax(axis=1)
+            labels, sure = decider.classes[at], note.answer.max(axis=1)
         for judged in note.judgements:
             prefix = -1 if judged.prefix is None else judged.prefix
             rows, candidates = judged.rows, judged.candidates

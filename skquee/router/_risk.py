@@ -249,7 +249,7 @@ class RiskControlledRouter(RoutingMixin, BaseEstimator):
             whole = path_answers(table, check=True)[:, table.paths.fullest]
             losses: NDArray[Any] = routing_losses(aim, answers, taken, codes, whole)
         else:
-            losses = self._known_losses(table, taken, aim)
+            losses = self._known_losses(router, table, taken, aim)
         prices = table.row_path_costs()
         paid = table.paths.path_costs[taken]
         if prices is not None:
@@ -303,17 +303,21 @@ class RiskControlledRouter(RoutingMixin, BaseEstimator):
         return self
 
     def _known_losses(
-        self, table: PathProbabilities, taken: NDArray[np.intp], aim: str
+        self, router: Any, table: PathProbabilities, taken: NDArray[np.intp], aim: str
     ) -> NDArray[np.float64]:
         """Return the table's own losses at every point, of shape (n_points, n_samples)."""
-        assert table.losses is not None
-        of_paths = table.losses[:, table.paths.path_columns]
+        told = router._answered(table)
+        of_paths = told.losses[:, told.paths.path_columns]
         if self.method == "ltt" and not np.isin(of_paths, (0, 1)).all():
             raise ValueError(
                 "method='ltt' tests losses of 0 or 1, but these are graded: use method='wsr'."
             )
         losses = np.take_along_axis(of_paths.T, taken, axis=0)
-        return losses - of_paths[:, table.paths.fullest] if aim == "max_error_increase" else losses
+        if aim != "max_error_increase":
+            return losses
+        assert table.losses is not None
+        # The router's answers may be those of several exits; the whole model's are its own.
+        return losses - table.losses[:, table.paths.path_columns[table.paths.fullest]]
 
     # ------------------------------------------------------------------ checks
 

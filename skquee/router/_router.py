@@ -37,7 +37,6 @@ from skquee.tables import (
     check_weights,
     correctness,
     hold_out,
-    path_answers,
     spawn_seeds,
     stored,
     wrong_of,
@@ -248,10 +247,10 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, SurveyMixin, BaseEstimator):
         table = stored(table)
         warn_where_context_is_unread(table, error_model(self.regressor, self.features))
         right = correctness(table, codes)
-        if table.losses is not None and rule is not None:
+        if table.losses is not None and rule is not None and not hasattr(rule, "chosen"):
             raise ValueError(
-                f"answer={self.answer!r} combines the answers of several exits, whose losses are "
-                "not known: use answer='last' for a table with losses."
+                f"answer={self.answer!r} combines the answers of several exits, and the loss of "
+                "that is not known: use answer='last' or 'recall' for a table with losses."
             )
         split_seed, target_seed, gate_seed = spawn_seeds(self.random_state, 3)
         train, held = hold_out(codes, self.validation_fraction, int(split_seed), weights)
@@ -263,7 +262,7 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, SurveyMixin, BaseEstimator):
             self.answer_, answers = cross_fitted_answers(
                 rule, ours, codes[train], seed=int(split_seed), sample_weight=kept
             )
-            right = np.empty((len(table), table.paths.n_paths), dtype=bool)
+            right = np.empty((len(table), table.paths.n_paths), dtype=right.dtype)
             right[train] = correctness(answers, codes[train])
             if len(held):
                 right[held] = self._correct(table[held], codes[held])
@@ -432,8 +431,8 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, SurveyMixin, BaseEstimator):
             return self.policy_
         return self.policy
 
-    def _path_answers(self, table: PathProbabilities) -> NDArray[np.int32]:
-        return path_answers(answered(self.answer_, table), check=True)
+    def _answered(self, table: PathProbabilities) -> PathProbabilities:
+        return answered(self.answer_, table)
 
     def _decider(self, tree: PathTree) -> GateDecider:
         if self.lambda_ is None:

@@ -74,6 +74,23 @@ class Decider:
         """
         return now
 
+    def answering(
+        self, paths: NDArray[np.intp], now: NDArray[np.floating], history: History
+    ) -> NDArray[np.intp]:
+        """Return whose answer that is, for a table of outcomes: by default the last exit's.
+
+        Parameters
+        ----------
+        paths, now, history
+            As of :meth:`answer`.
+
+        Returns
+        -------
+        ndarray of shape (m,)
+            Paths at whose end the exits that answer stand.
+        """
+        return paths
+
     def one(self) -> Any:
         """Return what decides for one sample on plain numbers, or None.
 
@@ -185,6 +202,12 @@ class Mixed(Decider):
         """Answer; see :class:`Decider`. Both points answer alike."""
         return self.low.answer(paths, now, history)
 
+    def answering(
+        self, paths: NDArray[np.intp], now: NDArray[np.floating], history: History
+    ) -> NDArray[np.intp]:
+        """Tell who answers; see :class:`Decider`."""
+        return self.low.answering(paths, now, history)
+
 
 @dataclass(frozen=True, eq=False)
 class Clipped(Decider):
@@ -217,6 +240,12 @@ class Clipped(Decider):
     ) -> NDArray[np.floating]:
         """Answer; see :class:`Decider`."""
         return self.inner.answer(paths, now, history)
+
+    def answering(
+        self, paths: NDArray[np.intp], now: NDArray[np.floating], history: History
+    ) -> NDArray[np.intp]:
+        """Tell who answers; see :class:`Decider`."""
+        return self.inner.answering(paths, now, history)
 
 
 def allowed_paths(tree: PathTree, cap: float) -> NDArray[np.bool_]:

@@ -232,13 +232,19 @@ class RoutingMixin(ReportMixin, ClassifierMixin):
 
     def _path_answers(self, table: PathProbabilities) -> NDArray[np.int32]:
         """Return the class index that each path answers, shape (n_samples, n_paths)."""
-        return path_answers(table, check=True)
+        return path_answers(self._answered(table), check=True)
+
+    def _answered(self, table: PathProbabilities) -> PathProbabilities:
+        """Return the table of what every path answers: itself, where the last exit answers."""
+        inner = getattr(self, "router_", None)
+        if inner is None:
+            return table
+        told: PathProbabilities = inner._answered(table)
+        return told
 
     def _correct(self, table: PathProbabilities, codes: NDArray[np.intp]) -> NDArray[np.bool_]:
         """Return whether each path's answer is right, shape (n_samples, n_paths)."""
-        if table.losses is not None:
-            return correctness(table, codes)
-        return self._path_answers(table) == codes[:, None]
+        return correctness(self._answered(table), codes)
 
     def _codes(self, table: PathProbabilities, y: ArrayLike | None) -> NDArray[np.intp]:
         """Return class indices of labels, 0 for rows of which outcomes are known."""
@@ -439,8 +445,11 @@ class RoutingMixin(ReportMixin, ClassifierMixin):
         weights = check_weights(sample_weight, len(routes.costs))
         losses = X.losses if isinstance(X, PathProbabilities) else None
         if losses is not None:
-            columns = routes.tree.path_columns[routes.paths]
-            accuracy = 1 - np.average(losses[np.arange(len(columns)), columns], weights=weights)
+            told = self._answered(self._table(X, reset=False))
+            columns = told.paths.path_columns[routes.paths]
+            assert told.losses is not None
+            lost = told.losses[np.arange(len(columns)), columns]
+            accuracy = 1 - np.average(lost, weights=weights)
         else:
             accuracy = accuracy_score(y, routes.labels, sample_weight=sample_weight)
         price = getattr(self, "lambda_", 0.0)

@@ -173,7 +173,10 @@ class Snapshot:
 
     def _is_one(self, table: PathProbabilities) -> bool:
         """Whether plain numbers will do: one row whose costs are the tree's."""
-        return self._one is not None and len(table) == 1 and table.facts.call_costs is None
+        if self._one is None or len(table) != 1 or table.facts.call_costs is not None:
+            return False
+        # Of outcomes it matters which exit answers, where that may be another than the last.
+        return not table.facts.outcomes or getattr(self._one, "combine", None) is None
 
     def _walk_one(self, table: PathProbabilities) -> tuple[int, list[float]]:
         """Route one row on plain numbers; what arrays cost is most of what a gate costs."""

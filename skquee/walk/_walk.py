@@ -50,6 +50,7 @@ def _walk_chunk(decider: Decider, table: PathProbabilities, start: int) -> Route
     visited = np.full((n, n_exits), -1, dtype=np.intp)
     errors = np.full((n, n_exits), np.nan)
     final: NDArray[np.floating] | None = None
+    said = np.full(n, -1, dtype=np.intp)  # whose answer, of a table of outcomes
     # What was answered at each exit, and by which rows: read only where it is asked for.
     passed: list[tuple[NDArray[np.intp], NDArray[np.floating]]] = []
     memory: dict[str, NDArray[Any]] = {}
@@ -91,6 +92,8 @@ def _walk_chunk(decider: Decider, table: PathProbabilities, start: int) -> Route
         passed.append((rows, now))
         visited[rows, depth] = at
         answer = decider.answer(at, now, partial(_history, tuple(passed), rows))
+        if table.facts.outcomes:
+            said[rows] = decider.answering(at, now, partial(_history, tuple(passed), rows))
         # Written at every exit reached: the last one that says something stays.
         if final is None:
             final = answer.copy()
@@ -108,7 +111,7 @@ def _walk_chunk(decider: Decider, table: PathProbabilities, start: int) -> Route
     assert final is not None
     paths = ends(visited)
     return Routes(
-        labels=labels_of(decider, table, paths, final),
+        labels=labels_of(decider, table, said, final),
         paths=paths,
         costs=tree.path_costs[paths] if row_costs is None else row_costs[np.arange(n), paths],
         probabilities=final,
