@@ -162,6 +162,7 @@ def test_a_table_that_cannot_be_written_is_refused_before_it_runs(tmp_path, monk
     raises(lambda: lazy.materialize(out=nowhere), "does not exist", FileNotFoundError)
     raises(lambda: lazy.save(tmp_path), "is a folder: give a file's name", IsADirectoryError)
     raises(lambda: lazy.save(3), "file must be a path", TypeError)
+    raises(lambda: lazy.save(tmp_path / "a.npz", dtype=int), "float16, float32 or float64")
     raises(lambda: skquee.dump(bank, 3), "file must be a path", TypeError)
 
 

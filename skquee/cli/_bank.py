@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,9 @@ from skquee.bank import MultiPathClassifierBank
 from skquee.networks import BasePTQ, MultiExitNetwork, PTQ4ViT, UniformPTQ
 from skquee.networks._execution import choose_device
 from skquee.networks._files import check_target
+from skquee.networks._fit import assemble
 from skquee.networks._parameters import check_parameters
+from skquee.networks.quantization._operations import explicit_copy
 
 FILES = ("val_probs.npy", "val_labels.npy", "paths.csv")
 METHODS = {"ptq4vit": PTQ4ViT, "base": BasePTQ, "uniform": UniformPTQ}
@@ -43,8 +47,21 @@ def build(options: argparse.Namespace) -> None:
     network = _network(options)
     check_parameters(network)
     choose_device(options.device)
+    _, cut, _ = assemble(network, options.seed)
+    with _one_line():
+        for block in cut.blocks:
+            explicit_copy(block)
     with held(options.out / "network", f"building a bank in {options.out}"):
         _build(options, network)
+
+
+@contextmanager
+def _one_line() -> Iterator[None]:
+    """Say which layer cannot be quantised without a traceback."""
+    try:
+        yield
+    except TypeError as error:
+        raise ValueError(str(error)) from error
 
 
 def _network(options: argparse.Namespace) -> MultiExitNetwork:
@@ -72,15 +89,13 @@ def _build(options: argparse.Namespace, network: MultiExitNetwork) -> None:
     network.fit(*train, validation_data=validation)
     cache = options.out / "quantization"
     n_calibration = min(options.calibration_images, len(train[1]))
-    try:
+    with _one_line():
         network.quantize(
             sorted(options.levels),
             calibration=_take(train[0], np.arange(n_calibration)),
             method=METHODS[options.method](),
             cache=cache,
         )
-    except TypeError as error:  # a layer that cannot be quantised
-        raise ValueError(str(error)) from error
     network.select_levels(*validation, max_drop=options.max_drop)
     bank = MultiPathClassifierBank(network, batch_size=options.batch_size)
     bank.materialize(validation[0], out=options.out / "val_probs.npy", dtype="float16")

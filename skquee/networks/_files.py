@@ -160,6 +160,9 @@ def load(
     source = check_path(folder, "folder")
     if backbone is not None and not isinstance(backbone, nn.Module):
         raise TypeError(f"backbone must be a torch module, got {backbone!r:.60}.")
+    if heads is not None and heads != "linear" and not callable(heads):
+        raise TypeError(f"heads must be the callable that made them, got {heads!r:.60}.")
+    where = choose_device(device)
     heal_folder(source, frozenset((RECORD, WEIGHTS)))
     for name in (RECORD, WEIGHTS):
         if not (source / name).is_file():
@@ -202,7 +205,6 @@ def load(
             raise ValueError(f"{described}: 'final_head_kept' is true, the backbone has no head.")
         pools[-1], heads_[-1] = cut.tail
     load_checkpoint(heads_, _part(tensors, "heads."), source=f"{source / WEIGHTS}, heads")
-    where = choose_device(device)
     blocks = cut.blocks.to(where)
     shared = _addresses(blocks)
     levels: dict[Any, nn.ModuleList] = {FLOAT: blocks}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from skquee._atomic import whole_file, write_text
+from skquee._checks import check_folder
 from skquee._public import publish
 from skquee._version import __version__
 from skquee.report._claims import RULE, claims
@@ -51,7 +52,7 @@ def write_report(study: Study, folder: Path | str | None = None) -> Path:
         ``report.html``; beside it a ``.png`` and a ``.csv`` a figure, and the claims as
         ``claims.csv`` and ``claims.md``.
     """
-    target = study.folder if folder is None else Path(folder)
+    target = study.folder if folder is None else check_folder(folder)
     target.mkdir(parents=True, exist_ok=True)
     sections = []
     with tqdm(FIGURES.items(), unit="figure", disable=None, leave=False) as bar:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skquee._atomic import whole_file
+from skquee._checks import check_folder
 from skquee._reading import field, open_arrays, parse_json, read_json
 from skquee.evaluation import CostCurve
 from skquee.paths import PathTree
@@ -45,6 +46,7 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        check_folder(folder)
         folder.mkdir(parents=True, exist_ok=True)
 
     def curve(self, name: str, make: Callable[[], CostCurve]) -> CostCurve:

@@ -354,6 +354,8 @@ class PathProbabilities(TableBuilders):
             If values are of another type, or levels or classes neither texts nor numbers.
         """
         check_output(file)  # before a lazy table runs
+        if dtype is not None:
+            check_storage_type(dtype)
         values = np.asarray(self)
         if dtype is None and values.dtype.kind in "iub":
             dtype = np.float32

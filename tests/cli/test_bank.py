@@ -152,6 +152,7 @@ CUT = b"PK\x03\x04 an archive that ends too early"
         ("--mean 0.5", "data_config['mean'] must have shape (3,)"),
         ("--std 0 0 0", "data_config['std'] must hold finite numbers > 0"),
         ("--exits one 2 --blocks layer1 layer2", "exits must be among blocks"),
+        ("--network tf_efficientnet_lite0 --blocks blocks.1", "Layer 'conv_stem' is a Conv2dSame"),
         ("--train {tmp}/cut.npz", "cut.npz"),
         ("--validation {tmp}/cut.npz", "cut.npz"),
         ("--train {tmp}/flat.npz", "must hold images (n, H, W) or (n, H, W, C) and labels (n,)"),

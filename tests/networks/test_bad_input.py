@@ -389,6 +389,7 @@ def test_what_is_asked_of_a_fitted_network(call, message, own, digits):
         (lambda n, X: n.with_paths(n.paths_, heads=3), "heads must be a ModuleList, got a int"),
         (lambda n, X: n.save(3.5), "folder must be a path"),
         (lambda n, X: MultiExitNetwork.load(3.5), "folder must be a path"),
+        (lambda n, X: MultiExitNetwork.load(".", heads=3), "heads must be the callable that made"),
         (lambda n, X: MultiExitNetwork.load(".", backbone=3), "backbone must be a torch module"),
     ]
 )
@@ -400,6 +401,11 @@ def test_a_network_is_not_written_where_something_else_is(own, tmp_path):
     (tmp_path / "file").touch()
     raises(lambda: own.save(tmp_path / "file"), "must be a folder", NotADirectoryError)
     raises(lambda: own.save(tmp_path), "something else than a saved network")
+
+
+def test_a_device_that_is_not_there_is_said_before_files_are_read(tmp_path):
+    message = "device='nowhere' cannot be used here"
+    raises(lambda: MultiExitNetwork.load(tmp_path, device="nowhere"), message)
 
 
 def test_times_of_simulated_bit_widths_are_warned_of(own, digits):

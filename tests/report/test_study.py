@@ -161,6 +161,12 @@ def test_what_was_interrupted_is_made_good(study: Study, network: Any, splits: A
     assert file.exists()
 
 
+def test_results_go_to_a_folder_and_not_to_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError, match="must be a folder, but"):
+        Store(tmp_path / "file" / "cache")
+
+
 def test_a_store_keeps_curves_bit_for_bit_and_no_half_files(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     tree = PathTree.from_levels(2, (4, 8)).with_classes(["a", "b"])
