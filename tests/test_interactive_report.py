@@ -220,6 +220,8 @@ def test_of_many_points_some_are_kept_with_the_ends_and_the_one_in_use() -> None
     assert knobs[data["chosen"]] == f"{curve.knobs[501]:.4g}"
     assert "255 of 1000 operating points" in " ".join(data["notes"])
     assert replayed(data["rows"], "path", 255)[data["chosen"]].tolist() == curve.paths[501].tolist()
+    shown = set(zip(data["points"]["cost"], data["points"]["accuracy"], strict=True))
+    assert {(c, a) for c, a in data["hull"]} <= shown  # what is drawn as the hull is there to pick
 
 
 def test_of_many_rows_some_are_drawn_and_the_curve_is_of_all() -> None:
@@ -447,6 +449,18 @@ def test_where_no_rows_are_kept_a_report_asks_for_some(tables: Any, tmp_path: Pa
     assert not list(tmp_path.iterdir())
 
 
+def test_rows_without_labels_and_labels_without_rows_are_refused(
+    tables: Any, classifier: Any, tmp_path: Path
+) -> None:
+    for estimator, X, y in (tables, classifier):
+        with pytest.raises(ValueError, match="report takes rows with their labels.*got X alone"):
+            estimator.report(tmp_path / "report.html", X)
+        with pytest.raises(ValueError, match="got y alone"):
+            estimator.report(tmp_path / "report.html", y=y)
+        with pytest.raises(ValueError, match="sample_weight weighs the rows X"):
+            estimator.report(tmp_path / "report.html", sample_weight=np.ones(len(y)))
+
+
 def test_a_folder_that_is_missing_is_said_before_anything_is_worked_out(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="make it first"):
         CostAwareRouter().report(tmp_path / "no" / "report.html")
@@ -613,6 +627,19 @@ def test_a_budget_takes_the_most_accurate_point_within_it(visit: Any, width: int
             assert mixed in page.inner_text("#summary")
     page.fill("#budget-number", "0.001")
     assert "No point costs so little" in page.inner_text("#summary")
+
+
+def test_a_budget_slides_by_ratios_where_costs_differ_a_hundredfold(visit: Any) -> None:
+    tree = PathTree.from_paths([["a"], ["b"], ["c"]], [0.001, 0.03, 0.9])
+    curve = CostCurve([0.0, 1.0, 2.0], [[2], [1], [0]], np.ones((3, 1)), tree)
+    page = visit(report_page(curve))
+    page.focus("#budget")
+    page.keyboard.press("Home")
+    assert page.input_value("#budget-number") == "0.001"
+    page.locator("#budget").fill("500")
+    assert page.input_value("#budget-number") == "0.03"
+    page.keyboard.press("End")
+    assert page.input_value("#budget-number") == "0.9"
 
 
 @pytest.mark.parametrize("width", [360, 1400])

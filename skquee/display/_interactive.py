@@ -133,7 +133,7 @@ def report_data(
     title, verdict : str, default=None
         Heading, and a sentence below it.
     max_points : int, default=255
-        Of more points as many are kept, evenly by their order.
+        Of more points as many are kept: ends, corners of the hull, and others evenly.
 
     Returns
     -------
@@ -144,9 +144,8 @@ def report_data(
     """
     n_points, n_samples = curve.paths.shape
     rows = np.arange(n_samples) if rows is None else rows
-    order = np.argsort(curve.knobs, kind="stable")
-    kept = _thinned(order, chosen, max_points)
-    mass = curve.path_shares[order].max(axis=0)
+    kept = _thinned(curve, chosen, max_points)
+    mass = curve.path_shares.max(axis=0)
     used = np.flatnonzero(mass > 0)
     used = used[np.argsort(curve.tree.path_costs[used], kind="stable")]
     place = np.full(curve.tree.n_paths, -1)
@@ -237,7 +236,7 @@ def page_of(data: Mapping[str, Any]) -> str:
     lines = zip(points["knob"], points["cost"], points["accuracy"], strict=True)
     parts = {
         "title": escape(data["title"]),
-        "what": escape(f"{len(points['cost'])} operating points on {data['source']}."),
+        "what": escape(f"Operating points: {len(points['cost'])}. Measured on {data['source']}."),
         "verdict": f"<p>{escape(data['verdict'])}</p>" if data["verdict"] else "",
         "head": "".join(f'<th scope="col">{escape(name)}</th>' for name in head),
         "points": "\n".join(
@@ -273,16 +272,28 @@ def _rows_of(source: str, n_samples: int) -> str:
     return source if source[:1].isdigit() else f"{n_samples:,} {source}"
 
 
-def _thinned(order: NDArray[np.intp], chosen: int | None, most: int) -> NDArray[np.intp]:
-    """Return at most so many points in their order, both ends and the chosen one among them."""
+def _thinned(curve: CostCurve, chosen: int | None, most: int) -> NDArray[np.intp]:
+    """Return points by their knob, at most so many: ends, corners, the chosen one, and others."""
+    order = np.argsort(curve.knobs, kind="stable")
     if len(order) <= most:
         return order
-    at = np.unique(np.linspace(0, len(order) - 1, most).round().astype(np.intp))
-    if chosen is not None and chosen not in order[at]:
-        own = int(np.flatnonzero(order == chosen)[0])
-        inner = at[1:-1]
-        at[1 + int(np.argmin(np.abs(inner - own)))] = own
-    return order[at]
+    cost, accuracy = curve.cost, curve.accuracy
+    corner = np.zeros(len(order), dtype=bool)
+    for x, y in zip(*curve.hull(), strict=True):
+        corner[np.flatnonzero((cost == x) & (accuracy == y))[0]] = True
+    places = np.flatnonzero(corner[order])
+    if len(places) > most // 2:
+        places = places[_evenly(len(places), most // 2)]
+    kept = {0, len(order) - 1, *places.tolist()}
+    if chosen is not None:
+        kept.add(int(np.flatnonzero(order == chosen)[0]))
+    others = np.setdiff1d(np.arange(len(order)), list(kept))
+    kept.update(others[_evenly(len(others), most - len(kept))].tolist())
+    return order[sorted(kept)]
+
+
+def _evenly(n: int, most: int) -> NDArray[np.intp]:
+    return np.linspace(0, n - 1, most).round().astype(np.intp)
 
 
 def _runs(
@@ -342,7 +353,8 @@ def _notes(
         notes.append("Labels of these rows are not known here, so there is nothing by class.")
     if n_points < every:
         notes.append(
-            f"{n_points} of {every} operating points are in this file, evenly by their order."
+            f"{n_points} of {every} operating points are in this file: the ends, corners of the "
+            "hull, and others evenly by their order."
         )
     if n_rows < n_samples:
         notes.append(

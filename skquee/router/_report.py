@@ -13,8 +13,7 @@ from numpy.typing import ArrayLike
 from skquee._checks import check_output
 from skquee.tables import correctness, stored
 from skquee.values._rows import row_names
-from skquee.walk._estimator import check_curve_rows
-from skquee.walk._report import place_of, write_page
+from skquee.walk._report import check_reported, place_of, write_page
 
 __all__ = ["RoutedReportMixin"]
 
@@ -77,14 +76,14 @@ class RoutedReportMixin:
         owner: Any = self
         owner._check_ready()
         check_output(file)
-        check_curve_rows(lambdas, X, y, sample_weight)
+        check_reported(X, y)
         models, right, table = owner._models(), owner._alone, None
         labels, verdict = y, None
         if X is not None:
             table = stored(owner._reader()(X))
             codes = owner.router_._codes(table, y)
             right = correctness(table, codes)[:, models.paths]
-        if lambdas is not None or X is not None:
+        if lambdas is not None or X is not None or sample_weight is not None:
             knobs = owner.cv_curve_.knobs if lambdas is None else lambdas
             curve = owner.router_.cost_curve(knobs, table, y, sample_weight=sample_weight)
         else:

@@ -18,7 +18,7 @@ from skquee.tables import stored
 from skquee.values._rows import row_names
 from skquee.walk._walk import walk
 
-__all__ = ["ReportMixin", "place_of", "write_page"]
+__all__ = ["ReportMixin", "check_reported", "place_of", "write_page"]
 
 # Paths that are each drawn as a single model beside the curve.
 MOST_MODELS = 60
@@ -70,6 +70,7 @@ class ReportMixin:
         owner: Any = self
         check_output(file)
         owner._check_as_fitted()
+        check_reported(X, y)
         table = None if X is None else stored(owner._table(X, reset=False))
         if lambdas is None:
             lambdas = self._reported_knobs(table)
@@ -129,6 +130,27 @@ class ReportMixin:
                 return None
             found.append(errors)
         return np.stack(found)
+
+
+def check_reported(X: Any, y: Any) -> None:
+    """Raise where rows come without labels, or labels without rows.
+
+    Parameters
+    ----------
+    X, y
+        What ``report`` was given.
+
+    Raises
+    ------
+    ValueError
+        Then; rows of a table that knows losses need no labels.
+    """
+    unlabelled = X is not None and y is None and getattr(X, "losses", None) is None
+    if unlabelled or (X is None and y is not None):
+        raise ValueError(
+            "report takes rows with their labels, report(file, X, y), or neither; got "
+            f"{'X' if unlabelled else 'y'} alone."
+        )
 
 
 def place_of(estimator: Any, curve: CostCurve) -> int | None:

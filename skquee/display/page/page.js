@@ -82,9 +82,21 @@
     show();
   }
 
+  // Even steps of cost, or even ratios where costs differ a hundredfold.
+  const ratios = lowest > 0 && highest > 100 * lowest;
+
   function toSlider(budget) {
-    const part = highest > lowest ? (budget - lowest) / (highest - lowest) : 0;
+    if (!(highest > lowest)) return 0;
+    const part = ratios ? Math.log(budget / lowest) / Math.log(highest / lowest)
+      : (budget - lowest) / (highest - lowest);
     return Math.round(1000 * Math.min(1, Math.max(0, part)));
+  }
+
+  function fromSlider(place) {
+    if (place <= 0) return lowest;
+    if (place >= 1000) return highest;
+    return ratios ? lowest * (highest / lowest) ** (place / 1000)
+      : lowest + place / 1000 * (highest - lowest);
   }
 
   function mixed(budget) { // accuracy that mixing two points at random reaches at a mean cost
@@ -155,8 +167,8 @@
     const svg = $("curve"), width = svg.clientWidth, height = svg.clientHeight;
     svg.replaceChildren();
     svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
-    const every = [...points.cost, ...data.models.map((m) => m[1])];
-    const heights = [...points.accuracy, ...data.models.map((m) => m[2])];
+    const every = [...points.cost, ...data.hull.map((h) => h[0]), ...data.models.map((m) => m[1])];
+    const heights = [...points.accuracy, ...data.hull.map((h) => h[1]), ...data.models.map((m) => m[2])];
     const pad = (low, high) => {
       const room = (high - low || Math.abs(high) || 1) * 0.05;
       return [low - room, high + room];
@@ -332,7 +344,7 @@
       }
       const grade = right[run] / rows.grades;
       const words = grade === 1 ? "right" : grade === 0 ? "wrong" : `${percent(grade)} right`;
-      line.append(make("td", grade === 1 ? "" : "wrong", words));
+      line.append(make("td", grade === 0 ? "wrong" : "", words));
       return line;
     }));
     const text = found.length
@@ -377,9 +389,7 @@
   }
 
   $("knob").addEventListener("input", () => pick(Number($("knob").value)));
-  $("budget").addEventListener("input", () => {
-    spend(lowest + Number($("budget").value) / 1000 * (highest - lowest));
-  });
+  $("budget").addEventListener("input", () => spend(fromSlider(Number($("budget").value))));
   $("budget-number").addEventListener("input", () => {
     const wanted = $("budget-number").valueAsNumber;
     if (Number.isFinite(wanted)) spend(wanted);
