@@ -52,6 +52,7 @@ from skquee.baselines import (
     RandomMixing,
     ThresholdRouter,
 )
+from skquee.evaluation import price_scorer
 from skquee.monitoring import RouteMonitor
 from skquee.networks.engines import LatencyTable
 from skquee.persistence import trusted_types
@@ -215,6 +216,9 @@ def test_what_holds_a_router_comes_back(tmp_path):
     np.testing.assert_array_equal(loaded.predict(X), pipeline.predict(X))
     search = GridSearchCV(quick(), {"lambda_": [0.0, 0.3]}, cv=2).fit(TABLE, LABELS)
     np.testing.assert_array_equal(again(search, tmp_path).predict(TABLE), search.predict(TABLE))
+    search.set_params(scoring=price_scorer(0.1)).fit(TABLE, LABELS)
+    loaded = again(search, tmp_path)
+    assert loaded.score(TABLE, LABELS) == search.score(TABLE, LABELS)
     both = {"a": ThresholdRouter(0.5).fit(CHAIN, CHAIN_LABELS), "b": [1, None]}
     loaded = again(both, tmp_path)
     assert loaded["b"] == [1, None]
