@@ -157,6 +157,23 @@ def test_equal_prices_of_all_rows_are_those_of_the_tree() -> None:
     np.testing.assert_allclose(a.predict_cost(plain), b.predict_cost(each))
 
 
+@pytest.mark.parametrize("kind", ["prices", "prices of a cascade", "prices not known"])
+def test_costs_set_on_a_router_hold_in_place_of_prices_that_rows_bring(kind: str) -> None:
+    table, new = make(0, **KINDS[kind]), make(1, **KINDS[kind])
+    router = CostAwareRouter(0.02, validation_fraction=0.2, **ERRORS).fit(table)
+    given = np.arange(1.0, table.paths.n_paths + 1)
+    router.set_params(path_costs=given)
+    plain = CostAwareRouter(0.02, validation_fraction=0.2, path_costs=given, **ERRORS)
+    plain.fit(table.with_call_costs(None))
+    routes, expected = router.route(new), plain.route(new.with_call_costs(None))
+    assert np.array_equal(routes.paths, expected.paths)
+    np.testing.assert_allclose(routes.costs, given[routes.paths])
+    assert np.array_equal(router.freeze().predict(new[:1]), routes.labels[:1])
+    for rows in (None, new):
+        curve = router.cost_curve([0.02], rows)
+        np.testing.assert_allclose(curve.cost, given[curve.paths[0]].mean())
+
+
 def test_losses_of_right_and_wrong_are_labels() -> None:
     table, y = make_path_probabilities(400)
     wrong = np.asarray(table).argmax(axis=2) != y[:, None]

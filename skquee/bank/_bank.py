@@ -83,9 +83,10 @@ class MultiPathClassifierBank(  # type: ignore[call-arg]
         Let few rows that would run a block at one level join those at a dearer one, where the
         network's measured times say that this is faster. What a row runs then depends on the
         rows beside it. Only for a network after ``measure_costs``.
-    latency_rows : int, default=1000
+    latency_rows : int, default=None
         Rows a call that ``step_costs="latency"`` counts with: a forest takes much longer for one
         row than a thousandth of what it takes for a thousand. 1 for a server of single rows.
+        Default: 1,000, or as many as there were to time.
     retries : int, default=0
         Further tries of a callable that raised, after waits that double from half a second.
     max_workers : int, default=None
@@ -152,7 +153,7 @@ class MultiPathClassifierBank(  # type: ignore[call-arg]
         paths: str | PathTree = "chain",
         batch_size: int | None = None,
         merge_groups: bool = False,
-        latency_rows: int = 1000,
+        latency_rows: int | None = None,
         retries: int = 0,
         max_workers: int | None = None,
         cache: str | os.PathLike[str] | None = None,
@@ -389,7 +390,7 @@ class MultiPathClassifierBank(  # type: ignore[call-arg]
             raise ValueError(f"paths must be 'chain', 'cascade' or a PathTree, got {self.paths!r}.")
         self._rows_at_once()
         for name, least in (("latency_rows", 1), ("retries", 0), ("max_workers", 1)):
-            if name != "max_workers" or self.max_workers is not None:
+            if name == "retries" or getattr(self, name) is not None:
                 check_integer(getattr(self, name), name, at_least=least)
         if self.merge_groups and not self._is_network():
             raise ValueError(

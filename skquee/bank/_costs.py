@@ -26,6 +26,10 @@ from skquee.values._rows import n_rows_of, take_rows
 __all__ = ["CostedPaths"]
 
 
+# Rows a call that latencies are counted with, where there are so many to time.
+LATENCY_ROWS = 1000
+
+
 class CostedPaths(NamedClassifiers):
     """Gives a bank its tree, with the costs that hold now."""
 
@@ -33,7 +37,7 @@ class CostedPaths(NamedClassifiers):
     path_costs: ArrayLike | str | None
     cost_unit: str | None
     paths: str | PathTree
-    latency_rows: int
+    latency_rows: int | None
     classes_: NDArray[Any]
     classifiers_: list[tuple[str, Any]]
     times_: CallTimes | None
@@ -162,7 +166,10 @@ class CostedPaths(NamedClassifiers):
                 raise NotFittedError(
                     "step_costs='latency' is measured on rows: call fit(X, y), or measure(X)."
                 )
-            return self.times_.per_row(self.latency_rows), "ms"
+            rows = self.latency_rows
+            if rows is None:
+                rows = min(LATENCY_ROWS, int(self.times_.rows[-1]))
+            return self.times_.per_row(rows), "ms"
         return check_costs(self.step_costs, n, "step_costs"), self.cost_unit
 
     def _network_tree(self) -> PathTree:

@@ -32,7 +32,7 @@ from skquee.tables import (
 from skquee.values._as_table import as_path_probabilities
 from skquee.walk._decider import Decider
 from skquee.walk._report import ReportMixin
-from skquee.walk._snapshot import Snapshot
+from skquee.walk._snapshot import Snapshot, TableReader
 from skquee.walk._stream import stream
 from skquee.walk._visit import Routes
 from skquee.walk._walk import walk
@@ -161,6 +161,8 @@ class RoutingMixin(ReportMixin, ClassifierMixin):
                 tree,
                 path_costs=self.path_costs,
             )
+            if self.path_costs is not None and table.facts.call_costs is not None:
+                table = table.with_call_costs(None)  # in place of those that rows bring
             if table.shape[2] != self.n_classes_:
                 raise ValueError(
                     f"X has {table.shape[2]} classes, but this estimator was fitted with "
@@ -317,7 +319,7 @@ class RoutingMixin(ReportMixin, ClassifierMixin):
 
     def _reader(self) -> Callable[[Any], PathProbabilities] | None:
         """Return what makes a table of X for a snapshot; None: X is a table."""
-        return None
+        return None if self.path_costs is None else TableReader(self.paths_, prices=False)
 
     def innermost(self) -> tuple[Any, Any]:
         """Return the router that decides, and the bank before it or None."""

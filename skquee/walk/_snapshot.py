@@ -16,7 +16,7 @@ from skquee.walk._decider import Decider
 from skquee.walk._visit import Routes
 from skquee.walk._walk import walk
 
-__all__ = ["Snapshot"]
+__all__ = ["Snapshot", "TableReader"]
 
 TOLERANCE = 5e-3  # as for tables: room for float16
 
@@ -62,7 +62,7 @@ class Snapshot:
         for name, value in (
             ("_decider", decider),
             ("_one", decider.one()),
-            ("_read", _TableReader(decider.tree) if read is None else read),
+            ("_read", TableReader(decider.tree) if read is None else read),
         ):
             object.__setattr__(self, name, value)
 
@@ -214,11 +214,19 @@ class _OneRow:
         return answer
 
 
-class _TableReader:
-    """Takes tables of probabilities over one tree."""
+class TableReader:
+    """Takes tables of probabilities over one tree.
 
-    def __init__(self, tree: PathTree) -> None:
-        self.tree = tree
+    Parameters
+    ----------
+    tree : PathTree
+        The tree.
+    prices : bool, default=True
+        Whether prices that rows bring count; if not, the tree's costs hold for all.
+    """
+
+    def __init__(self, tree: PathTree, *, prices: bool = True) -> None:
+        self.tree, self.prices = tree, prices
 
     def __call__(self, X: Any) -> PathProbabilities:
         if isinstance(X, PathProbabilities):
@@ -227,5 +235,7 @@ class _TableReader:
                     f"X carries {X.paths!r}, but this router was fitted with {self.tree!r}. "
                     "Transform X with the bank used in fit."
                 )
-            return X
+            if self.prices or X.facts.call_costs is None:
+                return X
+            return X.with_call_costs(None)
         return as_path_probabilities(X, self.tree)

@@ -164,7 +164,6 @@ def test_nothing_to_time_is_refused(n_samples: int, groups: Any, message: str) -
 
 
 def latency_bank(**options: Any) -> MultiPathClassifierBank:
-    options = {"latency_rows": 40, **options}  # both banks below have more rows to time
     return MultiPathClassifierBank(
         [("nb", GaussianNB()), ("lr", LogisticRegression())], step_costs="latency", **options
     )
@@ -179,6 +178,9 @@ def test_latency_as_cost_is_milliseconds_a_row() -> None:
     assert np.allclose(bank.transform(X).paths.path_costs, np.cumsum(bank.times_.per_row(1)))
     with pytest.warns(UserWarning, match="timed with up to 90 rows"):
         assert latency_bank(latency_rows=1000).fit(X, Y).costs_.shape == (2,)
+    bank = latency_bank().fit(X, Y)  # of fewer rows than a thousand: as many as there are
+    assert bank.times_ is not None
+    assert np.allclose(bank.costs_, np.cumsum(bank.times_.per_row(len(X))))
     routes = RoutedClassifier(latency_bank(), ThresholdRouter(0.9)).fit(X, Y).route(X)
     assert routes.tree.cost_unit == "ms"
     assert (routes.costs > 0).all()
