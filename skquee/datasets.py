@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from sklearn.utils import check_random_state
 
+from skquee._optional import require
+
 if TYPE_CHECKING:
     from torch.utils.data import Dataset
 
@@ -85,6 +87,7 @@ def load_cifar10(
     ...
     FileNotFoundError: CIFAR10 is not in 'empty_folder': there is no ... Pass download=True ...
     """
+    require("torchvision", "load_cifar10")
     from torchvision.datasets import CIFAR10
 
     return _load_cifar(CIFAR10, root, download, n_validation, random_state)
@@ -130,6 +133,7 @@ def load_cifar100(
     ...
     FileNotFoundError: CIFAR100 is not in 'empty_folder': there is no ... Pass download=True ...
     """
+    require("torchvision", "load_cifar100")
     from torchvision.datasets import CIFAR100
 
     return _load_cifar(CIFAR100, root, download, n_validation, random_state)
@@ -175,6 +179,7 @@ def load_svhn(
     ...
     FileNotFoundError: SVHN is not in 'empty_folder': there is no ... Pass download=True ...
     """
+    require("torchvision", "load_svhn")
     from torchvision.datasets import SVHN
 
     _check_count("n_validation", n_validation)
@@ -231,6 +236,7 @@ def load_imagenet(
     FileNotFoundError: ImageNet is not in 'empty_folder': there is no ILSVRC2012_devkit_t12.tar.gz
     (nor meta.bin), ... Register at https://image-net.org, download these archives ...
     """
+    require("torchvision", "load_imagenet")
     from torchvision.datasets import ImageNet
     from torchvision.datasets.imagenet import ARCHIVE_META, META_FILE
 

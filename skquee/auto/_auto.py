@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
 from skquee._checks import check_n_jobs, check_number, check_seed
+from skquee._optional import require
 from skquee.auto._candidates import default_candidates
 from skquee.auto._judging import fold_curves, held_out, ladder
 from skquee.auto._search import Swept, fit_on, seeded, share_trainings, try_out
@@ -233,7 +234,7 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
     @property
     def leaderboard_(self) -> pd.DataFrame:
         """Every candidate, best first."""
-        import pandas as pd
+        pd = require("pandas", "AutoRouter.leaderboard_")
 
         check_is_fitted(self)
         columns = ["candidate", "area", "se", "loss", "fit_seconds", "failed"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from skquee._optional import require
 from skquee._public import publish
 from skquee.baselines._fixed import FixedPath, RandomMixing
 from skquee.baselines._next_step import NextStepRouter
@@ -35,6 +36,7 @@ _HOMES = {"DQNetGate": "skquee.baselines._dqnet", "JEIDNN": "skquee.baselines._j
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
+        require("torch", name)
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'skquee.baselines' has no attribute {name!r}")
 

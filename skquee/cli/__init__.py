@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from skquee._optional import OPTIONAL
 from skquee._version import __version__
 from skquee.cli._bank_options import add_bank_commands
 from skquee.cli._bench_options import add_bench_command
@@ -57,7 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         options.run(options)
     except (ImportError, MemoryError, OSError, ValueError) as error:
-        print(f"{options.parser.prog}: error: {error}", file=sys.stderr)
+        missing = getattr(error, "name", None)
+        hint = f": pip install {missing}" if missing in OPTIONAL else ""
+        print(f"{options.parser.prog}: error: {error}{hint}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"{options.parser.prog}: interrupted", file=sys.stderr)

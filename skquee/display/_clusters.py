@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import entr
 
+from skquee._optional import require
 from skquee.display._style import tidy
 from skquee.evaluation import unpack
 from skquee.tables import check_labels
@@ -210,6 +211,7 @@ class ClusterDisplay:
             raise ValueError(
                 "ax must be two Axes, for the entropy and for the probability of the true class."
             )
+        require("matplotlib", "A plot")
         from matplotlib import pyplot as plt
         from matplotlib.cm import ScalarMappable
         from matplotlib.colors import Normalize

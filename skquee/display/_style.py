@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from skquee._optional import require
 from skquee.values._costs import common_unit
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def new_axes(ax: Axes | None, figsize: tuple[float, float]) -> Axes:
     """
     if ax is not None:
         return ax
+    require("matplotlib", "A plot")
     from matplotlib import pyplot as plt
 
     return plt.subplots(figsize=figsize, layout="constrained")[1]
@@ -120,6 +122,7 @@ def shades(color: str, n: int) -> list[tuple[float, ...]]:
     -------
     list of RGB tuples
     """
+    require("matplotlib", "A plot")
     from matplotlib.colors import to_rgb
 
     weights = [1.0] if n == 1 else [0.35 + 0.65 * i / (n - 1) for i in range(n)]
@@ -138,6 +141,7 @@ def colors_of(n: int) -> list[tuple[float, ...]]:
     -------
     list of RGBA tuples
     """
+    require("matplotlib", "A plot")
     from matplotlib import colormaps
 
     steps = [0.15 + 0.75 * i / max(1, n - 1) for i in range(n)]

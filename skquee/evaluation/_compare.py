@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from skquee._checks import check_integer, check_number, check_seed
+from skquee._optional import require
 from skquee.evaluation._curve import CostCurve, check_cost_range, hull_area, hull_corners
 from skquee.evaluation._intervals import bootstrap_areas, corrected_interval, paired_comparison
 from skquee.evaluation._scorers import cost_curve
@@ -81,7 +82,7 @@ def compare(
     >>> list(table.index), float(table.loc["threshold", "difference"])
     (['threshold', 'fixed'], 0.0)
     """
-    import pandas as pd
+    pd = require("pandas", "compare")
 
     if not (isinstance(methods, Mapping) and len(methods)):
         raise ValueError(

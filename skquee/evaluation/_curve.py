@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from skquee._atomic import write_text
 from skquee._checks import check_numbers, check_output
+from skquee._optional import require
 from skquee.paths import PathTree
 
 if TYPE_CHECKING:
@@ -181,7 +182,7 @@ class CostCurve:
         DataFrame
             ``attrs["cost_unit"]`` is the unit of cost, or None.
         """
-        import pandas as pd
+        pd = require("pandas", "CostCurve.to_frame")
 
         shares = {f"share {n}": s for n, s in zip(self.tree.names, self.path_shares.T, strict=True)}
         frame = pd.DataFrame(

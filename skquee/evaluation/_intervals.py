@@ -12,6 +12,7 @@ from scipy import stats
 from sklearn.utils.validation import check_random_state
 
 from skquee._checks import check_integer, check_number, check_seed
+from skquee._optional import require
 from skquee.evaluation._curve import CLOSE, CostCurve, check_cost_range, hull_area, hull_corners
 from skquee.values._costs import common_unit
 
@@ -411,7 +412,7 @@ def _interval_frame(
     high: NDArray[np.float64],
 ) -> pd.DataFrame:
     """Frame of intervals at every point; the last entry is the area's."""
-    import pandas as pd
+    pd = require("pandas", "A table of intervals")
 
     frame = pd.DataFrame(
         {

@@ -10,6 +10,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from skquee._checks import check_integer, check_labels_given, check_number, check_seed
+from skquee._optional import require
 from skquee.monitoring._martingale import ConformalMartingale
 from skquee.tables import check_labels, spawn_seeds
 from skquee.walk import Routes
@@ -240,7 +241,7 @@ class RouteMonitor(BaseEstimator):
             ``usage_distance`` (total variation between path shares and the reference's); base-10
             logarithm of every martingale; ``alarm``. NaN where nothing is known.
         """
-        import pandas as pd
+        pd = require("pandas", "RouteMonitor.to_frame")
 
         check_is_fitted(self, "reference_shares_")
         return pd.DataFrame(self._log)

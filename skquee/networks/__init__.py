@@ -4,7 +4,7 @@ T2T-ViT is registered with timm on import.
 """
 
 from skquee._public import publish
-from skquee.networks import backbones  # noqa: F401
+from skquee.networks import _needed, backbones  # noqa: F401
 from skquee.networks._multi_exit import MultiExitNetwork
 from skquee.networks._training import train_backbone
 from skquee.networks.backbones._matmul import MatMul

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from sklearn.exceptions import NotFittedError
 
+from skquee._optional import require
 from skquee._reading import not_whole, open_archive, parse_json
 from skquee._version import __version__
 from skquee.persistence._names import PREDICTOR, TREE, allowed_types, current_name
@@ -212,6 +213,7 @@ def _repacked(archive: zipfile.ZipFile, schema: dict[str, Any]) -> bytes:
 
 
 def _made(file: Path, content: bytes | None, trusted: Sequence[str], n_trees: int) -> Any:
+    require("skops", "load")
     from skops import io as skops_io
     from skops.io.exceptions import UntrustedTypesFoundException
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from skquee._atomic import whole_file
 from skquee._checks import check_output
+from skquee._optional import require
 from skquee._version import __version__
 from skquee.persistence._objects import everything, is_ours
 from skquee.probabilities import PathProbabilities
@@ -68,6 +69,7 @@ def dump(obj: Any, file: str | os.PathLike[str]) -> None:
     """
     target = check_output(file)
     check_savable(obj)
+    require("skops", "dump")
     from skops import io as skops_io
 
     try:

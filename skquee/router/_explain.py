@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skquee._optional import require
 from skquee.paths import PathTree
 from skquee.policy import OptionValue, Pessimistic
 from skquee.probabilities import PathProbabilities
@@ -94,7 +95,7 @@ n_columns, n_classes)
         >>> told.loc[told.aimed, ["gate", "prefix", "candidate", "step"]].values.tolist()
         [[1, '8', '8-8', '8-8'], [2, '8-8', '8-8', 'exit']]
         """
-        import pandas as pd
+        pd = require("pandas", "explain_route")
 
         bare = not isinstance(X, PathProbabilities) and not hasattr(X, "toarray")
         if bare and np.ndim(X) == 2:

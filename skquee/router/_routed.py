@@ -27,7 +27,14 @@ from skquee.router._default import choose_point, default_router, fit_judged
 from skquee.router._limits import innermost
 from skquee.router._live import LiveParameters, check_rows
 from skquee.router._report import RoutedReportMixin
-from skquee.router._summary import Clock, Models, models_of, summary_frame
+from skquee.router._summary import (
+    Clock,
+    Models,
+    Verdict,
+    models_of,
+    summary_frame,
+    summary_lines,
+)
 from skquee.tables import check_labels, check_target, check_weights, hold_out, spawn_seeds
 from skquee.tables import correctness as correct_paths
 from skquee.values._rows import n_rows_of
@@ -443,6 +450,12 @@ class RoutedClassifier(LiveParameters, BudgetMixin, RoutedReportMixin, RoutingMi
             itself, and no slower on the clock. ``attrs["reason"]`` says why,
             ``attrs["source"]`` on which rows.
         """
+        return summary_frame(*self._summed(X, y))
+
+    def _summed(
+        self, X: Any = None, y: ArrayLike | None = None
+    ) -> tuple[list[dict[str, Any]], Verdict, str]:
+        """Return the lines of the summary, its verdict, and on which rows."""
         self._check_ready()
         models, alone, curve = self._models(), self._alone, self.cv_curve_
         clock = None if self._clock is None else Clock(*self._clock)
@@ -455,9 +468,10 @@ class RoutedClassifier(LiveParameters, BudgetMixin, RoutedReportMixin, RoutingMi
             if clock is not None:
                 taken = np.array([milliseconds[name] for name in models.names])
                 clock = Clock(taken, clock.deciding, len(table))
-        return summary_frame(
+        lines, verdict = summary_lines(
             curve, self._point(curve), models, alone, clock, self.max_error_increase
         )
+        return lines, verdict, curve.source
 
     def measure(self, X: Any, *, groups: Sequence[int] | None = None) -> CallTimes:
         """Measure what routed calls take at this operating point, by the number of rows.
@@ -510,12 +524,12 @@ class RoutedClassifier(LiveParameters, BudgetMixin, RoutedReportMixin, RoutingMi
     @property
     def verdict_(self) -> str:
         """Whether routing pays: "route", or which model to use alone."""
-        return str(self.summary().attrs["verdict"])
+        return self._summed()[1].text
 
     @property
     def reason_(self) -> str:
         """Why."""
-        return str(self.summary().attrs["reason"])
+        return self._summed()[1].reason
 
 
 class RowReader:

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skquee._optional import require
 from skquee.evaluation import CostCurve, wilson_interval
 from skquee.paths import PathTree
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Clock", "Models", "Verdict", "judge", "models_of", "summary_frame"]
+__all__ = ["Clock", "Models", "Verdict", "judge", "models_of", "summary_frame", "summary_lines"]
 
 N_POINTS = 4
 
@@ -186,15 +187,25 @@ def judge(
     return Verdict("route", f"{reason}; {clocked}")
 
 
-def summary_frame(
+def summary_frame(lines: list[dict[str, Any]], verdict: Verdict, source: str) -> pd.DataFrame:
+    """Return what :func:`summary_lines` gave as a frame; ``attrs`` holds the verdict and source."""
+    pd = require("pandas", "summary")
+
+    frame = pd.DataFrame(lines).set_index("").rename_axis(None)
+    frame["verdict"] = ["" if title != "routed" else verdict.text for title in frame.index]
+    frame.attrs |= {"verdict": verdict.text, "reason": verdict.reason, "source": source}
+    return frame
+
+
+def summary_lines(
     curve: CostCurve,
     chosen: int | None,
     models: Models,
     alone: NDArray[np.bool_],
     clock: Clock | None,
     max_error_increase: float,
-) -> pd.DataFrame:
-    """Return a row for every model alone, the chosen point, and others along the curve.
+) -> tuple[list[dict[str, Any]], Verdict]:
+    """Return a line for every model alone, the chosen point, and others along the curve.
 
     Parameters
     ----------
@@ -213,11 +224,11 @@ def summary_frame(
 
     Returns
     -------
-    DataFrame
-        ``attrs`` holds ``verdict``, ``reason`` and ``source``.
+    lines : list of dict
+        Title under ``""``, knob, accuracy with its interval, cost, milliseconds, shares.
+    verdict : Verdict
+        On the chosen point; empty where there is none.
     """
-    import pandas as pd
-
     unit = curve.tree.cost_unit
     weights = curve.sample_weight
     heights = np.average(alone, axis=0, weights=weights)
@@ -253,10 +264,7 @@ def summary_frame(
             verdict = judge(
                 accuracy, cost, ms, models, heights, clock, max_error_increase, unit, halves
             )
-    frame = pd.DataFrame(lines).set_index("").rename_axis(None)
-    frame["verdict"] = ["" if title != "routed" else verdict.text for title in frame.index]
-    frame.attrs |= {"verdict": verdict.text, "reason": verdict.reason, "source": curve.source}
-    return frame
+    return lines, verdict
 
 
 def _points(curve: CostCurve, chosen: int | None) -> list[int]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skquee._optional import require
 from skquee.paths import PathTree
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ class Routes:
         DataFrame
             ``attrs["cost_unit"]`` is the unit of cost, or None.
         """
-        import pandas as pd
+        pd = require("pandas", "Routes.to_frame")
 
         frame = pd.DataFrame(
             {
