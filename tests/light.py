@@ -91,7 +91,7 @@ def check_routers() -> None:
 
 
 def check_classifier() -> None:
-    """Route scikit-learn's own models by a threshold and by the default router."""
+    """Route scikit-learn's own models by a threshold and by the default router; report."""
     from sklearn.datasets import load_iris
     from sklearn.linear_model import LogisticRegression
     from sklearn.tree import DecisionTreeClassifier
@@ -109,6 +109,8 @@ def check_classifier() -> None:
         routed = RoutedClassifier(bank, router).fit(X, y)
         assert routed.score(X, y) > 0.8
         assert routed.verdict_ and routed.reason_
+        with tempfile.TemporaryDirectory() as folder:
+            assert routed.report(f"{folder}/report.html").is_file()
 
 
 def check_errors() -> None:

@@ -91,8 +91,8 @@ class RoutedReportMixin:
         if X is None:
             codes = getattr(owner, "_judged_codes", None)  # not in files of earlier versions
             labels = None if codes is None else owner.classes_[codes]
-            told = owner.summary().attrs
-            verdict = f"Verdict: {told['verdict']}: {told['reason']}." if told["verdict"] else None
+            _, told, _ = owner._summed()
+            verdict = f"Verdict: {told.text}: {told.reason}." if told.text else None
         # A curve that was kept came with no table to ask the gates about.
         asked = owner.router_._predicted_along
         known = X is not None or owner._curve is None
