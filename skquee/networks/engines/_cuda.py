@@ -19,6 +19,9 @@ __all__ = [
     "with_8_bits",
 ]
 
+# What torchao 0.18, the oldest that we take, asks for.
+TORCH_OF_TORCHAO = (2, 11)
+
 # Kernels of 8-bit products take these multiples of columns.
 MULTIPLE = 16
 
@@ -36,13 +39,14 @@ _shared: dict[torch.device, tuple[Any, Any, Any, Any]] = {}
 
 
 def torchao_available() -> bool:
-    """Tell whether torchao is installed.
+    """Tell whether torchao is installed, and torch new enough for it.
 
     Returns
     -------
     bool
     """
-    return importlib.util.find_spec("torchao") is not None
+    version = tuple(int(number) for number in torch.__version__.split(".")[:2])
+    return version >= TORCH_OF_TORCHAO and importlib.util.find_spec("torchao") is not None
 
 
 def cuda_engines(capability: tuple[int, int], torchao: bool) -> tuple[str, ...]:

@@ -112,8 +112,8 @@ def check_engines(levels: Sequence[str] | None, runs: Sequence[str]) -> tuple[st
         extra = sorted(set(given) - set(runs))
         raise ValueError(
             f"{extra} do not run on this device, which has {tuple(runs)}: leave them out. (8 bits "
-            "on a GPU need torchao: pip install skquee[cuda]; on a CPU int8 instructions, as AVX2 "
-            "alone adds products in 16 bits, which overflow.)"
+            "on a GPU need torchao and torch from 2.11: pip install skquee[cuda]; on a CPU int8 "
+            "instructions, as AVX2 alone adds products in 16 bits, which overflow.)"
         )
     return tuple(engine for engine in ENGINES if engine in given)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 import pickle
 from collections.abc import Callable
 from typing import Any
@@ -21,6 +22,7 @@ from skquee.networks.engines._cuda import (
     cuda_engines,
     filled,
     has_8_bit_layers,
+    torchao_available,
     with_8_bits,
 )
 from skquee.networks.engines._engines import Cast, check_engines, device_engines
@@ -138,8 +140,19 @@ def test_graphs_are_not_pickled() -> None:
     torch.testing.assert_close(again.block(x), graphed.block(x))
 
 
+@pytest.mark.parametrize("version", ["2.6.0+cu124", "2.10.1"])
+def test_torchao_is_not_at_hand_with_a_torch_too_old_for_it(
+    version: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    monkeypatch.setattr(torch, "__version__", "2.11.0a0+there")
+    assert torchao_available()
+    monkeypatch.setattr(torch, "__version__", version)
+    assert not torchao_available()
+
+
+@pytest.mark.skipif(not torchao_available(), reason="needs torchao: pip install skquee[cuda]")
 def test_8_bit_layers_are_near_the_float_ones() -> None:
-    pytest.importorskip("torchao", reason="8 bits on a GPU need torchao: pip install skquee[cuda]")
     blocks = nn.ModuleList([make_block(), nn.Linear(16, 10)])
     made = with_8_bits(blocks, "int8")
     x = torch.randn(64, 16, generator=torch.Generator().manual_seed(2))
