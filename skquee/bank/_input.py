@@ -59,6 +59,8 @@ class CheckedInput(NamedClassifiers):
 
     def _check_input(self, X: Any, *, reset: bool) -> Any:
         """Check numeric arrays and lists; leave frames, texts and the like to the classifiers."""
+        if isinstance(X, (str, bytes)):
+            raise ValueError(f"X is one text, {X[:40]!r}: give a list of texts, [text].")
         names = getattr(self, "feature_names_in_", None)
         if names is not None and hasattr(X, "iloc") and getattr(X, "ndim", 2) == 1:
             if X.index.tolist() == names.tolist():

@@ -460,7 +460,12 @@ class RoutedClassifier(LiveParameters, BudgetMixin, RoutedReportMixin, RoutingMi
         models, alone, curve = self._models(), self._alone, self.cv_curve_
         clock = None if self._clock is None else Clock(*self._clock)
         if X is not None or y is not None:
-            check_curve_rows(None, X, y)
+            if X is None or y is None:
+                given, absent = ("X", "y") if y is None else ("y", "X")
+                raise ValueError(
+                    f"summary was given {given} without {absent}: give rows and their labels, or "
+                    "neither for the rows of fit that judged the router."
+                )
             table, milliseconds = self._reader()(X).timed()
             codes = check_labels(y, self.classes_, len(table))  # type: ignore[arg-type]
             alone = correct_paths(table, codes)[:, models.paths]

@@ -429,6 +429,10 @@ def test_arguments_in_the_wrong_place_are_told(fitted: RoutedClassifier) -> None
         fitted.router_.cost_curve(fitted.bank_.transform(FRAME), NAMES)
     with pytest.raises(ValueError, match=r"df.iloc\[\[0\]\] instead of df.iloc\[0\]"):
         fitted.predict(FRAME.iloc[0])
+    with pytest.raises(ValueError, match="summary was given X without y"):
+        fitted.summary(FRAME)
+    with pytest.raises(ValueError, match=r"X is one text, 'good day': give a list"):
+        fitted.predict("good day")
 
 
 def test_scikit_learns_model_selection_takes_it() -> None:
