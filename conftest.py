@@ -3,4 +3,10 @@
 ``skquee._public`` says why doctest would find them there.
 """
 
+import os
+
+# Threads that wait by spinning cost the small arrays of tests more than they save, and take the
+# cores from other workers. Read when a library is first loaded.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 collect_ignore_glob = ["skquee/*/__init__.py"]

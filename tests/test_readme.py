@@ -35,7 +35,7 @@ def test_readme_example_prints_what_it_says(code, printed, tmp_path, monkeypatch
 
 def test_readme_commands_are_those_the_checks_run():
     checks = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
-    for command in ("pip install .", "skquee demo", "pip install '.[test]'", "pytest"):
+    for command in ("pip install .", "skquee demo", "pip install '.[test]'", "pytest -n auto"):
         assert command in README
         assert command in checks
 
