@@ -457,3 +457,20 @@ def test_a_model_that_is_not_called_costs_a_row_nothing() -> None:
     called = table.paths.path_calls[routes.paths].astype(bool)
     other = table.with_call_costs(np.where(called, prices, 100 * prices), known=False)
     np.testing.assert_allclose(router.predict_cost(other), routes.costs)
+
+
+def test_frames_of_the_same_models_stand_in_one_order() -> None:
+    pd = pytest.importorskip("pandas")
+    loss = pd.DataFrame({"small": [0, 1], "large": [0, 0]})
+    options: dict[str, Any] = {"costs": [1, 20]}
+    for wrong in (
+        {"confidence": loss[["large", "small"]]},
+        {"costs": loss[["large", "small"]]},
+        {"costs": pd.Series({"large": 20, "small": 1})},
+        {"names": ["large", "small"]},
+    ):
+        with pytest.raises(ValueError, match="Models must stand in one order"):
+            PathProbabilities.from_outcomes(loss, **{**options, **wrong})
+    sure = loss.set_axis(["small_sure", "large_sure"], axis=1)
+    table = PathProbabilities.from_outcomes(loss, sure, **options, names=["a", "b"])
+    assert table.paths.column_names == ("a", "b")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,8 @@ def read_answers(found: Any, n_rows: int, classes: NDArray[Any]) -> NDArray[np.f
     found : array-like, tuple or list
         Probabilities of shape (n_rows, n_classes); labels of shape (n_rows,); a pair of labels
         and scores; or a list with an entry a row: None, a label, a pair ``(label, score)`` or a
-        vector. A bare label or pair does for one row.
+        vector. A bare label or pair does for one row. Columns of a frame that are named as the
+        classes are taken by name.
     n_rows : int
         Rows asked.
     classes : ndarray of shape (n_classes,)
@@ -40,6 +41,11 @@ def read_answers(found: Any, n_rows: int, classes: NDArray[Any]) -> NDArray[np.f
     """
     if found is None:
         found = [None] * n_rows
+    if isinstance(found, Coroutine):
+        found.close()
+        raise ValueError("it returned a coroutine: give a function that awaits it (asyncio.run)")
+    if isinstance(found, Iterator):
+        found = list(found)
     if n_rows == 1 and _is_one(found, len(classes)):
         found = [found]
     if isinstance(found, tuple) and len(found) == 2 and not _is_label(found[0]):
@@ -51,7 +57,7 @@ def read_answers(found: Any, n_rows: int, classes: NDArray[Any]) -> NDArray[np.f
             for label, score in zip(labels, scores, strict=True)
         ]
     if not isinstance(found, (list, tuple)):
-        found = _array(found)
+        found = _array(_in_order(found, classes.tolist()))
         if found.ndim == 2 and found.dtype.kind in "fiub":
             if found.shape != (n_rows, len(classes)):
                 raise ValueError(
@@ -78,7 +84,13 @@ def _read_one(answer: Any, places: dict[Any, int]) -> NDArray[np.float64]:
         if answer is None:
             return np.full(n_classes, np.nan)
     elif not _is_label(answer):
-        vector = _array(answer).astype(np.float64)
+        try:
+            vector = _array(answer).astype(np.float64)
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"it returned {answer!r:.60}, which is neither a label, a pair (label, score) nor "
+                "probabilities"
+            ) from None
         if vector.shape != (n_classes,):
             raise ValueError(
                 f"it returned a vector of shape {vector.shape}, but {n_classes} probabilities are "
@@ -89,9 +101,13 @@ def _read_one(answer: Any, places: dict[Any, int]) -> NDArray[np.float64]:
         raise ValueError(
             f"it returned the label {answer!r}, which is not among the classes {[*places][:6]}"
         )
-    score = float(score)
-    if not 0 <= score <= 1:
-        raise ValueError(f"it returned the score {score}, which is not between 0 and 1")
+    try:
+        score = float(score)
+        known = 0 <= score <= 1
+    except (TypeError, ValueError):
+        known = False
+    if not known:
+        raise ValueError(f"it returned the score {score!r}, which is not between 0 and 1")
     top = max(score, 1.002 / n_classes)
     row = np.full(n_classes, (1 - top) / (n_classes - 1))
     row[places[answer]] = top
@@ -112,6 +128,14 @@ def _is_one(found: Any, n_classes: int) -> bool:
     if isinstance(found, tuple) and len(found) == 2 and _is_label(found[0]):
         return not isinstance(found[1], (Sequence, np.ndarray))
     return False
+
+
+def _in_order(found: Any, classes: list[Any]) -> Any:
+    """Return a frame whose columns are the classes in their order, and anything else as it is."""
+    columns = list(getattr(found, "columns", []))
+    if len(columns) != len(classes) or columns == classes or set(columns) != set(classes):
+        return found
+    return found[classes]
 
 
 def _array(values: Any) -> NDArray[Any]:

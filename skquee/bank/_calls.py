@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pickle
 import random
 import sqlite3
 import time
@@ -12,13 +13,15 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
+from datetime import date
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from skquee._checks import check_path
 from skquee.bank._answers import read_answers
 from skquee.values._rows import take_rows
 
@@ -61,16 +64,40 @@ def row_digest(row: Any) -> bytes:
     -------
     bytes
         SHA-256. Only digests and answers are stored, never the input.
+
+    Raises
+    ------
+    TypeError
+        If something in the row cannot be told from another by its contents.
     """
     digest = hashlib.sha256()
     if isinstance(row, str):
-        digest.update(b"text:" + row.encode())
+        digest.update(b"text:" + row.encode(errors="surrogatepass"))
     elif isinstance(row, np.ndarray) and row.dtype != object:
         digest.update(f"{row.dtype.str}{row.shape}".encode() + np.ascontiguousarray(row).tobytes())
     else:
         plain = row.tolist() if hasattr(row, "tolist") else row
-        digest.update(json.dumps(plain, sort_keys=True, default=repr).encode())
+        digest.update(json.dumps(plain, sort_keys=True, default=_told).encode())
     return digest.digest()
+
+
+def _told(value: Any) -> Any:
+    """Return what tells a value from others: repr leaves out the middle of arrays, or contents."""
+    if isinstance(value, (np.generic, bytes, date, Decimal)):
+        return repr(value)
+    if isinstance(value, np.ndarray) and value.dtype != object:
+        return [value.dtype.str, value.shape, hashlib.sha256(value.tobytes()).hexdigest()]
+    if hasattr(value, "tolist"):  # arrays of objects, tensors, series
+        return value.tolist()
+    if isinstance(value, (set, frozenset)):
+        return sorted(row_digest(part).hex() for part in value)
+    try:
+        return [type(value).__name__, hashlib.sha256(pickle.dumps(value)).hexdigest()]
+    except Exception as error:
+        raise TypeError(
+            f"cache= cannot tell rows with {type(value).__name__} in them apart, since it cannot "
+            f"be pickled ({error}): give rows of texts, numbers or arrays, or leave cache out."
+        ) from error
 
 
 class AnswerStore:
@@ -91,7 +118,7 @@ class AnswerStore:
         mark = hashlib.sha256(f"{name}\n{known}".encode()).hexdigest()[:12]
         plain = "".join(c if c.isalnum() or c in "-_" else "_" for c in name)[:60]
         self.n_classes = len(classes)
-        self.file = Path(folder) / f"{plain}-{mark}.sqlite"
+        self.file = check_path(folder, "cache") / f"{plain}-{mark}.sqlite"
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
         except FileExistsError:
@@ -303,7 +330,11 @@ def _are_answers(answers: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 
 def _row(X: Any, place: int) -> Any:
+    if isinstance(X, dict) and not hasattr(X, "shape"):
+        return {key: _row(values, place) for key, values in X.items()}
     row = take_rows(X, np.array([place]))
+    if hasattr(row, "num_rows"):  # of an Arrow table row[0] would be a column
+        return row.to_pylist()[0]
     if hasattr(row, "to_numpy"):
         return row.to_numpy()[0]
     return np.asarray(row.todense())[0] if hasattr(row, "todense") else row[0]

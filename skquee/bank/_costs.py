@@ -170,7 +170,7 @@ class CostedPaths(NamedClassifiers):
             if rows is None:
                 rows = min(LATENCY_ROWS, int(self.times_.rows[-1]))
             return self.times_.per_row(rows), "ms"
-        return check_costs(self.step_costs, n, "step_costs"), self.cost_unit
+        return check_costs(self.step_costs, n, "step_costs", each="classifier"), self.cost_unit
 
     def _network_tree(self) -> PathTree:
         own = self._network().paths_

@@ -20,6 +20,7 @@ from skquee.router._limits import innermost
 from skquee.router._router import CostAwareRouter
 from skquee.router._survey import Surveyed
 from skquee.tables import hold_out
+from skquee.walk._report import knobs_with_own
 
 __all__ = ["choose_point", "default_router", "fit_judged"]
 
@@ -170,8 +171,11 @@ def _curve(
     labels: NDArray[Any],
     sample_weight: NDArray[np.float64] | None,
 ) -> CostCurve:
-    """Return a router's curve on rows of fit."""
+    """Return a router's curve on rows of fit, its own point on it."""
     curve: CostCurve = router.cost_curve(None, table, labels, sample_weight=sample_weight)
+    knobs = knobs_with_own(router, curve)
+    if knobs is not curve.knobs:
+        curve = router.cost_curve(knobs, table, labels, sample_weight=sample_weight)
     curve.source = "rows of fit"
     return curve
 

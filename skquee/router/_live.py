@@ -13,7 +13,7 @@ from skquee.paths import PathTree
 __all__ = ["LiveParameters", "check_rows"]
 
 # Parameters that act at prediction, besides the knob that a router's curve sweeps.
-BANK = {"step_costs", "path_costs", "batch_size", "merge_groups"}
+BANK = {"step_costs", "path_costs", "cost_unit", "batch_size", "merge_groups"}
 ROUTER = {"path_costs", "policy", "first", "n_jobs", "max_cost_per_sample"}
 
 
@@ -73,7 +73,7 @@ class LiveParameters:
         """
         if part == "bank":
             self.bank_ = copy.copy(self.bank_).set_params(**{name: value})
-            if name.endswith("costs"):
+            if name.startswith("cost") or name.endswith("costs"):
                 self.router_ = with_tree(self.router_, self.bank_.paths_)
             return True
         acting = self.best_lambda_ if name == "lambda_" and value is None else value

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from skquee._checks import check_output
 from skquee.tables import correctness, stored
 from skquee.values._rows import row_names
-from skquee.walk._report import check_reported, place_of, write_page
+from skquee.walk._report import check_reported, knobs_with_own, place_of, write_page
 
 __all__ = ["RoutedReportMixin"]
 
@@ -84,7 +84,11 @@ class RoutedReportMixin:
             codes = owner.router_._codes(table, y)
             right = correctness(table, codes)[:, models.paths]
         if lambdas is not None or X is not None or sample_weight is not None:
-            knobs = owner.cv_curve_.knobs if lambdas is None else lambdas
+            knobs = (
+                knobs_with_own(owner.router_, owner._judging_curve())
+                if lambdas is None
+                else lambdas
+            )
             curve = owner.router_.cost_curve(knobs, table, y, sample_weight=sample_weight)
         else:
             curve = owner.cv_curve_

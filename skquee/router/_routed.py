@@ -40,6 +40,7 @@ from skquee.tables import correctness as correct_paths
 from skquee.values._rows import n_rows_of
 from skquee.walk import Decider, Routes, RoutingMixin, Snapshot
 from skquee.walk._estimator import check_curve_rows
+from skquee.walk._report import knobs_with_own, place_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -177,6 +178,7 @@ class RoutedClassifier(LiveParameters, BudgetMixin, RoutedReportMixin, RoutingMi
             )
         check_number(self.max_error_increase, "max_error_increase", at_least=0, below=1)
         check_integer(self.cv, "cv", at_least=2)
+        self._check_parts()
         bank = clone(self._bank())
         weights = check_weights(sample_weight, len(labels))
         split_seed, fold_seed = (int(seed) for seed in spawn_seeds(self.random_state, 2))
@@ -193,6 +195,14 @@ class RoutedClassifier(LiveParameters, BudgetMixin, RoutedReportMixin, RoutingMi
                 raise ValueError(
                     f"Too few rows to fit both bank and router: n_samples = {len(labels)}."
                 )
+            for part, mine in (("bank", ours), ("router", rest)):
+                if len(np.unique(codes[mine])) < 2:
+                    raise ValueError(
+                        f"Too few rows to fit both bank and router: the {len(mine)} of "
+                        f"{len(labels)} that the {part} gets are all of class "
+                        f"{labels[mine].tolist()[0]!r}. Give more rows, or another random_state or "
+                        "router_fraction."
+                    )
             extra = {} if weights is None else {"sample_weight": weights[ours]}
             bank.fit(take_rows(X, ours), labels[ours], **extra)
             rows = take_rows(X, rest)
@@ -205,6 +215,20 @@ class RoutedClassifier(LiveParameters, BudgetMixin, RoutedReportMixin, RoutingMi
                 setattr(self, name, getattr(bank, name))
         self._fit_router(table, labels[rest], kept, milliseconds, fold_seed)
         return self
+
+    def _check_parts(self) -> None:
+        """Raise where bank or router is something else."""
+        bank, router = self._bank(), self.router
+        if isinstance(bank, type) or not hasattr(bank, "is_frozen"):
+            raise TypeError(
+                f"bank must be a MultiPathClassifierBank, got {_kind(bank)}: put models into one, "
+                "MultiPathClassifierBank([(name, model), ...], step_costs=[...])."
+            )
+        if router is not None and (isinstance(router, type) or not hasattr(router, "route")):
+            raise TypeError(
+                "router must be a router or baseline such as CostAwareRouter(), or None for the "
+                f"default, got {_kind(router)}."
+            )
 
     def _fit_router(
         self,
@@ -353,6 +377,16 @@ class RoutedClassifier(LiveParameters, BudgetMixin, RoutedReportMixin, RoutingMi
     @property
     def cv_curve_(self) -> CostCurve:
         """Operating points on the rows that judge the router, the one in use among them."""
+        curve = self._judging_curve()
+        if curve.tree.costs != self.paths_.costs:
+            raise ValueError(
+                "The costs of the paths have changed since this curve was measured in fit: give "
+                "rows and labels, summary(X, y) or cost_curve(None, X, y), or call fit again."
+            )
+        return curve
+
+    def _judging_curve(self) -> CostCurve:
+        """Return the same, with the costs of fit where the curve was kept."""
         self._check_fitted()
         if self._curve is not None:
             return self._curve
@@ -362,7 +396,8 @@ class RoutedClassifier(LiveParameters, BudgetMixin, RoutedReportMixin, RoutingMi
             grid = self.router_._default_knobs(self.paths_)
             knobs = np.unique(np.append(grid, [] if own is None else own))
         curve: CostCurve = self.router_.cost_curve(knobs)
-        return curve
+        own = knobs_with_own(self.router_, curve)
+        return curve if own is curve.knobs else self.router_.cost_curve(own)
 
     def cost_curve(
         self,
@@ -457,7 +492,7 @@ class RoutedClassifier(LiveParameters, BudgetMixin, RoutedReportMixin, RoutingMi
     ) -> tuple[list[dict[str, Any]], Verdict, str]:
         """Return the lines of the summary, its verdict, and on which rows."""
         self._check_ready()
-        models, alone, curve = self._models(), self._alone, self.cv_curve_
+        models, alone = self._models(), self._alone
         clock = None if self._clock is None else Clock(*self._clock)
         if X is not None or y is not None:
             if X is None or y is None:
@@ -467,15 +502,23 @@ class RoutedClassifier(LiveParameters, BudgetMixin, RoutedReportMixin, RoutingMi
                     "neither for the rows of fit that judged the router."
                 )
             table, milliseconds = self._reader()(X).timed()
-            codes = check_labels(y, self.classes_, len(table))  # type: ignore[arg-type]
+            codes = check_labels(y, self.classes_, len(table))
             alone = correct_paths(table, codes)[:, models.paths]
-            curve = self.router_.cost_curve(curve.knobs, table, y)
+            curve = self._judging_curve()
+            curve = self.router_.cost_curve(knobs_with_own(self.router_, curve), table, y)
             if clock is not None:
                 taken = np.array([milliseconds[name] for name in models.names])
                 clock = Clock(taken, clock.deciding, len(table))
-        lines, verdict = summary_lines(
-            curve, self._point(curve), models, alone, clock, self.max_error_increase
-        )
+        else:
+            curve = self.cv_curve_
+        place = place_of(self.router_, curve)
+        lines, verdict = summary_lines(curve, place, models, alone, clock, self.max_error_increase)
+        if place is None and knobs_with_own(self.router_, curve) is not curve.knobs:
+            verdict = Verdict(
+                "",
+                f"the curve that was measured in fit has no point at the {curve.knob} in use: give "
+                "summary rows with their labels",
+            )
         return lines, verdict, curve.source
 
     def measure(self, X: Any, *, groups: Sequence[int] | None = None) -> CallTimes:
@@ -519,22 +562,19 @@ class RoutedClassifier(LiveParameters, BudgetMixin, RoutedReportMixin, RoutingMi
     def _models(self) -> Models:
         return models_of(self.paths_, self._names)
 
-    def _point(self, curve: CostCurve) -> int | None:
-        """Return the place of the operating point in use."""
-        own = getattr(self.router_, curve.knob, getattr(self.router_, "best_lambda_", None))
-        if not isinstance(own, (int, float)):
-            return None
-        return int(np.argmin(np.abs(curve.knobs - own)))
-
     @property
     def verdict_(self) -> str:
-        """Whether routing pays: "route", or which model to use alone."""
+        """Whether routing pays: "route", or which model to use alone; "" if that is not known."""
         return self._summed()[1].text
 
     @property
     def reason_(self) -> str:
         """Why."""
         return self._summed()[1].reason
+
+
+def _kind(value: Any) -> str:
+    return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
 
 
 class RowReader:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -175,6 +176,18 @@ def tree_over(
     raise ValueError(f"paths must be 'chain', 'cascade', 'single' or a PathTree, got {paths!r}.")
 
 
+def _check_same_order(names: Sequence[str] | None, **given: Any) -> None:
+    """Raise where frames hold the same models in different orders, or in another than names."""
+    found = {} if names is None else {"names": list(names)}
+    for what, values in given.items():
+        labels = getattr(values, "columns", getattr(values, "index", None))
+        if labels is not None and not callable(labels):  # of a list, index is a method
+            found[what] = list(labels)
+    orders = list({tuple(labels): None for labels in found.values()})
+    if any(set(one) == set(other) for one, other in combinations(orders, 2)):
+        raise ValueError(f"Models must stand in one order, got {found}.")
+
+
 def outcome_table(
     loss: ArrayLike | None,
     confidence: ArrayLike | None,
@@ -187,6 +200,7 @@ def outcome_table(
     costs_known: bool,
 ) -> tuple[NDArray[np.float32], PathTree, RowFacts]:
     """Return values, tree and facts of a table of outcomes; see ``from_outcomes``."""
+    _check_same_order(names, loss=loss, confidence=confidence, costs=costs)
     losses = None if loss is None else check_losses(loss)
     sure = None if confidence is None else np.asarray(confidence, dtype=np.float64)
     if sure is not None and (sure.ndim != 2 or not ((sure >= 0) & (sure <= 1)).all()):

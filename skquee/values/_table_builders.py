@@ -128,7 +128,8 @@ class TableBuilders:
         Raises
         ------
         ValueError
-            If a loss or confidence lies outside [0, 1], a price is negative, or shapes differ.
+            If a loss or confidence lies outside [0, 1], a price is negative, shapes differ, or
+            frames name the models in different orders.
 
         Examples
         --------

@@ -18,7 +18,7 @@ from skquee.tables import stored
 from skquee.values._rows import row_names
 from skquee.walk._walk import walk
 
-__all__ = ["ReportMixin", "check_reported", "place_of", "write_page"]
+__all__ = ["ReportMixin", "check_reported", "knobs_with_own", "place_of", "write_page"]
 
 # Paths that are each drawn as a single model beside the curve.
 MOST_MODELS = 60
@@ -155,11 +155,24 @@ def check_reported(X: Any, y: Any) -> None:
 
 def place_of(estimator: Any, curve: CostCurve) -> int | None:
     """Return the place of an estimator's own point on a curve, None where it is not on it."""
-    own = getattr(estimator, curve.knob, getattr(estimator, "best_lambda_", None))
-    if not isinstance(own, (int, float)):
+    own = _own_knob(estimator, curve)
+    if own is None:
         return None
     place = int(np.argmin(np.abs(curve.knobs - own)))
     return place if np.isclose(curve.knobs[place], own, rtol=1e-9, atol=0) else None
+
+
+def knobs_with_own(estimator: Any, curve: CostCurve) -> NDArray[Any]:
+    """Return the knobs of an estimator's curve, its own value among them where it is a number."""
+    own = _own_knob(estimator, curve)
+    if own is None or place_of(estimator, curve) is not None:
+        return curve.knobs
+    return np.unique(np.append(curve.knobs, own))
+
+
+def _own_knob(estimator: Any, curve: CostCurve) -> float | None:
+    own = getattr(estimator, curve.knob, getattr(estimator, "best_lambda_", None))
+    return float(own) if isinstance(own, (int, float)) and np.isfinite(own) else None
 
 
 def write_page(file: str | os.PathLike[str], curve: CostCurve, **shown: Any) -> Path:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
 from pathlib import Path
 from threading import Barrier, Lock
 from typing import Any
@@ -26,6 +27,17 @@ from skquee.baselines import FixedPath, ThresholdRouter
 CLASSES = np.array(["ant", "bee", "cat"])
 TEXTS = [f"text {i}" for i in range(12)]
 NAN = [np.nan] * 3
+
+
+async def awaited(texts: Any) -> Any:
+    return ["ant"] * len(texts)
+
+
+class Page:
+    """Has the repr of all objects: an address, which another one may have later."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
 
 
 class Api:
@@ -365,11 +377,64 @@ def test_names_and_classes_keep_answers_apart(tmp_path: Path) -> None:
         (["a", 1], ["a", 2]),
         ({"a": 1}, {"a": 2}),
         (np.array(["a", 1], dtype=object), np.array(["a", 2], dtype=object)),
+        # What repr leaves out: the middle of long arrays, digits, and the contents of objects.
+        ({"a": np.zeros(2000)}, {"a": np.eye(1, 2000, 1000)[0]}),
+        ([np.array([0.1])], [np.array([0.1 + 1e-12])]),
+        ([Fraction(1, 3), {"a", "b"}], [Fraction(1, 3), {"a", "c"}]),
+        ([Page("one")], [Page("two")]),
     ],
 )
 def test_equal_rows_and_only_these_have_one_digest(row: Any, other: Any) -> None:
     assert row_digest(row) == row_digest(pickle.loads(pickle.dumps(row)))
     assert row_digest(row) != row_digest(other)
+
+
+def test_rows_that_cannot_be_told_apart_are_refused() -> None:
+    with pytest.raises(TypeError, match="cache= cannot tell rows with function in them apart"):
+        row_digest([lambda: None])
+
+
+@pytest.mark.parametrize("make", [dict, "arrow", pd.DataFrame])
+def test_rows_of_columns_are_kept_apart_by_all_of_them(tmp_path: Path, make: Any) -> None:
+    if make == "arrow":
+        make = pytest.importorskip("pyarrow").table
+    rows = make({"always": ["same", "same", "same"], "which": [0, 1, 2]})
+
+    def api(part: Any) -> Any:
+        return CLASSES[np.asarray(part["which"])]
+
+    bank = MultiPathClassifierBank([("api", api)], classes=CLASSES, cache=tmp_path)
+    for _ in range(2):
+        found = np.asarray(bank.transform(rows))[:, 0]
+        assert found.argmax(axis=1).tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (lambda rows: [("ant", None)] * len(rows), "the score None, which is not between"),
+        (lambda rows: [{"label": "ant"}] * len(rows), "neither a label, a pair .label, score. nor"),
+        (awaited, "it returned a coroutine"),
+    ],
+)
+def test_answers_of_another_kind_are_told(answer: Any, message: str) -> None:
+    bank = MultiPathClassifierBank([("api", answer)], classes=CLASSES)
+    with pytest.raises(ValueError, match=message):
+        np.asarray(bank.transform(TEXTS))
+
+
+def test_a_generator_answers_row_by_row() -> None:
+    assert read_answers((text for text in ["bee", "ant"]), 2, CLASSES).argmax(axis=1).tolist() == [
+        1,
+        0,
+    ]
+
+
+def test_a_frame_whose_columns_are_the_classes_is_read_by_name() -> None:
+    frame = pd.DataFrame({"cat": [0.7, 0.2], "ant": [0.2, 0.7], "bee": [0.1, 0.1]})
+    assert read_answers(frame, 2, CLASSES).tolist() == [[0.2, 0.1, 0.7], [0.7, 0.1, 0.2]]
+    other = frame.set_axis(["p0", "p1", "p2"], axis=1)
+    assert read_answers(other, 2, CLASSES).tolist() == frame.to_numpy().tolist()
 
 
 def test_two_threads_share_one_cache(tmp_path: Path) -> None:

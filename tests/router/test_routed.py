@@ -166,6 +166,8 @@ def test_bad_input_fails() -> None:
         model.fit(np.where(X > 2, np.nan, X), Y)
     with pytest.raises(ValueError, match="1 class"):
         model.fit(X, np.zeros(300, dtype=int))
+    with pytest.raises(ValueError, match="1 of 2 that the bank gets are all of class"):
+        model.fit(X[:2], [0, 1])
 
 
 # ---------------------------------------------------------------------- the default, chosen
@@ -456,6 +458,48 @@ def test_other_kinds_of_routers_are_judged_too() -> None:
     for router in (ThresholdRouter(0.8), FixedPath("linear"), AutoRouter(0.1, cv=2)):
         model = RoutedClassifier(bank(), router).fit(X, Y)
         assert {"stump alone", "linear alone"} <= set(model.summary().index)
+
+
+def test_a_curve_of_other_costs_is_not_shown() -> None:
+    model = RoutedClassifier(bank(), ThresholdRouter(0.8)).fit(X, Y)
+    model.set_params(bank__step_costs=[2.0, 5.0])
+    for call in (model.summary, lambda: model.cv_curve_, lambda: model.at_accuracy(0.5)):
+        with pytest.raises(ValueError, match="costs of the paths have changed since this curve"):
+            call()
+    told = model.summary(X, Y)["cost"]
+    assert told["linear alone"] == 5.0
+    assert told["routed"] == pytest.approx(model.predict_cost(X).mean())
+    own = RoutedClassifier(bank()).fit(X, Y).set_params(bank__step_costs=[2.0, 5.0])
+    assert own.cv_curve_.tree.costs == (2.0, 7.0)
+    named = own.set_params(bank__cost_unit="$").route(X[:2]).to_frame()
+    assert named.attrs["cost_unit"] == "$" and "cost ($)" in own.summary()
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ((LogisticRegression(),), "bank must be a MultiPathClassifierBank, got LogisticRegression"),
+        (([("a", LogisticRegression())],), "bank must be a MultiPathClassifierBank, got list"),
+        ((None, LogisticRegression()), "router must be a router .* got LogisticRegression"),
+        ((None, "paper"), "router must be a router .* got str"),
+        ((None, ThresholdRouter), "router must be a router .* got the class ThresholdRouter"),
+    ],
+)
+def test_other_parts_are_told(parts: Any, message: str) -> None:
+    with pytest.raises(TypeError, match=message):
+        RoutedClassifier(*parts).fit(X, Y)
+
+
+def test_the_summary_is_of_the_point_in_use_or_says_that_it_cannot_be() -> None:
+    model = RoutedClassifier(bank(), ThresholdRouter(0.8123)).fit(X, Y)
+    assert model.summary().loc["routed", "threshold"] == 0.8123
+    model.set_params(router__threshold=0.4567)
+    assert "routed" not in model.summary().index and model.verdict_ == ""
+    assert model.reason_.startswith("the curve that was measured in fit has no point at the thre")
+    told = model.summary(X, Y).loc["routed"]
+    assert told["threshold"] == 0.4567
+    assert told["cost"] == pytest.approx(model.predict_cost(X).mean())
+    assert told["accuracy"] == pytest.approx((model.predict(X) == Y).mean())
 
 
 @pytest.mark.parametrize(
