@@ -256,3 +256,13 @@ def test_a_bare_array_with_costs_is_a_chain_of_whole_path_costs() -> None:
     fitted = clone(router).fit(np.asarray(table), y)
     assert fitted.paths_.costs == (10, 30, 80)
     assert fitted.paths_.parents == (-1, 0, 1)
+
+
+def test_classes_given_in_another_order_than_columns_are_refused() -> None:
+    pd = pytest.importorskip("pandas")
+    frame = pd.DataFrame({"a": [0.9, 0.2], "b": [0.1, 0.8]})
+    for classes in (["a", "b"], ["first", "second"]):
+        table = PathProbabilities.from_arrays([frame], step_costs=[1], classes=classes)
+        assert table.paths.classes == tuple(classes)
+    with pytest.raises(ValueError, match="classes must stand in the order of the frames' columns"):
+        PathProbabilities.from_arrays([frame], step_costs=[1], classes=["b", "a"])

@@ -59,7 +59,7 @@ class TableBuilders:
         Raises
         ------
         ValueError
-            If shapes differ, or costs are missing.
+            If shapes differ, costs are missing, or frames have the classes in another order.
 
         Examples
         --------
@@ -75,7 +75,11 @@ class TableBuilders:
         values = np.empty((columns[0].shape[0], len(columns), columns[0].shape[1]), dtype=dtype)
         for place, column in enumerate(columns):
             values[:, place] = column[:] if hasattr(column, "chunks") else column
-        labels = found if classes is None else classes
+        labels = found if classes is None else list(classes)
+        if found is not None and labels != found and set(labels or ()) == set(found):
+            raise ValueError(
+                f"classes must stand in the order of the frames' columns, got {labels} and {found}."
+            )
         return cls(values, tree if labels is None else tree.with_classes(labels))
 
     @classmethod
