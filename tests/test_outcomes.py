@@ -459,6 +459,18 @@ def test_a_model_that_is_not_called_costs_a_row_nothing() -> None:
     np.testing.assert_allclose(router.predict_cost(other), routes.costs)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"context": ["hello", "there"]}, "context must be an array of numbers, got list: encode"),
+        ({"costs": {"small": 1, "large": 20}}, "costs must be an array of numbers, got {'small'"),
+    ],
+)
+def test_what_are_no_numbers_is_told(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        PathProbabilities.from_outcomes([[0, 1], [1, 0]], **{"costs": [1, 20], **options})
+
+
 def test_frames_of_the_same_models_stand_in_one_order() -> None:
     pd = pytest.importorskip("pandas")
     loss = pd.DataFrame({"small": [0, 1], "large": [0, 0]})

@@ -213,6 +213,8 @@ def _folds(
     labels: NDArray[Any], cv: int, seed: int
 ) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
     """Return folds, by class where there are enough of each; none where rows are too few."""
+    if cv > len(labels):
+        raise ValueError(f"cv={cv} is more than the {len(labels)} rows that judge the router.")
     sizes = np.unique(labels, return_counts=True)[1]
     if len(labels) * (cv - 1) < ENOUGH * cv:
         return []

@@ -172,6 +172,7 @@ class RoutedClassifier(LiveParameters, BudgetMixin, RoutedReportMixin, RoutingMi
                 "This RoutedClassifier estimator requires y to be passed, but the target y is None."
             )
         labels = check_target(y)
+        check_number(self.router_fraction, "router_fraction")
         if not 0 < self.router_fraction < 1:
             raise ValueError(
                 f"router_fraction must lie between 0 and 1, got {self.router_fraction}."

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from skquee.values._tree import PathTree
 
-__all__ = ["RowFacts", "check_context", "check_losses", "check_prices"]
+__all__ = ["RowFacts", "as_numbers", "check_context", "check_losses", "check_prices"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,9 +82,20 @@ class RowFacts:
         return None if self.call_costs is None else self.call_costs @ tree.path_calls.T
 
 
+def as_numbers(values: ArrayLike, name: str, what_to_do: str) -> NDArray[np.float64]:
+    """Return values as an array of numbers, or raise with what to do."""
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        shown = f"{values!r:.60}" if isinstance(values, (str, dict)) else type(values).__name__
+        raise ValueError(
+            f"{name} must be an array of numbers, got {shown}: {what_to_do}."
+        ) from None
+
+
 def check_context(context: ArrayLike, n_samples: int) -> NDArray[np.float64]:
     """Return a context as a checked array of shape (n_samples, n_context)."""
-    values = np.asarray(context, dtype=np.float64)
+    values = as_numbers(context, "context", "encode texts and categories first")
     values = values[:, None] if values.ndim == 1 else values
     if values.ndim != 2 or len(values) != n_samples or not values.shape[1]:
         raise ValueError(
@@ -119,7 +130,7 @@ def check_losses(losses: ArrayLike, n_columns: int | None = None) -> NDArray[np.
 
 def check_prices(costs: ArrayLike, n_samples: int, n_columns: int) -> NDArray[np.float64]:
     """Return prices of calls as a checked array of shape (n_columns,) or (n_samples, n_columns)."""
-    values = np.asarray(costs, dtype=np.float64)
+    values = as_numbers(costs, "costs", "give prices in the order of the models")
     if values.shape not in ((n_columns,), (n_samples, n_columns)):
         raise ValueError(
             f"costs must be the price of one call, of shape ({n_columns},) or "

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from skquee._reading import open_arrays
 from skquee.values._costs import check_costs
-from skquee.values._facts import RowFacts, check_context, check_losses, check_prices
+from skquee.values._facts import RowFacts, as_numbers, check_context, check_losses, check_prices
 from skquee.values._tree import PathTree
 
 __all__ = ["columns_of", "label_values", "numeric", "outcome_table", "tree_over"]
@@ -208,7 +208,7 @@ def outcome_table(
             "confidence must have shape (n_samples, n_columns) and lie in [0, 1], got shape "
             f"{sure.shape}."
         )
-    prices = np.asarray(costs, dtype=np.float64)
+    prices = as_numbers(costs, "costs", "give prices in the order of the models")
     shapes = {
         "loss": None if losses is None else losses.shape,
         "confidence": None if sure is None else sure.shape,

@@ -448,7 +448,9 @@ def test_scikit_learns_model_selection_takes_it() -> None:
     assert given.score(X, NAMES) < np.mean(given.predict(X) == NAMES)
 
 
-@pytest.mark.parametrize("params", [{"max_error_increase": -0.1}, {"cv": 1}])
+@pytest.mark.parametrize(
+    "params", [{"max_error_increase": -0.1}, {"cv": 1}, {"cv": 1000}, {"router_fraction": "half"}]
+)
 def test_a_bad_rule_or_number_of_folds_fails(params: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(params))):
         RoutedClassifier(bank(), **params).fit(X, Y)
