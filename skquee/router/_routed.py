@@ -368,7 +368,8 @@ class RoutedClassifier(LiveParameters, BudgetMixin, RoutedReportMixin, RoutingMi
         -------
         float
         """
-        if y is not None and getattr(self.router, "lambda_", None) is None:
+        given = getattr(self.router, "lambda_", None)
+        if y is not None and given in (None, getattr(self, "best_lambda_", None)):
             return float(accuracy_score(y, self.predict(X), sample_weight=sample_weight))
         self._check_ready()
         return float(self.router_.score(self._reader()(X), y, sample_weight=sample_weight))
@@ -463,7 +464,10 @@ class RoutedClassifier(LiveParameters, BudgetMixin, RoutedReportMixin, RoutingMi
         place = reached[np.argmin(curve.cost[reached])]
         other = copy.copy(self)
         other.router = copy.copy(self.router)
-        return other.set_params(**{f"router__{curve.knob}": float(curve.knobs[place])})
+        knob = float(curve.knobs[place])
+        if self.best_lambda_ is not None:
+            other.best_lambda_ = knob
+        return other.set_params(**{f"router__{curve.knob}": knob})
 
     def summary(self, X: Any = None, y: ArrayLike | None = None) -> pd.DataFrame:
         """Compare every model alone with routed operating points.

@@ -380,6 +380,10 @@ def test_a_budget_and_an_accuracy_are_met_in_the_users_unit(fitted: RoutedClassi
     assert curve.cost[place] == curve.cost[curve.accuracy >= wanted].min()
     assert other.get_params()["router__lambda_"] == other.router_.lambda_
     assert fitted.router_.lambda_ == fitted.best_lambda_
+    right = (other.predict(FRAME) == NAMES).mean()
+    assert other.score(FRAME, NAMES) == right  # nobody gave a price
+    priced = copy.copy(fitted).set_params(router__lambda_=0.01)
+    assert priced.score(FRAME, NAMES) < (priced.predict(FRAME) == NAMES).mean()
     with pytest.raises(ValueError, match="accuracy=0.999 is out of reach.*points have from"):
         fitted.at_accuracy(0.999)
 
