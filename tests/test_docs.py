@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 import textwrap
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -107,3 +108,14 @@ def test_snippets_of_language_models_run_one_after_the_other():
     middle = names["prices"][1000:].mean()
     assert curve.accuracy_at(middle) > 1 - losses.mean() + 0.02
     assert set(names["held"].predict(names["new"])) <= {"small", "large"}
+
+
+def test_the_floors_of_contributing_are_those_of_the_contract():
+    text = (DOCS.parent / "CONTRIBUTING.md").read_text(encoding="utf8")
+    told = [
+        set(names.split())
+        for names in re.findall(r"^ ?\d+  (.+?)(?:  .*)?$", text, flags=re.MULTILINE)
+    ]
+    project = tomllib.loads((DOCS.parent / "pyproject.toml").read_text(encoding="utf8"))
+    layers = project["tool"]["importlinter"]["contracts"][0]["layers"]
+    assert told == [set(re.split(r" [:|] ", layer)) for layer in layers]

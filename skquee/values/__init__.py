@@ -1,1 +1,1 @@
-"""Plain values that all else is made of: the tree of paths and its costs."""
+"""Plain values that all else is made of: trees of paths, their costs, tables of probabilities."""
