@@ -279,7 +279,9 @@ def tree_fields(record: Any) -> dict[str, Any]:
 
 
 @contextmanager
-def open_archive(file: str | os.PathLike[str], what: str) -> Iterator[zipfile.ZipFile]:
+def open_archive(
+    file: str | os.PathLike[str], what: str, stream: IO[bytes] | None = None
+) -> Iterator[zipfile.ZipFile]:
     """Open a zip archive whose members fit it: none twice, none larger than it can be.
 
     Parameters
@@ -288,6 +290,8 @@ def open_archive(file: str | os.PathLike[str], what: str) -> Iterator[zipfile.Zi
         To be read.
     what : str
         What it should be.
+    stream : stream, default=None
+        Open for reading, where the file is not on this machine.
 
     Yields
     ------
@@ -298,11 +302,12 @@ def open_archive(file: str | os.PathLike[str], what: str) -> Iterator[zipfile.Zi
     ValueError
         If it is damaged, also where a member read inside the block is.
     """
-    source = check_file(file, what)
+    source = check_file(file, what) if stream is None else file
     try:
-        archive = zipfile.ZipFile(source)
+        archive = zipfile.ZipFile(source if stream is None else stream)
         with archive:
-            _check_members(archive, source.stat().st_size)
+            size = os.stat(source).st_size if stream is None else stream.seek(0, os.SEEK_END)
+            _check_members(archive, size)
             yield archive
     except (
         zipfile.BadZipFile,

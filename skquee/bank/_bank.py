@@ -325,6 +325,8 @@ class MultiPathClassifierBank(  # type: ignore[call-arg]
         batch_size: int | None = None,
         out: str | os.PathLike[str] | None = None,
         dtype: Any = None,
+        shards: int | None = None,
+        n_jobs: int | None = None,
     ) -> PathProbabilities:
         """Run every path of X once and return a stored table.
 
@@ -338,16 +340,33 @@ class MultiPathClassifierBank(  # type: ignore[call-arg]
         batch_size : int, default=None
             Rows run at once. Default: the bank's.
         out : path, default=None
-            Write to this ``.npy`` file, memory-mapped. An interrupted run goes on where it
-            stopped; the file appears only when it is whole.
+            Write to this ``.npy`` file, or into this folder (``"folder/"``, a name without
+            suffix): shards, each written whole or not at all by one task. Either is
+            memory-mapped. An interrupted run goes on where it stopped, and one process at a
+            time writes. A folder is read again by :meth:`skquee.PathProbabilities.open`.
         dtype : dtype, default=None
             Type to store, e.g. ``"float16"``. Default: float32 for a network, else float64.
+        shards : int, default=None
+            With a folder: how many. A task holds one in memory. Default: each near 64 MiB.
+        n_jobs : int, default=None
+            With a folder: tasks at once, by whatever backend of joblib is in use. Values do not
+            depend on it.
 
         Returns
         -------
         PathProbabilities
+
+        Raises
+        ------
+        ValueError
+            If the folder holds anything else, another table, or shards of other classifiers.
+            Nothing in it is changed.
+        BlockingIOError
+            If another process writes there.
         """
-        return self.transform(X).materialize(batch_size=batch_size, out=out, dtype=dtype)
+        return self.transform(X).materialize(
+            batch_size=batch_size, out=out, dtype=dtype, shards=shards, n_jobs=n_jobs
+        )
 
     def set_output(self, *, transform: Any = None) -> MultiPathClassifierBank:
         """Do nothing: a 3-D table has no data frame form.

@@ -21,7 +21,7 @@ from skquee.values._table_files import check_storage_type, tree_text
 if TYPE_CHECKING:
     from skquee.bank._walk import LazyPathProbabilities
 
-__all__ = ["materialize"]
+__all__ = ["column_names", "input_digest", "materialize"]
 
 
 def materialize(
@@ -62,7 +62,9 @@ def materialize(
         return PathProbabilities(whole, table.paths)
     target = check_output(out, "out")
     if target.suffix != ".npy":
-        raise ValueError(f"out must end in .npy, got {target.name!r}.")
+        raise ValueError(
+            f"out must end in .npy, or name a folder ('{target.stem}/'), got {target.name!r}."
+        )
     tree = tree_text(table.paths)
     with held(target, f"writing {target}"):
         return _to_file(table, batch_size, target, dtype, tree)
@@ -73,7 +75,7 @@ def _to_file(
 ) -> PathProbabilities:
     partial = target.with_name(target.name + ".partial")
     note = target.with_name(target.name + ".partial.json")
-    job = {"shape": list(table.shape), "dtype": str(dtype), "input": _fingerprint(table)}
+    job = {"shape": list(table.shape), "dtype": str(dtype), "input": input_digest(table)}
     done = _resume(note, partial, job)
     values: Any = None  # a memory map; numpy's type for it lacks flush
     if done:
@@ -100,10 +102,7 @@ def _to_file(
 def _fill(
     table: LazyPathProbabilities, values: Any, batch_size: int, done: int, remember: Any
 ) -> None:
-    names = [
-        table.paths.names[int(np.flatnonzero(table.paths.path_columns == c)[0])]
-        for c in range(table.shape[1])
-    ]
+    names = column_names(table)
     total = len(table)
     with tqdm(total=total, initial=done, desc="running paths", unit="row", disable=None) as bar:
         for start in range(done, total, batch_size):
@@ -114,6 +113,12 @@ def _fill(
             if remember is not None:
                 remember(start + len(chunk))
             bar.update(len(chunk))
+
+
+def column_names(table: LazyPathProbabilities) -> list[str]:
+    """Return the first path that reads each column, for messages."""
+    columns = table.paths.path_columns
+    return [table.paths.names[int(np.flatnonzero(columns == c)[0])] for c in range(table.shape[1])]
 
 
 def _resume(note: Path, partial: Path, job: dict[str, Any]) -> int:
@@ -133,7 +138,7 @@ def _resume(note: Path, partial: Path, job: dict[str, Any]) -> int:
     return done if same and isinstance(done, int) and 0 < done <= job["shape"][0] else 0
 
 
-def _fingerprint(table: LazyPathProbabilities) -> str:
+def input_digest(table: LazyPathProbabilities) -> str:
     """Return a digest of the tree and of a few rows of input, to know a job again."""
     picked = table[np.unique(np.linspace(0, len(table) - 1, num=min(16, len(table)), dtype=int))]
     digest = hashlib.sha256(json.dumps(table.paths.to_dict(), default=str).encode())

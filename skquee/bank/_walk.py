@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from skquee.bank._estimators import EstimatorEngine
 from skquee.bank._materialize import materialize
 from skquee.bank._network import NetworkEngine
+from skquee.bank._shards import is_folder, materialize_shards
 from skquee.paths import PathTree
 from skquee.probabilities import PathProbabilities
 from skquee.values._rows import check_rows, n_rows_of, own_values, take_rows
@@ -174,28 +175,33 @@ class LazyPathProbabilities(PathProbabilities):
         batch_size: int | None = None,
         out: str | os.PathLike[str] | None = None,
         dtype: Any = None,
+        shards: int | None = None,
+        n_jobs: int | None = None,
     ) -> PathProbabilities:
         """Run every path once and return a stored table.
 
         Parameters
         ----------
-        batch_size : int, default=None
-            Rows run at once. Default: the bank's.
-        out : path, default=None
-            Write to this ``.npy`` file, memory-mapped; resumes an interrupted run.
-        dtype : dtype, default=None
-            Type to store.
+        batch_size, out, dtype, shards, n_jobs
+            As of :meth:`skquee.MultiPathClassifierBank.materialize`.
 
         Returns
         -------
         PathProbabilities
         """
-        made = materialize(
-            self,
-            batch_size or self._rows_at_once(out),
-            out=out,
-            dtype=np.dtype(dtype or self.dtype),
-        )
+        stored = np.dtype(dtype or self.dtype)
+        at_once = batch_size or self._rows_at_once(out)
+        if out is not None and is_folder(out):
+            made = materialize_shards(
+                self, at_once, out=out, dtype=stored, shards=shards, n_jobs=n_jobs
+            )
+        elif shards is not None or n_jobs is not None:
+            raise ValueError(
+                f"shards= and n_jobs= are for a folder of shards, got out={out!r}: give one, "
+                "out='folder/'."
+            )
+        else:
+            made = materialize(self, at_once, out=out, dtype=stored)
         return made._knowing(self.facts)
 
     def timed(self) -> tuple[PathProbabilities, dict[str, float]]:

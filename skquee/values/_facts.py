@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -76,6 +77,22 @@ class RowFacts:
             costs_known=bool(flags[0]),
             outcomes=bool(flags[1]),
         )
+
+    @classmethod
+    def joined(cls, parts: Sequence[RowFacts]) -> RowFacts:
+        """Return the facts of rows below each other; what one part knows, all must."""
+        first = parts[0]
+        known: dict[str, Any] = {}
+        for name in ("context", "losses", "call_costs"):
+            arrays = [getattr(part, name) for part in parts]
+            if any((array is None) != (arrays[0] is None) for array in arrays):
+                raise ValueError(f"Some tables have {name.replace('_', ' ')}, and some have none.")
+            known[name] = None if arrays[0] is None else np.concatenate(arrays)
+        for name in ("costs_known", "outcomes"):
+            if any(getattr(part, name) != getattr(first, name) for part in parts):
+                raise ValueError(f"Tables differ in {name}: {[getattr(p, name) for p in parts]}.")
+            known[name] = getattr(first, name)
+        return cls(**known)
 
     def path_costs(self, tree: PathTree) -> NDArray[np.float64] | None:
         """Return what each path costs for each row, shape (n_samples, n_paths), or None."""

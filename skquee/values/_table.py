@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import replace
+from math import prod
 from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skquee._checks import check_integer, check_output
+from skquee._checks import check_integer
 from skquee._public import publish
+from skquee.values._blocks import MappedRows, RowBlocks, mapped_rows
 from skquee.values._facts import RowFacts, check_context, check_losses, check_prices
-from skquee.values._rows import check_rows, own_values, take_rows
+from skquee.values._rows import check_rows, own_values
 from skquee.values._sources import numeric
 from skquee.values._table_builders import TableBuilders
 from skquee.values._table_checks import check_table_shape
-from skquee.values._table_files import check_storage_type, read_table, write_table
+from skquee.values._table_stores import StoredTables
 from skquee.values._tree import PathTree
 
 __all__ = ["PathProbabilities", "Walk"]
@@ -47,17 +48,20 @@ class Walk(Protocol):
         """
 
 
-class PathProbabilities(TableBuilders):
+class PathProbabilities(TableBuilders, StoredTables):
     """Probabilities of every path for every sample, with the tree of paths.
 
     An array-like of shape ``(n_samples, n_columns, n_classes)`` that survives scikit-learn's
     Pipeline, GridSearchCV and worker processes: it slices by rows without copying, and
-    pickles to its own rows only. Column ``paths.columns[p]`` holds path ``p``.
+    pickles to its own rows only; rows of a file that is mapped (:meth:`load`, :meth:`open`,
+    ``materialize(out=)``) and larger than 1 MiB pickle as the file's name, so that workers map
+    it too. Column ``paths.columns[p]`` holds path ``p``.
 
     Parameters
     ----------
     values : array-like of shape (n_samples, n_columns, n_classes)
-        Probability vectors: ndarray of any float type, memory map, or zarr array.
+        Probability vectors: ndarray of any float type, memory map, or zarr or h5py array, whose
+        rows are read when they are asked for.
     paths : PathTree
         The tree.
 
@@ -93,7 +97,7 @@ class PathProbabilities(TableBuilders):
     ) -> None:
         values = numeric(values)
         check_table_shape(values.shape, paths)
-        self._base = values
+        self._base = values if isinstance(values, (np.ndarray, RowBlocks)) else RowBlocks([values])
         self._rows = _rows
         self.paths = paths
 
@@ -123,12 +127,22 @@ class PathProbabilities(TableBuilders):
         if isinstance(key, tuple) and len(key) == 2 and key[1] is Ellipsis:
             key = key[0]
         if isinstance(key, (int, np.integer)):
-            check_rows(key, len(self))
-        if isinstance(key, (tuple, int, np.integer)):
+            return np.asarray(self[[check_rows(key, len(self))]])[0]
+        if isinstance(key, tuple) and key and isinstance(key[0], slice):
+            return np.asarray(self[key[0]])[(slice(None), *key[1:])]
+        if isinstance(key, tuple):
             return np.asarray(self)[key]
         chosen = check_rows(key, len(self))
-        if isinstance(key, slice) and self._rows is None and isinstance(self._base, np.ndarray):
-            return PathProbabilities(self._base[key], self.paths)._knowing(self.facts, chosen)
+        if isinstance(key, slice) and self._rows is None:
+            start, stop, step = key.indices(len(self))
+            if isinstance(self._base, np.ndarray):
+                part: Any = self._base[key]
+            elif step == 1:
+                part = self._base.narrow(start, max(start, stop))
+            else:
+                part = None
+            if part is not None:
+                return PathProbabilities(part, self.paths)._knowing(self.facts, chosen)
         rows = np.arange(self.shape[0]) if self._rows is None else self._rows
         taken = PathProbabilities(self._base, self.paths, _rows=rows[chosen])
         return taken._knowing(self.facts, chosen)
@@ -161,19 +175,37 @@ class PathProbabilities(TableBuilders):
     def __array__(
         self, dtype: np.dtype[Any] | None = None, copy: bool | None = None
     ) -> NDArray[Any]:
-        plain = isinstance(self._base, np.ndarray)
-        if self._rows is not None:
-            values = self._base[self._rows] if plain else take_rows(self._base, self._rows)
-        else:
-            values = self._base if plain else self._base[:]
+        whole = slice(None) if self._rows is None else self._rows
+        values = self._base[whole]
         if copy is False and not (isinstance(values, np.ndarray) and self._rows is None):
             raise ValueError("These rows cannot be given as an array without a copy.")
         return np.array(values, dtype=dtype, copy=copy or None)
 
+    def _values(self) -> NDArray[Any] | RowBlocks:
+        """Return the rows, unread where they lie in one piece."""
+        return self._base if self._rows is None else np.asarray(self)
+
     def __reduce__(self) -> Any:
-        whole = self._rows is None and isinstance(self._base, np.ndarray)
-        values = own_values(self._base if whole else np.asarray(self))
-        return (_rebuilt, (values, self.paths, self.facts))
+        values: Any = self._base
+        if isinstance(values, np.ndarray):
+            values = mapped_rows(values)
+        elif not values.by_name:
+            values = None
+        if values is not None:
+            return (_rebuilt, (values, self.paths, self.facts, self._rows))
+        own = self._values()
+        own = own_values(own if isinstance(own, np.ndarray) else np.asarray(self))
+        return (_rebuilt, (own, self.paths, self.facts))
+
+    def __sizeof__(self) -> int:
+        # What schedulers go by: the values that a pickle holds.
+        values = self._base
+        if isinstance(values, np.ndarray):
+            inside = mapped_rows(values) is None
+        else:
+            inside = not values.by_name
+        known = sum(array.nbytes for array in self.facts.arrays().values())
+        return object.__sizeof__(self) + known + inside * self.dtype.itemsize * prod(self.shape)
 
     def __repr__(self) -> str:
         n_samples, n_paths, n_classes = self.shape
@@ -327,75 +359,11 @@ class PathProbabilities(TableBuilders):
         ndarray of shape (n_samples, n_classes), float32 or float64
         """
         column = self.paths.path_columns[self.paths.index(path)]
-        if not isinstance(self._base, np.ndarray):  # on a disk or elsewhere: by whole rows
-            return _wide(np.asarray(self)[:, column])
+        if isinstance(self._base, RowBlocks):
+            places = np.arange(len(self)) if self._rows is None else self._rows
+            return _wide(self._base.pick(places, np.full(len(places), column)))
         rows = slice(None) if self._rows is None else self._rows
         return _wide(np.asarray(self._base[rows, column]))
-
-    # ------------------------------------------------------------------ files
-
-    def save(self, file: str | os.PathLike[str], dtype: Any = None) -> None:
-        """Write the table and its tree to one uncompressed ``.npz`` file.
-
-        The file appears whole or not at all: it is written under another name and moved.
-
-        Parameters
-        ----------
-        file : path
-            Where to.
-        dtype : dtype, default=None
-            float16, float32 or float64. Default: as it is.
-
-        Raises
-        ------
-        FileNotFoundError, IsADirectoryError
-            If the folder does not exist, or `file` is one.
-        ValueError
-            If values are of another type, or levels or classes neither texts nor numbers.
-        """
-        check_output(file)  # before a lazy table runs
-        if dtype is not None:
-            check_storage_type(dtype)
-        values = np.asarray(self)
-        if dtype is None and values.dtype.kind in "iub":
-            dtype = np.float32
-        stored = check_storage_type(values.dtype if dtype is None else dtype)
-        known = self.facts.arrays()
-        write_table(file, values.astype(stored, copy=False), self.paths, known)
-
-    @classmethod
-    def load(
-        cls, file: str | os.PathLike[str], paths: PathTree | None = None, mmap: bool = True
-    ) -> PathProbabilities:
-        """Read a table written by :meth:`save` or by a bank's ``materialize(out=...)``.
-
-        Parameters
-        ----------
-        file : path
-            An ``.npz`` of :meth:`save`, or an ``.npy``.
-        paths : PathTree, default=None
-            The tree of an ``.npy`` that has no ``.json`` beside it.
-        mmap : bool, default=True
-            Map the file instead of reading it: rows come from the disk when asked for.
-
-        Returns
-        -------
-        PathProbabilities
-
-        Raises
-        ------
-        FileNotFoundError
-            If there is no such file.
-        ValueError
-            If it is damaged or something else, holds no tree and none is given, or holds another
-            type than float16, float32 and float64.
-        """
-        values, tree, known = read_table(file, paths, mmap)
-        try:
-            made = cls(values, tree)
-            return made._knowing(RowFacts.from_arrays(known, len(made), made.shape[1]))
-        except ValueError as error:
-            raise ValueError(f"{file}: {error}") from None
 
 
 class _StoredWalk:
@@ -411,9 +379,8 @@ class _StoredWalk:
         if len(rows) == len(table) and (columns == columns[0]).all():
             return table.path(int(paths[0]))
         places = rows if table._rows is None else table._rows[rows]
-        if not isinstance(table._base, np.ndarray):
-            found = np.asarray(take_rows(table._base, places))
-            return _wide(found[np.arange(len(rows)), columns])
+        if isinstance(table._base, RowBlocks):
+            return _wide(table._base.pick(places, columns))
         return _wide(np.asarray(table._base[places, columns]))
 
     def one(self, path: int) -> list[float]:
@@ -421,11 +388,17 @@ class _StoredWalk:
         table = self._table
         assert table.paths.columns is not None
         row = 0 if table._rows is None else int(table._rows[0])
-        return np.asarray(table._base[row, table.paths.columns[path]]).tolist()
+        column = table.paths.columns[path]
+        if isinstance(table._base, RowBlocks):
+            return table._base.pick(np.array([row]), np.array([column]))[0].tolist()
+        return np.asarray(table._base[row, column]).tolist()
 
 
-def _rebuilt(values: Any, paths: PathTree, facts: RowFacts) -> PathProbabilities:
-    return PathProbabilities(values, paths)._knowing(facts)
+def _rebuilt(
+    values: Any, paths: PathTree, facts: RowFacts, rows: NDArray[np.intp] | None = None
+) -> PathProbabilities:
+    values = values.open() if isinstance(values, MappedRows) else values
+    return PathProbabilities(values, paths, _rows=rows)._knowing(facts)
 
 
 def _wide(values: NDArray[Any]) -> NDArray[np.floating]:
