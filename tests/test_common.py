@@ -77,7 +77,7 @@ class Lifted(CostAwareRouter):
         tags.classifier_tags.poor_score = True
         return tags
 
-    def _table(self, X: Any, *, reset: bool) -> PathProbabilities:
+    def read_table(self, X: Any, *, reset: bool) -> PathProbabilities:
         X = validate_data(self, X, reset=reset, dtype=np.float64)
         n_classes = self._lift_classes if hasattr(self, "_lift_classes") else 3
         rng = np.random.default_rng(0)

@@ -369,7 +369,7 @@ def test_report_of_a_router_shows_the_errors_that_it_predicts(tables: Any, tmp_p
     for place in (0, data["chosen"], n_points - 1):
         knob = router.cost_curve(None).knobs
         lambda_ = np.unique(np.append(knob, 0.3))[place]
-        routes = router._at_knob(lambda_).route(table)
+        routes = router.at_knob(lambda_).route(table)
         names = np.array(data["paths"]["name"])[shown["path"][place].astype(int)]
         assert names.tolist() == routes.path_names.tolist()
         assert np.array_equal(shown["right"][place] == 250, routes.labels == y)

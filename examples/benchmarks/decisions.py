@@ -88,7 +88,7 @@ def judge(fitted: object, split: Split) -> dict[str, float]:
     """Return area and mean loss on the rows to judge; of baselines also on the rows of fit."""
     if isinstance(fitted, (ThresholdRouter, FixedPath)):
         # Baselines choose their knob on the rows of fit, and sweep the same grid.
-        grid = fitted._search_knobs(split.fit)
+        grid = fitted.search_knobs(split.fit)
         seen = fitted.cost_curve(grid, split.fit, split.y_fit)
         curve = fitted.cost_curve(grid, split.test, split.y_test)
         loss = 1 - seen.accuracy + LAMBDAS[:, None] * seen.cost

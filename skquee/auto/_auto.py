@@ -146,10 +146,10 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
         -------
         self
         """
-        self._check_knobs()
+        self.check_knobs()
         check_seed(self.random_state)
         check_n_jobs(self.n_jobs)
-        table, codes = self._start_fit(X, y)
+        table, codes = self.start_fit(X, y)
         table = stored(table)
         outcomes = table.facts.outcomes
         labels = None if outcomes else self.classes_[codes]
@@ -260,7 +260,7 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
         TypeError
             If the chosen router predicts no errors.
         """
-        self._check_as_fitted()
+        self.check_as_fitted()
         router = self._at(self.lambda_)
         if not hasattr(router, "explain_route"):
             raise TypeError(
@@ -270,7 +270,7 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
         frame: pd.DataFrame = router.explain_route(X)
         return frame
 
-    def _check_knobs(self) -> None:
+    def check_knobs(self) -> None:
         check_number(self.lambda_, "lambda_", at_least=0)
 
     def _operating_points(self, lambdas: ArrayLike) -> NDArray[np.intp]:
@@ -286,7 +286,7 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
         return rungs[2][np.interp(np.log(np.maximum(prices, TINY)), *rungs[:2]).round().astype(int)]
 
     def _ladder(self, tree: PathTree) -> Any:
-        if self.router_._knob == "path":  # paths have no order
+        if self.router_.knob.order is None:
             return None
         return ladder(self.cv_curve_.knobs, self._accuracy, self._spent(tree))
 
@@ -301,28 +301,27 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
         """Return the chosen router at the operating point of a price."""
         router = copy.copy(self.router_)
         params: dict[str, Any] = {}
-        if router._knob is not None:
-            value = float(self.cv_curve_.knobs[self._operating_points(lambda_)])
-            params[router._knob] = int(value) if router._knob == "path" else value
+        value = float(self.cv_curve_.knobs[self._operating_points(lambda_)])
+        params[router.knob.name] = router.knob.of(value)
         if self.path_costs is not None or self.paths is not None:
             params["path_costs"] = self.paths_.costs
         return router.set_params(**params)
 
-    def _decider(self, tree: PathTree) -> Decider:
+    def make_decider(self, tree: PathTree) -> Decider:
         router = self._at(self.lambda_)
-        router._check_knobs()
-        decider: Decider = router._decider(tree)
+        router.check_knobs()
+        decider: Decider = router.make_decider(tree)
         return decider
 
-    def _sweep(self, table: PathProbabilities, knobs: NDArray[np.float64]) -> NDArray[np.intp]:
+    def sweep_table(self, table: PathProbabilities, knobs: NDArray[np.float64]) -> NDArray[np.intp]:
         places = self._operating_points(knobs)
         used, back = np.unique(places, return_inverse=True)
         router = self._at(float(knobs[0]))
-        taken: NDArray[np.intp] = router._sweep(table, self.cv_curve_.knobs[used])
+        taken: NDArray[np.intp] = router.sweep_table(table, self.cv_curve_.knobs[used])
         return taken[back]
 
-    def _knobs(self, values: ArrayLike | None, tree: PathTree) -> NDArray[np.float64]:
-        knobs = super()._knobs(values, tree)
+    def knob_values(self, values: ArrayLike | None, tree: PathTree) -> NDArray[np.float64]:
+        knobs = super().knob_values(values, tree)
         if not np.isfinite(knobs).all() or knobs.min() < 0:
             raise ValueError("lambdas must be finite and not negative.")
         return knobs
@@ -352,11 +351,11 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
         -------
         CostCurve
         """
-        self._check_as_fitted()
+        self.check_as_fitted()
         check_curve_rows(lambdas, X, y, sample_weight)
         if X is not None or y is not None:
             return super().cost_curve(lambdas, X, y, sample_weight=sample_weight)
-        knobs = self._knobs(lambdas, self.paths_)
+        knobs = self.knob_values(lambdas, self.paths_)
         places, curve = self._operating_points(knobs), self.cv_curve_
         return CostCurve(
             knobs,

@@ -104,7 +104,7 @@ def try_out(
                     shared = fit_on(
                         router, table[train], None if labels is None else labels[train], kept
                     )
-                knobs = shared._search_knobs(table)  # of all rows: the same in every fold
+                knobs = shared.search_knobs(table)  # of all rows: the same in every fold
                 if len(routers) == 1:
                     curve = shared.cost_curve(knobs, rest, answers)
                     paths, right = curve.paths, curve.correct

@@ -26,7 +26,7 @@ from skquee.paths import PathTree
 from skquee.probabilities import PathProbabilities
 from skquee.tables import check_labels, correctness, spawn_seeds, stored
 from skquee.values._as_table import as_path_probabilities
-from skquee.walk import Decider, RoutingMixin, Visit
+from skquee.walk import Decider, Knob, RoutingMixin, Visit
 
 __all__ = ["DQNetGate"]
 
@@ -102,8 +102,8 @@ class DQNetGate(RoutingMixin, BaseEstimator):
     0.7
     """
 
-    _knob = "setting"
-    _mixes = False
+    knob = Knob("setting", kind=int)
+    mixes = False
     _read_in_fit: ClassVar = (
         "settings",
         "hidden_size",
@@ -175,7 +175,7 @@ class DQNetGate(RoutingMixin, BaseEstimator):
         """
         settings = self._check_settings()
         self._network: Any = None
-        table, codes = self._start_fit(X, y)
+        table, codes = self.start_fit(X, y)
         if isinstance(table, LazyPathProbabilities) and self._reads_images(table):
             self._network = table.network
         tree = table.paths
@@ -242,10 +242,10 @@ class DQNetGate(RoutingMixin, BaseEstimator):
 
     # ------------------------------------------------------------------ tables
 
-    def _table(self, X: Any, *, reset: bool) -> PathProbabilities:
+    def read_table(self, X: Any, *, reset: bool) -> PathProbabilities:
         network = self.network if reset else self._network or self.network
         lazy = network_table(type(self).__name__, network, X)
-        return super()._table(X if lazy is None else lazy, reset=reset)
+        return super().read_table(X if lazy is None else lazy, reset=reset)
 
     def _reads_images(self, table: PathProbabilities) -> bool:
         return network_table(type(self).__name__, None, table) is not None
@@ -278,12 +278,12 @@ class DQNetGate(RoutingMixin, BaseEstimator):
                 bar.update(len(batch))
         return torch.cat(maps)
 
-    def _reader(self) -> Any:
-        return partial(copy.copy(self)._table, reset=False)
+    def table_reader(self) -> Any:
+        return partial(copy.copy(self).read_table, reset=False)
 
     # ------------------------------------------------------------------ decide
 
-    def _check_knobs(self) -> None:
+    def check_knobs(self) -> None:
         if (float(self.target_bits), float(self.alpha)) not in self.settings_:
             raise ValueError(
                 f"target_bits={self.target_bits!r} with alpha={self.alpha!r} was not trained; this "
@@ -294,7 +294,7 @@ class DQNetGate(RoutingMixin, BaseEstimator):
     def _controller(self, setting: int) -> _Controller:
         return _Controller(*self.controllers_[setting], self._marks, self._chosen)
 
-    def _decider(self, tree: PathTree) -> _AimAtOnce:
+    def make_decider(self, tree: PathTree) -> _AimAtOnce:
         setting = self.settings_.index((float(self.target_bits), float(self.alpha)))
         map_size = None if self._network is None else self.map_size
         return _AimAtOnce(tree, self.classes_, self._controller(setting), map_size)
@@ -330,12 +330,12 @@ class DQNetGate(RoutingMixin, BaseEstimator):
         CostCurve
             Its knob is the position in ``settings_``.
         """
-        self._check_as_fitted()
+        self.check_as_fitted()
         if X is None or y is None:
             return super().cost_curve(lambdas, X, y)
-        table = self._table(X, reset=False)
+        table = self.read_table(X, reset=False)
         codes = check_labels(y, self.classes_, len(table))
-        knobs = self._knobs(lambdas, table.paths)
+        knobs = self.knob_values(lambdas, table.paths)
         full = stored(self._computed(table, probabilities))
         right = correctness(full, codes)
         features = self._features(table, full)
@@ -345,13 +345,13 @@ class DQNetGate(RoutingMixin, BaseEstimator):
             taken,
             np.take_along_axis(right.T, taken, axis=0),
             table.paths,
-            knob=self._knob,
+            knob=self.knob.name,
             sample_weight=sample_weight,
             label=type(self).__name__,
         )
 
-    def _knobs(self, values: ArrayLike | None, tree: PathTree) -> NDArray[np.float64]:
-        knobs = super()._knobs(values, tree)
+    def knob_values(self, values: ArrayLike | None, tree: PathTree) -> NDArray[np.float64]:
+        knobs = super().knob_values(values, tree)
         if not np.isin(knobs, np.arange(len(self.settings_))).all():
             raise ValueError(
                 f"DQNetGate sweeps positions in settings_, 0 to {len(self.settings_) - 1}, got "
@@ -359,7 +359,7 @@ class DQNetGate(RoutingMixin, BaseEstimator):
             )
         return knobs
 
-    def _default_knobs(self, tree: PathTree) -> NDArray[np.float64]:
+    def default_knobs(self, tree: PathTree) -> NDArray[np.float64]:
         return np.arange(len(self.settings_), dtype=np.float64)
 
 

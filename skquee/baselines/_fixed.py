@@ -16,7 +16,7 @@ from skquee.paths import PathTree
 from skquee.probabilities import PathProbabilities
 from skquee.tables import check_weights, correctness, spawn_seeds, stored
 from skquee.values._costs import cost_span, warn_where_nothing_binds
-from skquee.walk import Decider, Follow, RoutingMixin, Visit
+from skquee.walk import Decider, Follow, Knob, RoutingMixin, Visit
 
 __all__ = ["FixedPath", "RandomMixing"]
 
@@ -44,7 +44,7 @@ class FixedPath(RoutingMixin, BaseEstimator):
     array([0, 1])
     """
 
-    _knob = "path"
+    knob = Knob("path", kind=int)
 
     def __init__(
         self,
@@ -77,11 +77,11 @@ class FixedPath(RoutingMixin, BaseEstimator):
         -------
         self
         """
-        self._start_fit(X, y)
-        self._check_knobs()
+        self.start_fit(X, y)
+        self.check_knobs()
         return self
 
-    def _check_knobs(self) -> None:
+    def check_knobs(self) -> None:
         self._index(self.paths_)
 
     def _index(self, tree: PathTree) -> int:
@@ -89,13 +89,13 @@ class FixedPath(RoutingMixin, BaseEstimator):
             return tree.fullest
         return _path_index(tree, self.path)
 
-    def _decider(self, tree: PathTree) -> Follow:
+    def make_decider(self, tree: PathTree) -> Follow:
         return Follow(tree, self.classes_, tree.prefixes(self._index(tree)))
 
-    def _default_knobs(self, tree: PathTree) -> NDArray[np.float64]:
+    def default_knobs(self, tree: PathTree) -> NDArray[np.float64]:
         return np.arange(tree.n_paths, dtype=np.float64)
 
-    def _sweep(self, table: PathProbabilities, knobs: NDArray[np.float64]) -> NDArray[np.intp]:
+    def sweep_table(self, table: PathProbabilities, knobs: NDArray[np.float64]) -> NDArray[np.intp]:
         chosen = np.array([_path_index(table.paths, knob) for knob in knobs])
         return np.repeat(chosen[:, None], len(table), axis=1)
 
@@ -159,7 +159,7 @@ class RandomMixing(RoutingMixin, BaseEstimator):
     True
     """
 
-    _knob = "max_cost"
+    knob = Knob("max_cost", order="rises")
 
     def __init__(
         self,
@@ -200,17 +200,17 @@ class RandomMixing(RoutingMixin, BaseEstimator):
         self
         """
         check_seed(self.random_state)
-        table, codes = self._start_fit(X, y)
+        table, codes = self.start_fit(X, y)
         right = correctness(stored(table), codes).astype(np.float64)
         weights = check_weights(sample_weight, len(right))
         self.path_accuracy_ = np.average(right, axis=0, weights=weights)
         self._seed = int(spawn_seeds(self.random_state, 1)[0])
-        self._check_knobs()
+        self.check_knobs()
         tree = self.paths_
         warn_where_nothing_binds("max_cost", self.max_cost, tree.costs, tree.cost_unit)
         return self
 
-    def _check_knobs(self) -> None:
+    def check_knobs(self) -> None:
         tree = self.paths_
         cheapest = tree.path_costs.min()
         if self.max_cost is not None:
@@ -221,7 +221,7 @@ class RandomMixing(RoutingMixin, BaseEstimator):
                 f"{cost_span(tree.costs, tree.cost_unit)}."
             )
 
-    def _decider(self, tree: PathTree) -> _TwoPaths:
+    def make_decider(self, tree: PathTree) -> _TwoPaths:
         costs, heights = hull_points(tree.path_costs, self.path_accuracy_)
         budget = costs[-1] if self.max_cost is None else min(self.max_cost, costs[-1])
         high = int(min(np.searchsorted(costs, budget), len(costs) - 1))
@@ -238,5 +238,5 @@ class RandomMixing(RoutingMixin, BaseEstimator):
         ]
         return _TwoPaths(tree, self.classes_, corners[0], corners[1], share, self._seed)
 
-    def _default_knobs(self, tree: PathTree) -> NDArray[np.float64]:
+    def default_knobs(self, tree: PathTree) -> NDArray[np.float64]:
         return np.linspace(tree.path_costs.min(), tree.path_costs.max(), 51)

@@ -115,7 +115,7 @@ class JEIDNN(RoutingMixin, BaseEstimator):
     True
     """
 
-    _mixes = False
+    mixes = False
     _read_in_fit: ClassVar = (
         "lambdas",
         "along",
@@ -196,7 +196,7 @@ class JEIDNN(RoutingMixin, BaseEstimator):
         knobs = np.unique(check_numbers(given, "lambda_ and lambdas", at_least=0))
         self._check_options()
         self._network: MultiExitNetwork | None = None
-        table, codes = self._start_fit(X, y)
+        table, codes = self.start_fit(X, y)
         tree, line = table.paths, self._line(table.paths)
         if len(line) < 2:
             raise ValueError(
@@ -293,16 +293,16 @@ class JEIDNN(RoutingMixin, BaseEstimator):
 
     # ------------------------------------------------------------------ tables
 
-    def _table(self, X: Any, *, reset: bool) -> PathProbabilities:
+    def read_table(self, X: Any, *, reset: bool) -> PathProbabilities:
         """Return X as a table: with a network, its chain of exits with the heads of `lambda_`."""
         if not reset and self._network is None and self.network is None:
-            return super()._table(X, reset=reset)
+            return super().read_table(X, reset=reset)
         network = self.network if reset else self._network
         lazy = network_table(type(self).__name__, network, X)
         if lazy is None:
             if not reset:
                 raise ValueError("This JEIDNN was fitted on a table of probabilities, not images.")
-            return super()._table(X, reset=reset)
+            return super().read_table(X, reset=reset)
         full = lazy.paths
         line = self._line(full)
         chain = PathTree.from_paths(
@@ -318,24 +318,24 @@ class JEIDNN(RoutingMixin, BaseEstimator):
             heads = self.heads_[float(self.lambda_)]
         assert self._network is not None
         view = lazy.with_network(self._network.with_paths(chain, heads=heads))
-        return super()._table(view, reset=reset)
+        return super().read_table(view, reset=reset)
 
     def _line(self, tree: PathTree) -> NDArray[np.intp]:
         return tree.prefixes(tree.fullest if self.along is None else self.along)
 
-    def _reader(self) -> Any:
-        return partial(copy.copy(self)._table, reset=False)
+    def table_reader(self) -> Any:
+        return partial(copy.copy(self).read_table, reset=False)
 
     # ------------------------------------------------------------------ decide
 
-    def _check_knobs(self) -> None:
+    def check_knobs(self) -> None:
         if float(self.lambda_) not in self.gates_:
             raise ValueError(
                 f"lambda_={self.lambda_!r} was not trained; this method trains each trade-off by "
                 f"itself. Trained: {list(self.gates_)}. Add it to lambdas and fit again."
             )
 
-    def _decider(self, tree: PathTree) -> Follow:
+    def make_decider(self, tree: PathTree) -> Follow:
         gates = _ExitGates(self._model(float(self.lambda_)))
         return Follow(tree, self.classes_, self._line(tree), gates)
 
@@ -373,12 +373,12 @@ class JEIDNN(RoutingMixin, BaseEstimator):
         -------
         CostCurve
         """
-        self._check_as_fitted()
+        self.check_as_fitted()
         if self._network is None or X is None or y is None:
             return super().cost_curve(lambdas, X, y, sample_weight=sample_weight)
-        self._check_knobs()
-        table = self._table(X, reset=False)
-        knobs = self._knobs(lambdas, table.paths)
+        self.check_knobs()
+        table = self.read_table(X, reset=False)
+        knobs = self.knob_values(lambdas, table.paths)
         codes = check_labels(y, self.classes_, len(table))
         features = self._features(table)
         taken, right = [], []
@@ -399,8 +399,8 @@ class JEIDNN(RoutingMixin, BaseEstimator):
             label=type(self).__name__,
         )
 
-    def _knobs(self, values: ArrayLike | None, tree: PathTree) -> NDArray[np.float64]:
-        knobs = super()._knobs(values, tree)
+    def knob_values(self, values: ArrayLike | None, tree: PathTree) -> NDArray[np.float64]:
+        knobs = super().knob_values(values, tree)
         untrained = sorted(set(knobs.tolist()) - set(self.gates_))
         if untrained:
             raise ValueError(
@@ -409,7 +409,7 @@ class JEIDNN(RoutingMixin, BaseEstimator):
             )
         return knobs
 
-    def _default_knobs(self, tree: PathTree) -> NDArray[np.float64]:
+    def default_knobs(self, tree: PathTree) -> NDArray[np.float64]:
         return np.array(list(self.gates_))
 
 

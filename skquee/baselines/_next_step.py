@@ -112,7 +112,7 @@ class NextStepRouter(RoutingMixin, BaseEstimator):
         check_integer(self.cross_fit, "cross_fit", at_least=1)
         check_seed(self.random_state)
         check_n_jobs(self.n_jobs)
-        table, codes = self._start_fit(X, y)
+        table, codes = self.start_fit(X, y)
         weights = check_weights(sample_weight, len(table))
         rows, _ = hold_out(codes, 0.0, 0, weights)
         table = stored(table)
@@ -140,17 +140,17 @@ class NextStepRouter(RoutingMixin, BaseEstimator):
             part.set_params(random_state=seed)
         return part
 
-    def _check_knobs(self) -> None:
+    def check_knobs(self) -> None:
         if float(self.lambda_) not in self.regressors_:
             raise ValueError(
                 f"lambda_={self.lambda_!r} was not trained; this method trains each trade-off by "
                 f"itself. Trained: {list(self.regressors_)}. Add it to lambdas and fit again."
             )
 
-    def _decider(self, tree: PathTree) -> _NextStep:
+    def make_decider(self, tree: PathTree) -> _NextStep:
         return _NextStep(tree, self.classes_, self.regressors_[float(self.lambda_)])
 
-    def _default_knobs(self, tree: PathTree) -> NDArray[np.float64]:
+    def default_knobs(self, tree: PathTree) -> NDArray[np.float64]:
         return np.array(list(self.regressors_))
 
 

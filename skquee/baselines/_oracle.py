@@ -45,7 +45,7 @@ class OracleRouter(RoutingMixin, BaseEstimator):
     array([0, 1])
     """
 
-    _mixes = False
+    mixes = False
 
     def __init__(
         self,
@@ -78,11 +78,11 @@ class OracleRouter(RoutingMixin, BaseEstimator):
         -------
         self
         """
-        self._start_fit(X, y)
-        self._check_knobs()
+        self.start_fit(X, y)
+        self.check_knobs()
         return self
 
-    def _check_knobs(self) -> None:
+    def check_knobs(self) -> None:
         check_number(self.lambda_, "lambda_", at_least=0)
 
     def route(self, X: Any, y: ArrayLike | None = None) -> Routes:
@@ -99,13 +99,13 @@ class OracleRouter(RoutingMixin, BaseEstimator):
         -------
         Routes
         """
-        self._check_as_fitted()
-        self._check_knobs()
+        self.check_as_fitted()
+        self.check_knobs()
         if y is None and getattr(X, "losses", None) is None:
             raise ValueError("The oracle needs the labels: give y as well as X.")
-        table = stored(self._table(X, reset=False))
+        table = stored(self.read_table(X, reset=False))
         tree, n = table.paths, len(table)
-        right = correctness(table, self._codes(table, y))
+        right = correctness(table, self.class_codes(table, y))
         paths = open_loop(wrong_of(right), _prices(table), self.lambda_)
         probabilities = table.walk().advance(np.arange(n), paths)
         parents, said = np.array(tree.parents), paths
@@ -191,12 +191,12 @@ class OracleRouter(RoutingMixin, BaseEstimator):
         -------
         CostCurve
         """
-        self._check_as_fitted()
+        self.check_as_fitted()
         if X is None or (y is None and getattr(X, "losses", None) is None):
             raise ValueError("The oracle needs the labels: give cost_curve X and y.")
-        table = stored(self._table(X, reset=False))
-        right = correctness(table, self._codes(table, y))
-        knobs = self._knobs(lambdas, table.paths)
+        table = stored(self.read_table(X, reset=False))
+        right = correctness(table, self.class_codes(table, y))
+        knobs = self.knob_values(lambdas, table.paths)
         wrong = wrong_of(right)
         paths = np.stack([open_loop(wrong, _prices(table), k) for k in knobs.tolist()])
         return CostCurve(
@@ -209,7 +209,7 @@ class OracleRouter(RoutingMixin, BaseEstimator):
             row_costs=table.row_path_costs(),
         )
 
-    def _predicted_along(self, curve: CostCurve, table: Any, rows: NDArray[np.intp]) -> None:
+    def predicted_along(self, curve: CostCurve, table: Any, rows: NDArray[np.intp]) -> None:
         """Return None: an oracle knows errors, it predicts none."""
 
 

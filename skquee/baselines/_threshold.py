@@ -15,7 +15,7 @@ from skquee.gates import entropy
 from skquee.paths import PathTree
 from skquee.probabilities import PathProbabilities
 from skquee.tables import check_weights, stored
-from skquee.walk import Follow, RoutingMixin, Visit
+from skquee.walk import Follow, Knob, RoutingMixin, Visit
 
 __all__ = ["BudgetedThresholdRouter", "PatienceRouter", "ThresholdRouter", "confidence"]
 
@@ -108,8 +108,8 @@ class _ChainRouter(RoutingMixin, BaseEstimator):
         -------
         self
         """
-        self._start_fit(X, y)
-        self._check_knobs()
+        self.start_fit(X, y)
+        self.check_knobs()
         return self
 
     def _line(self, tree: PathTree) -> NDArray[np.intp]:
@@ -120,7 +120,7 @@ class _ChainRouter(RoutingMixin, BaseEstimator):
         """Return who leaves at an exit, frozen at what is set now."""
         raise TypeError(f"{type(self).__name__} must define _rule.")
 
-    def _decider(self, tree: PathTree) -> Follow:
+    def make_decider(self, tree: PathTree) -> Follow:
         return Follow(tree, self.classes_, self._line(tree), self._rule())
 
 
@@ -153,7 +153,7 @@ class ThresholdRouter(_ChainRouter):
     array([0, 1])
     """
 
-    _knob = "threshold"
+    knob = Knob("threshold", order="rises")
 
     def __init__(
         self,
@@ -172,7 +172,7 @@ class ThresholdRouter(_ChainRouter):
         self.path_costs = path_costs
         self.classes = classes
 
-    def _check_knobs(self) -> None:
+    def check_knobs(self) -> None:
         check_option(self.measure, "measure", MEASURES)
         values = check_numbers(self.threshold, "threshold", finite=False)
         stages = len(self._line(self.paths_)) - 1
@@ -187,7 +187,7 @@ class ThresholdRouter(_ChainRouter):
         least = -least if self.measure == "entropy" else least
         return _SureEnough(self.measure, least)
 
-    def _sweep(self, table: PathProbabilities, knobs: NDArray[np.float64]) -> NDArray[np.intp]:
+    def sweep_table(self, table: PathProbabilities, knobs: NDArray[np.float64]) -> NDArray[np.intp]:
         line = self._line(table.paths)
         if len(line) == 1:
             return np.full((len(knobs), len(table)), line[0])
@@ -199,14 +199,14 @@ class ThresholdRouter(_ChainRouter):
                 stops[:, rows][sure[stage] >= least[:, None]] = stage
         return line[stops]
 
-    def _default_knobs(self, tree: PathTree) -> NDArray[np.float64]:
+    def default_knobs(self, tree: PathTree) -> NDArray[np.float64]:
         if self.measure == "margin":
             return np.append(np.linspace(0, 1, 101), 1.1)
         if self.measure == "entropy":
             return np.append(np.linspace(np.log(self.n_classes_) + 1e-3, 0, 101), -1.0)
         return np.append(np.linspace(1 / self.n_classes_ - 1e-3, 1, 101), 1.1)
 
-    def _search_knobs(self, table: PathProbabilities) -> NDArray[np.float64]:
+    def search_knobs(self, table: PathProbabilities) -> NDArray[np.float64]:
         # Quantiles of what is compared: confidences crowd near 1.
         line = self._line(table.paths)[:-1]
         if not len(line):
@@ -251,7 +251,7 @@ class BudgetedThresholdRouter(_ChainRouter):
     array([50, 50])
     """
 
-    _knob = "ratio"
+    knob = Knob("ratio", order="rises")
     _read_in_fit: ClassVar = ("measure", "along", "classes")
 
     def __init__(
@@ -290,7 +290,7 @@ class BudgetedThresholdRouter(_ChainRouter):
         self
         """
         super().fit(X, y)
-        table = stored(self._table(X, reset=False))
+        table = stored(self.read_table(X, reset=False))
         self.confidences_ = np.column_stack(
             [confidence(table.path(int(p)), self.measure) for p in self._line(table.paths)]
         )
@@ -298,7 +298,7 @@ class BudgetedThresholdRouter(_ChainRouter):
         self._weights = np.ones(len(table)) if weights is None else weights
         return self
 
-    def _check_knobs(self) -> None:
+    def check_knobs(self) -> None:
         check_option(self.measure, "measure", MEASURES)
         check_number(self.ratio, "ratio", above=0)
 
@@ -324,7 +324,7 @@ class BudgetedThresholdRouter(_ChainRouter):
     def _rule(self) -> Callable[[Visit], NDArray[np.bool_]]:
         return _SureEnough(self.measure, self.thresholds_)
 
-    def _default_knobs(self, tree: PathTree) -> NDArray[np.float64]:
+    def default_knobs(self, tree: PathTree) -> NDArray[np.float64]:
         # MSDNet's own grid, p / 20, and its mirror image for late exits.
         grid = np.arange(1, 21) / 20
         return np.concatenate([grid / 20, grid, 1 / grid[-2::-1], 20 / grid[::-1]])
@@ -353,7 +353,7 @@ class PatienceRouter(_ChainRouter):
     array([1, 2])
     """
 
-    _knob = "patience"
+    knob = Knob("patience", order="rises", kind=int)
 
     def __init__(
         self,
@@ -370,12 +370,12 @@ class PatienceRouter(_ChainRouter):
         self.path_costs = path_costs
         self.classes = classes
 
-    def _check_knobs(self) -> None:
+    def check_knobs(self) -> None:
         # Sweeps and searches hand it over as a float.
         check_integer(self.patience, "patience", at_least=1, whole_floats=True)
 
     def _rule(self) -> Callable[[Visit], NDArray[np.bool_]]:
         return _Patient(int(self.patience))
 
-    def _default_knobs(self, tree: PathTree) -> NDArray[np.float64]:
+    def default_knobs(self, tree: PathTree) -> NDArray[np.float64]:
         return np.arange(1, len(self._line(tree)) + 1, dtype=np.float64)

@@ -261,7 +261,7 @@ def _check_ours(item: Any, file: Path) -> None:
             if hasattr(type(item), "__post_init__"):  # a data class that checks its fields
                 type(item)(**{field.name: getattr(item, field.name) for field in fields(item)})
             elif isinstance(item, RoutingMixin) and hasattr(item, "classes_"):
-                item._check_knobs()
+                item.check_knobs()
     except NotFittedError:
         return
     except Exception as error:

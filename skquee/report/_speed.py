@@ -167,7 +167,7 @@ def measure_speed(
                     if kind not in fitted:
                         router.fit(table, validation[1])
                     for loss, knob in _operating_points(router, table, validation[1], wanted):
-                        router.set_params(**{router._knob: knob})
+                        router.set_params(**{router.knob.name: knob})
                         name = f"{kind}, {loss}"
                         if kind in fitted:
                             name = f"routed ({kind}), {loss}"
@@ -251,12 +251,12 @@ def _calibrated(
     network: Any, router: Any, bank: Any, rows: Any, batch_sizes: Sequence[int]
 ) -> LatencyTable:
     """Return the network's latency table with what this router's walk takes beside blocks."""
-    knobs = np.quantile(router._default_knobs(router.paths_), (0, 0.25, 0.5, 0.75), method="lower")
+    knobs = np.quantile(router.default_knobs(router.paths_), (0, 0.25, 0.5, 0.75), method="lower")
     counts, took = [], []
     for size in batch_sizes:
         batch = rows[:size].tensor().to(device_of(network))
         for knob in knobs.tolist():
-            router.set_params(**{router._knob: knob})
+            router.set_params(**{router.knob.name: knob})
             counts.append(route_at(router, bank)(batch).counts)  # warms up, too
             run, seconds = predict_at(router, bank), []
             for _ in range(3):
@@ -278,7 +278,7 @@ def _operating_points(
         if not enough.size:
             enough = np.array([int(curve.accuracy.argmax())])
         knob = float(curve.knobs[enough[curve.cost[enough].argmin()]])
-        yield name, int(knob) if router._knob == "path" else knob
+        yield name, router.knob.of(knob)
 
 
 def _rounds(

@@ -29,6 +29,7 @@ from skquee.tables import check_weights, spawn_seeds, stored
 from skquee.values._costs import cost_span, warn_where_nothing_binds
 from skquee.walk import Clipped, Decider, Mixed, RoutingMixin
 from skquee.walk._decider import allowed_paths
+from skquee.walk._knob import Knob
 
 __all__ = ["BudgetRouter"]
 
@@ -127,9 +128,9 @@ class BudgetRouter(RoutingMixin, BaseEstimator):
     True
     """
 
-    _knob = "budget"
+    knob = Knob("budget", order="rises")
     _read_in_fit: ClassVar = ("max_cost_per_sample", "exceed_cost", "exceed_probability", "lambdas")
-    _takes_fitted = True
+    takes_fitted = True
 
     def __init__(
         self,
@@ -218,7 +219,7 @@ class BudgetRouter(RoutingMixin, BaseEstimator):
         self._costs, self._unit = tree.costs, tree.cost_unit
         share = weights / weights.sum()
 
-        knobs = np.unique(router._knobs(self.lambdas, tree))
+        knobs = np.unique(router.knob_values(self.lambdas, tree))
         paths, right = sweep(knobs)
 
         def spent(taken: NDArray[np.intp]) -> NDArray[np.float64]:
@@ -235,7 +236,7 @@ class BudgetRouter(RoutingMixin, BaseEstimator):
         else:
             assert self.exceed_probability is not None
             costs = spent(paths)
-            falls = router._knob == "lambda_" or costs[0].mean() > costs[-1].mean()
+            falls = router.knob.order == "falls" or costs[0].mean() > costs[-1].mean()
             order = np.arange(len(knobs))[:: -1 if falls else 1]
             n_held = points_within_bound(costs[order], self.exceed_cost, self.exceed_probability)
             kept = np.sort(order[:n_held])
@@ -243,10 +244,10 @@ class BudgetRouter(RoutingMixin, BaseEstimator):
             self._points = OperatingPoints.of(knobs[kept], spent, share, paths[kept], right)
         self._own_cost = np.nan
         if self.budget is None and self.exceed_cost is None:
-            own = getattr(router, router._knob)
+            own = getattr(router, router.knob.name)
             if isinstance(own, (int, float)):
                 self._own_cost = float(spent(sweep(np.array([own]))[0])[0] @ share)
-        self._check_knobs()
+        self.check_knobs()
         return self
 
     def _check_aims(self) -> None:
@@ -266,9 +267,9 @@ class BudgetRouter(RoutingMixin, BaseEstimator):
             if y is not None or sample_weight is not None:
                 raise ValueError("y and sample_weight belong to rows X, but X is None. Give X.")
             return held_out_sweep(router, cap)
-        table = stored(self._table(X, reset=False))
+        table = stored(self.read_table(X, reset=False))
         known = y is not None or (table.facts.outcomes and table.losses is not None)
-        codes = router._codes(table, y) if known else None
+        codes = router.class_codes(table, y) if known else None
         weights = check_weights(sample_weight, len(table))
         weights = np.ones(len(table)) if weights is None else weights
         sweep = table_sweep(router, cap, table, codes)
@@ -309,7 +310,7 @@ class BudgetRouter(RoutingMixin, BaseEstimator):
         knobs, costs = points.knobs, points.costs
         if self.budget is None:
             if self.exceed_cost is None:
-                own = getattr(self.router_, self.router_._knob)
+                own = getattr(self.router_, self.router_.knob.name)
                 return own, own, 0.0, self._own_cost
             dearest = int(np.argmax(costs))
             return float(knobs[dearest]), float(knobs[dearest]), 0.0, float(costs[dearest])
@@ -325,7 +326,7 @@ class BudgetRouter(RoutingMixin, BaseEstimator):
         expected = float((1 - share) * costs[low] + share * costs[high])
         return float(knobs[low]), float(knobs[high]), share, expected
 
-    def _check_knobs(self) -> None:
+    def check_knobs(self) -> None:
         self._check_aims()
         self._mixture()
 
@@ -339,10 +340,10 @@ class BudgetRouter(RoutingMixin, BaseEstimator):
 
     # ------------------------------------------------------------------ predict
 
-    def _table(self, X: Any, *, reset: bool) -> PathProbabilities:
+    def read_table(self, X: Any, *, reset: bool) -> PathProbabilities:
         if self._bank is not None and not isinstance(X, PathProbabilities):
             X = self._bank.transform(X)
-        table = super()._table(X, reset=reset)
+        table = super().read_table(X, reset=reset)
         held = self.budget is not None or self.exceed_cost is not None
         if held and hasattr(self, "_costs") and table.paths.costs != self._costs:
             raise ValueError(
@@ -356,17 +357,17 @@ class BudgetRouter(RoutingMixin, BaseEstimator):
         """Return the router at a value of its knob (None: its own), kept within the cap."""
         router, params = copy.copy(self.router_), {}
         if knob is not None:
-            params[router._knob] = knob
-        if self.max_cost_per_sample is not None and hasattr(router, "_policy_now"):
-            params["policy"] = CappedPolicy(router._policy_now(), self.max_cost_per_sample)
+            params[router.knob.name] = knob
+        if self.max_cost_per_sample is not None and hasattr(router, "policy_in_use"):
+            params["policy"] = CappedPolicy(router.policy_in_use(), self.max_cost_per_sample)
         return router.set_params(**params)
 
-    def _decider(self, tree: PathTree) -> Decider:
+    def make_decider(self, tree: PathTree) -> Decider:
         low, high, share, _ = self._mixture()
         points = [self._at(knob) for knob in (low, high)]
         for router in points:
-            router._check_knobs()
-        cheap, dear = (router._decider(tree) for router in points)
+            router.check_knobs()
+        cheap, dear = (router.make_decider(tree) for router in points)
         start = None if self.random_state is None else self._start
         mixed: Decider = Mixed(tree, self.classes_, cheap, dear, share, start)
         if self.max_cost_per_sample is None:
@@ -374,8 +375,8 @@ class BudgetRouter(RoutingMixin, BaseEstimator):
         owner = type(self.router_).__name__
         return Clipped(tree, self.classes_, mixed, self.max_cost_per_sample, owner)
 
-    def _reader(self) -> Any:
+    def table_reader(self) -> Any:
         return None if self._bank is None else self._bank.transform
 
-    def _default_knobs(self, tree: PathTree) -> NDArray[np.float64]:
+    def default_knobs(self, tree: PathTree) -> NDArray[np.float64]:
         return np.linspace(*self.reachable_, 21)

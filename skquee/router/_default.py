@@ -122,7 +122,7 @@ def fit_judged(
     Judged
     """
     every = np.arange(len(labels))
-    if getattr(router, "_takes_fitted", False):
+    if getattr(router, "takes_fitted", False):
         inner = default_router() if router.router is None else router.router
         rows = every
         if not isinstance(inner, FrozenEstimator):

@@ -40,10 +40,10 @@ COLUMNS = (
 class ExplainMixin:
     """Gives a router ``explain_route``."""
 
-    _check_as_fitted: Any
-    _table: Any
-    _check_knobs: Any
-    _decider: Any
+    check_as_fitted: Any
+    read_table: Any
+    check_knobs: Any
+    make_decider: Any
 
     def explain_route(self, X: Any) -> pd.DataFrame:
         """Tell what every gate on a sample's way saw, predicted and chose.
@@ -100,10 +100,10 @@ n_columns, n_classes)
         bare = not isinstance(X, PathProbabilities) and not hasattr(X, "toarray")
         if bare and np.ndim(X) == 2:
             X = np.asarray(X)[None]
-        self._check_as_fitted()
-        self._check_knobs()
-        table = self._table(X, reset=False)
-        decider: GateDecider = self._decider(table.paths)
+        self.check_as_fitted()
+        self.check_knobs()
+        table = self.read_table(X, reset=False)
+        decider: GateDecider = self.make_decider(table.paths)
         notes: list[_Note] = []
         routes = walk(Recorded(decider.tree, decider.classes, decider, notes), table)
         lines = [*_gate_lines(notes, decider, table.facts.outcomes), _end_lines(routes)]

@@ -182,7 +182,7 @@ def check_walks(router: Any) -> None:
     TypeError
         If it does not decide gate by gate on any table.
     """
-    if not getattr(router, "_mixes", False):
+    if not getattr(router, "mixes", False):
         raise TypeError(
             f"{type(router).__name__} cannot be held to a budget: two of its operating points do "
             "not share one walk over a table. Give a router that decides gate by gate, such as "
@@ -212,10 +212,10 @@ def table_sweep(
         Values to paths and whether each answer is right (None without labels), each of shape
         (n_points, n_samples).
     """
-    right = None if codes is None else router._correct(table, codes).T
+    right = None if codes is None else router.correct_paths(table, codes).T
 
     def sweep(knobs: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.bool_] | None]:
-        taken = clip_paths(router._sweep(table, knobs), table.paths, cap, router)
+        taken = clip_paths(router.sweep_table(table, knobs), table.paths, cap, router)
         return taken, None if right is None else np.take_along_axis(right, taken, axis=0)
 
     return sweep
@@ -251,7 +251,7 @@ def held_out_sweep(
     """
     tree = router.paths_
     try:
-        first = router.cost_curve(router._knobs(None, tree)[:1])
+        first = router.cost_curve(router.knob_values(None, tree)[:1])
     except ValueError as error:
         raise ValueError(
             f"{type(router).__name__} has no held-out rows to measure costs on. Give X; labels are "
@@ -284,7 +284,7 @@ def takes_knobs(values: NDArray[np.float64], make: Callable[[float], Any]) -> bo
     # Methods that train each trade-off by itself know only those.
     try:
         for value in values.tolist():
-            make(value)._check_knobs()
+            make(value).check_knobs()
     except ValueError:
         return False
     return True

@@ -64,7 +64,7 @@ class LiveParameters:
             return BANK & set(self.bank_.get_params(deep=False))
         if part != "router":
             return set()
-        return (ROUTER | {self.router_._knob}) & set(self.router_.get_params(deep=False))
+        return (ROUTER | {self.router_.knob.name}) & set(self.router_.get_params(deep=False))
 
     def _set_fitted(self, part: str, name: str, value: Any) -> bool:
         """Give a copy of a fitted part another value; whoever holds the part keeps it as it is.

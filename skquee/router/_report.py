@@ -80,8 +80,8 @@ class RoutedReportMixin:
         models, right, table = owner._models(), owner._alone, None
         labels, verdict = y, None
         if X is not None:
-            table = stored(owner._reader()(X))
-            codes = owner.router_._codes(table, y)
+            table = stored(owner.table_reader()(X))
+            codes = owner.router_.class_codes(table, y)
             right = correctness(table, codes)[:, models.paths]
         if lambdas is not None or X is not None or sample_weight is not None:
             knobs = (
@@ -98,7 +98,7 @@ class RoutedReportMixin:
             _, told, _ = owner._summed()
             verdict = f"Verdict: {told.text}: {told.reason}." if told.text else None
         # A curve that was kept came with no table to ask the gates about.
-        asked = owner.router_._predicted_along
+        asked = owner.router_.predicted_along
         known = X is not None or owner._curve is None
         heights = np.average(right, axis=0, weights=curve.sample_weight).tolist()
         return write_page(

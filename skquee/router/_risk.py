@@ -135,7 +135,7 @@ class RiskControlledRouter(RoutingMixin, BaseEstimator):
     True
     """
 
-    _takes_fitted = True
+    takes_fitted = True
 
     _read_in_fit: ClassVar = (
         "max_error_increase",
@@ -224,7 +224,7 @@ class RiskControlledRouter(RoutingMixin, BaseEstimator):
         aim, limit = self._check_parameters()
         self._of_fit = remember(self, self._read_in_fit)
         router = self._check_router()
-        table = stored(router._table(X, reset=False))
+        table = stored(router.read_table(X, reset=False))
         known = table.facts.outcomes
         if known and (aim == "max_disagreement" or isinstance(groups, str)):
             what = aim if aim == "max_disagreement" else "groups='class'"
@@ -240,12 +240,12 @@ class RiskControlledRouter(RoutingMixin, BaseEstimator):
         codes = None if known or y is None else check_labels(y, router.classes_, len(table))
         names, members = read_groups(groups, codes, router.classes_, len(table))
         if known:
-            router._codes(table, None)  # raises where there are no losses
+            router.class_codes(table, None)  # raises where there are no losses
         knobs = self._sequence(router, table.paths)
-        taken = router._sweep(table, knobs)
+        taken = router.sweep_table(table, knobs)
         if table.losses is None or aim == "max_disagreement":
             # The router's answers may be those of several exits; the whole model's are its own.
-            answers = router._path_answers(table)
+            answers = router.path_answers(table)
             whole = path_answers(table, check=True)[:, table.paths.fullest]
             losses: NDArray[Any] = routing_losses(aim, answers, taken, codes, whole)
         else:
@@ -287,7 +287,7 @@ class RiskControlledRouter(RoutingMixin, BaseEstimator):
         self.n_calibration_ = len(table)
         self.groups_ = names
         self.risk_curve_ = {
-            router._knob: knobs,
+            router.knob.name: knobs,
             "cost": costs,
             "risk": found.risks.max(axis=0),
             "p_value": found.p_values,
@@ -299,14 +299,14 @@ class RiskControlledRouter(RoutingMixin, BaseEstimator):
             setattr(self, name, getattr(router, name))
         self.router_ = copy.copy(router)
         if self.best_lambda_ is not None:
-            self.router_.set_params(**{router._knob: self.best_lambda_})
+            self.router_.set_params(**{router.knob.name: self.best_lambda_})
         return self
 
     def _known_losses(
         self, router: Any, table: PathProbabilities, taken: NDArray[np.intp], aim: str
     ) -> NDArray[np.float64]:
         """Return the table's own losses at every point, of shape (n_points, n_samples)."""
-        told = router._answered(table)
+        told = router.answered_table(table)
         of_paths = told.losses[:, told.paths.path_columns]
         if self.method == "ltt" and not np.isin(of_paths, (0, 1)).all():
             raise ValueError(
@@ -344,16 +344,16 @@ class RiskControlledRouter(RoutingMixin, BaseEstimator):
         if not isinstance(router, RoutingMixin):
             raise TypeError(f"router must be a RoutingMixin, got {type(router).__name__}.")
         check_is_fitted(router, msg=f"The %(name)s given as router is not fitted. {advice}")
-        if router._knob not in router.get_params(deep=False):
+        if router.knob.name not in router.get_params(deep=False):
             raise ValueError(
-                f"{type(router).__name__} has no parameter {router._knob!r}: pass its router_."
+                f"{type(router).__name__} has no parameter {router.knob.name!r}: pass its router_."
             )
         return router
 
     def _sequence(self, router: Any, tree: PathTree) -> NDArray[np.float64]:
         """Return the knob's values from safe to risky."""
-        knobs = router._knobs(self.lambdas, tree)
-        if router._knob == "lambda_":
+        knobs = router.knob_values(self.lambdas, tree)
+        if router.knob.order == "falls":
             return np.sort(knobs)
         # The grids of the other routers start at the cheap end.
         return knobs if self.lambdas is not None else knobs[::-1]
@@ -395,17 +395,17 @@ class RiskControlledRouter(RoutingMixin, BaseEstimator):
 
     # ------------------------------------------------------------------ predict side
 
-    def _check_knobs(self) -> None:
-        self.router_._check_knobs()
+    def check_knobs(self) -> None:
+        self.router_.check_knobs()
 
-    def _decider(self, tree: PathTree) -> Decider:
+    def make_decider(self, tree: PathTree) -> Decider:
         if self.best_lambda_ is None:
             return Follow(tree, self.classes_, tree.prefixes(tree.fullest))
-        decider: Decider = self.router_._decider(tree)
+        decider: Decider = self.router_.make_decider(tree)
         return decider
 
-    def _table(self, X: Any, *, reset: bool) -> PathProbabilities:
-        table: PathProbabilities = self.router_._table(X, reset=reset)
+    def read_table(self, X: Any, *, reset: bool) -> PathProbabilities:
+        table: PathProbabilities = self.router_.read_table(X, reset=reset)
         return table
 
     def cost_curve(
@@ -433,8 +433,8 @@ class RiskControlledRouter(RoutingMixin, BaseEstimator):
         -------
         CostCurve
         """
-        self._check_as_fitted()
+        self.check_as_fitted()
         return self.router_.cost_curve(lambdas, X, y, sample_weight=sample_weight)
 
-    def _predicted_along(self, curve: CostCurve, table: Any, rows: NDArray[np.intp]) -> Any:
-        return self.router_._predicted_along(curve, table, rows)
+    def predicted_along(self, curve: CostCurve, table: Any, rows: NDArray[np.intp]) -> Any:
+        return self.router_.predicted_along(curve, table, rows)

@@ -288,7 +288,7 @@ class RoutedClassifier(LiveParameters, BudgetMixin, RoutedReportMixin, RoutingMi
             With the row labels of a data frame.
         """
         self._check_ready()
-        routes: Routes = self.router_.route(self._reader()(X))
+        routes: Routes = self.router_.route(self.table_reader()(X))
         return routes.of_rows(X)
 
     def predict(self, X: Any) -> NDArray[Any]:
@@ -304,7 +304,7 @@ class RoutedClassifier(LiveParameters, BudgetMixin, RoutedReportMixin, RoutingMi
         ndarray of shape (n_samples,)
         """
         self._check_ready()
-        table = self._reader()(X)
+        table = self.table_reader()(X)
         # One row on plain numbers: arrays cost more than what is in them. On a large tree it would
         # cost more to lay out all gates than to ask the few on the way.
         if len(table) == 1 and table.paths.n_paths <= SMALL_TREE:
@@ -336,10 +336,10 @@ class RoutedClassifier(LiveParameters, BudgetMixin, RoutedReportMixin, RoutingMi
         router = router if hasattr(router, "explain_route") else self.router_
         if not hasattr(router, "explain_route"):
             raise TypeError(f"{type(router).__name__} has no gates to explain.")
-        told: pd.DataFrame = router.explain_route(self._reader()(X))
+        told: pd.DataFrame = router.explain_route(self.table_reader()(X))
         return told
 
-    def _reader(self) -> Any:
+    def table_reader(self) -> Any:
         return RowReader(self.bank_, getattr(self, "feature_names_in_", None))
 
     def innermost(self) -> tuple[Any, Any]:
@@ -372,7 +372,7 @@ class RoutedClassifier(LiveParameters, BudgetMixin, RoutedReportMixin, RoutingMi
         if y is not None and given in (None, getattr(self, "best_lambda_", None)):
             return float(accuracy_score(y, self.predict(X), sample_weight=sample_weight))
         self._check_ready()
-        return float(self.router_.score(self._reader()(X), y, sample_weight=sample_weight))
+        return float(self.router_.score(self.table_reader()(X), y, sample_weight=sample_weight))
 
     # ------------------------------------------------------------------ operating points
 
@@ -395,7 +395,7 @@ class RoutedClassifier(LiveParameters, BudgetMixin, RoutedReportMixin, RoutingMi
         knobs = None
         if hasattr(self.router_, "keep_judged"):
             own = self.router_.lambda_
-            grid = self.router_._default_knobs(self.paths_)
+            grid = self.router_.default_knobs(self.paths_)
             knobs = np.unique(np.append(grid, [] if own is None else own))
         curve: CostCurve = self.router_.cost_curve(knobs)
         own = knobs_with_own(self.router_, curve)
@@ -428,7 +428,7 @@ class RoutedClassifier(LiveParameters, BudgetMixin, RoutedReportMixin, RoutingMi
         """
         self._check_ready()
         check_curve_rows(lambdas, X, y, sample_weight)
-        table = None if X is None else self._reader()(X)
+        table = None if X is None else self.table_reader()(X)
         curve: CostCurve = self.router_.cost_curve(lambdas, table, y, sample_weight=sample_weight)
         return curve
 
@@ -506,7 +506,7 @@ class RoutedClassifier(LiveParameters, BudgetMixin, RoutedReportMixin, RoutingMi
                     f"summary was given {given} without {absent}: give rows and their labels, or "
                     "neither for the rows of fit that judged the router."
                 )
-            table, milliseconds = self._reader()(X).timed()
+            table, milliseconds = self.table_reader()(X).timed()
             codes = check_labels(y, self.classes_, len(table))
             alone = correct_paths(table, codes)[:, models.paths]
             curve = self._judging_curve()

@@ -227,10 +227,10 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, SurveyMixin, BaseEstimator):
         self
         """
         self.__dict__.pop("policy_", None)  # of an earlier fit
-        self._check_knobs()
+        self.check_knobs()
         check_fit_parameters(self)
         rule = answer_rule(self.answer)
-        table, codes = self._start_fit(X, y)
+        table, codes = self.start_fit(X, y)
         weights = check_weights(sample_weight, len(table))
         extra = None
         if unlabeled is not None:
@@ -265,7 +265,7 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, SurveyMixin, BaseEstimator):
             right = np.empty((len(table), table.paths.n_paths), dtype=right.dtype)
             right[train] = correctness(answers, codes[train])
             if len(held):
-                right[held] = self._correct(table[held], codes[held])
+                right[held] = self.correct_paths(table[held], codes[held])
         if extra is not None:
             extra, params_r = stored(extra), {}
         seeds = int(target_seed), int(split_seed)
@@ -398,7 +398,7 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, SurveyMixin, BaseEstimator):
 
     # ------------------------------------------------------------------ decide
 
-    def _check_knobs(self) -> None:
+    def check_knobs(self) -> None:
         if self.lambda_ is not None:
             check_number(self.lambda_, "lambda_", at_least=0)
         check_policy(self.policy)
@@ -423,7 +423,7 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, SurveyMixin, BaseEstimator):
                 f"policy={self.policy!r} was set after fit, and has to be fitted: call fit again."
             )
 
-    def _policy_now(self) -> Any:
+    def policy_in_use(self) -> Any:
         """Return the policy that holds: fitted, a callable, or None for the open loop."""
         if self.policy == "open-loop":
             return None
@@ -431,16 +431,16 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, SurveyMixin, BaseEstimator):
             return self.policy_
         return self.policy
 
-    def _answered(self, table: PathProbabilities) -> PathProbabilities:
+    def answered_table(self, table: PathProbabilities) -> PathProbabilities:
         return answered(self.answer_, table)
 
-    def _decider(self, tree: PathTree) -> GateDecider:
+    def make_decider(self, tree: PathTree) -> GateDecider:
         if self.lambda_ is None:
             raise ValueError(
                 "lambda_=None is still open, so there is no point to route at: set a number >= 0, "
                 "or let RoutedClassifier or TunedCostAwareRouterCV choose one."
             )
-        lambda_, policy = float(self.lambda_), self._policy_now()
+        lambda_, policy = float(self.lambda_), self.policy_in_use()
         start = None
         if not getattr(self.regressor_, "judges_before_running", False):
             start = self._start(lambda_, tree, policy)

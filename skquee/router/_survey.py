@@ -59,7 +59,7 @@ class SurveyMixin(RoutingMixin):
 
     if TYPE_CHECKING:
 
-        def _policy_now(self) -> Any: ...
+        def policy_in_use(self) -> Any: ...
 
     def survey(self, X: Any, y: ArrayLike | None) -> Surveyed:
         """Return what every gate predicts of some rows: all that routes and curves depend on.
@@ -76,8 +76,8 @@ class SurveyMixin(RoutingMixin):
         Surveyed
             For :meth:`sweep_survey`.
         """
-        table = self._table(X, reset=False)
-        right = self._correct(table, self._codes(table, y))
+        table = self.read_table(X, reset=False)
+        right = self.correct_paths(table, self.class_codes(table, y))
         costs = table.row_path_costs(), self._seen_costs(table)
         return Surveyed(self._survey(table), right, table.paths, costs)
 
@@ -152,8 +152,8 @@ class SurveyMixin(RoutingMixin):
         -------
         CostCurve
         """
-        self._check_as_fitted()
-        self._check_knobs()
+        self.check_as_fitted()
+        self.check_knobs()
         check_curve_rows(lambdas, X, y, sample_weight)
         if X is not None:
             return super().cost_curve(lambdas, X, y, sample_weight=sample_weight)
@@ -164,7 +164,7 @@ class SurveyMixin(RoutingMixin):
             )
         survey, right, weights = self._held_out
         tree = self.paths_
-        knobs = self._knobs(lambdas, tree)
+        knobs = self.knob_values(lambdas, tree)
         row_costs, seen = (None, None) if self.path_costs is not None else self._held_costs
         taken = self._sweep_survey(survey, knobs, tree, len(right), seen)
         return CostCurve(
@@ -172,14 +172,14 @@ class SurveyMixin(RoutingMixin):
             taken,
             np.take_along_axis(right.T, taken, axis=0),
             tree,
-            knob=self._knob,
+            knob=self.knob.name,
             sample_weight=weights,
             source=self._held_source,
             label=type(self).__name__,
             row_costs=row_costs,
         )
 
-    def _predicted_along(
+    def predicted_along(
         self, curve: CostCurve, table: PathProbabilities | None, rows: NDArray[np.intp]
     ) -> NDArray[np.floating] | None:
         if table is None:
@@ -198,8 +198,8 @@ class SurveyMixin(RoutingMixin):
                 errors[:, path] = self.regressor_.base_errors_[path]
         return errors[np.arange(len(rows)), curve.paths[:, rows]]
 
-    def _knobs(self, values: ArrayLike | None, tree: PathTree) -> NDArray[np.float64]:
-        knobs = super()._knobs(values, tree)
+    def knob_values(self, values: ArrayLike | None, tree: PathTree) -> NDArray[np.float64]:
+        knobs = super().knob_values(values, tree)
         if not np.isfinite(knobs).all() or knobs.min() < 0:
             raise ValueError("lambdas must be finite and not negative.")
         return knobs
@@ -222,7 +222,7 @@ class SurveyMixin(RoutingMixin):
                 survey.setdefault(prefix, []).extend(errors for _, _, errors in judged)
         return {prefix: np.concatenate(parts) for prefix, parts in survey.items()}
 
-    def _sweep(self, table: PathProbabilities, knobs: NDArray[np.float64]) -> NDArray[np.intp]:
+    def sweep_table(self, table: PathProbabilities, knobs: NDArray[np.float64]) -> NDArray[np.intp]:
         seen = self._seen_costs(table)
         return self._sweep_survey(self._survey(table), knobs, table.paths, len(table), seen)
 
@@ -234,7 +234,7 @@ class SurveyMixin(RoutingMixin):
         n_samples: int,
         row_costs: NDArray[np.float64] | None = None,
     ) -> NDArray[np.intp]:
-        policy = self._policy_now()
+        policy = self.policy_in_use()
 
         def first(knob: float) -> NDArray[np.intp]:
             if len(tree.roots) == 1:

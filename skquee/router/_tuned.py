@@ -168,7 +168,7 @@ class TunedCostAwareRouterCV(RoutingMixin, BaseEstimator):
         router = self._router()
         if self.cv == "prefit":
             check_is_fitted(router)
-        table, codes = self._start_fit(X, y)
+        table, codes = self.start_fit(X, y)
         if self.cv == "prefit":  # its owner may go on setting it
             self._of_fit.pop("router")
         # Outcomes are known by the table, and need no labels.
@@ -275,19 +275,19 @@ class TunedCostAwareRouterCV(RoutingMixin, BaseEstimator):
         variance = (values - mean[:, None]) ** 2 @ share
         return mean + stats.norm.ppf(self.confidence) * np.sqrt(variance * (share**2).sum())
 
-    def _decider(self, tree: PathTree) -> Decider:
-        decider: Decider = self.router_._decider(tree)
+    def make_decider(self, tree: PathTree) -> Decider:
+        decider: Decider = self.router_.make_decider(tree)
         return decider
 
-    def _table(self, X: Any, *, reset: bool) -> PathProbabilities:
+    def read_table(self, X: Any, *, reset: bool) -> PathProbabilities:
         if reset:
-            return super()._table(X, reset=True)
-        table: PathProbabilities = self.router_._table(X, reset=False)
+            return super().read_table(X, reset=True)
+        table: PathProbabilities = self.router_.read_table(X, reset=False)
         return table
 
-    def _check_knobs(self) -> None:
+    def check_knobs(self) -> None:
         if hasattr(self, "router_"):
-            self.router_._check_knobs()
+            self.router_.check_knobs()
 
     def innermost(self) -> tuple[Any, Any]:
         """Return the router that decides, and the bank before it or None."""
@@ -311,7 +311,7 @@ class TunedCostAwareRouterCV(RoutingMixin, BaseEstimator):
         -------
         float
         """
-        self._check_as_fitted()
+        self.check_as_fitted()
         return self.router_.score(X, y, sample_weight=sample_weight)
 
     def cost_curve(
@@ -339,11 +339,11 @@ class TunedCostAwareRouterCV(RoutingMixin, BaseEstimator):
         -------
         CostCurve
         """
-        self._check_as_fitted()
+        self.check_as_fitted()
         return self.router_.cost_curve(lambdas, X, y, sample_weight=sample_weight)
 
-    def _predicted_along(self, curve: CostCurve, table: Any, rows: NDArray[np.intp]) -> Any:
-        return self.router_._predicted_along(curve, table, rows)
+    def predicted_along(self, curve: CostCurve, table: Any, rows: NDArray[np.intp]) -> Any:
+        return self.router_.predicted_along(curve, table, rows)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "router_")

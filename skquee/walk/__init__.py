@@ -3,6 +3,7 @@
 from skquee._public import publish
 from skquee.walk._decider import Clipped, Decider, Follow, Mixed
 from skquee.walk._estimator import RoutingMixin
+from skquee.walk._knob import Knob
 from skquee.walk._snapshot import Snapshot
 from skquee.walk._stream import StreamError, stream
 from skquee.walk._visit import Routes, Visit
@@ -12,6 +13,7 @@ __all__ = [
     "Clipped",
     "Decider",
     "Follow",
+    "Knob",
     "Mixed",
     "Routes",
     "RoutingMixin",

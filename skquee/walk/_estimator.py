@@ -31,6 +31,7 @@ from skquee.tables import (
 )
 from skquee.values._as_table import as_path_probabilities
 from skquee.walk._decider import Decider
+from skquee.walk._knob import Knob
 from skquee.walk._report import ReportMixin
 from skquee.walk._snapshot import Snapshot, TableReader
 from skquee.walk._stream import stream
@@ -80,19 +81,57 @@ def check_curve_rows(lambdas: Any, X: Any, y: Any, sample_weight: Any = None) ->
 class RoutingMixin(ReportMixin, ClassifierMixin):
     """Prediction, scoring and cost curves for whatever can decide at a gate.
 
-    A subclass has parameters ``paths``, ``path_costs`` and ``classes``, calls ``_start_fit`` first
-    in ``fit``, and defines ``_decider(tree)``, which returns a :class:`Decider` that holds all
-    that a decision needs. Nothing is written to the estimator after ``fit``.
+    A subclass has parameters ``paths``, ``path_costs`` and ``classes``, calls ``start_fit`` first
+    in ``fit``, and defines ``make_decider(tree)``, which returns a :class:`Decider` that holds all
+    that a decision needs. Nothing is written to the estimator after ``fit``. Where it trades by
+    something else than ``lambda_`` it says so in ``knob``, and defines ``default_knobs(tree)``;
+    ``check_knobs()`` raises where a parameter that prediction reads is not usable.
+    :func:`skquee.testing.check_router` says what is amiss.
+
+    Attributes
+    ----------
+    knob : Knob
+        Parameter that ``cost_curve`` sweeps.
+    mixes : bool
+        Whether two operating points share one walk over any table: then they can be mixed.
+    takes_fitted : bool
+        Whether the parameter ``router`` has to be fitted on other rows than this estimator.
+
+    Examples
+    --------
+    A router that leaves at the first exit but for the rows it finds hard, and its whole protocol:
+
+    >>> import numpy as np
+    >>> from sklearn.base import BaseEstimator
+    >>> from skquee.testing import check_router, make_path_probabilities
+    >>> from skquee.walk import Follow, Knob, RoutingMixin
+    >>> class LeaveWhenSure(RoutingMixin, BaseEstimator):
+    ...     knob = Knob("least", order="rises")
+    ...
+    ...     def __init__(self, least=0.8, *, paths=None, path_costs=None, classes=None):
+    ...         self.least, self.paths, self.path_costs = least, paths, path_costs
+    ...         self.classes = classes
+    ...
+    ...     def fit(self, X, y=None):
+    ...         self.start_fit(X, y)
+    ...         return self
+    ...
+    ...     def make_decider(self, tree):
+    ...         line, least = tree.prefixes(tree.fullest), self.least
+    ...         return Follow(tree, self.classes_, line, lambda seen: seen.now.max(axis=1) >= least)
+    ...
+    ...     def default_knobs(self, tree):
+    ...         return np.linspace(0, 1, 21)
+    >>> check_router(LeaveWhenSure())
+    >>> probs, y = make_path_probabilities(200)
+    >>> router = LeaveWhenSure(0.9).fit(probs, y)
+    >>> bool(router.predict_cost(probs).mean() < router.paths_.costs[-1])
+    True
     """
 
-    #: Whether two operating points share one walk over any table: then they can be mixed.
-    _mixes = True
-
-    #: Whether the parameter ``router`` has to be fitted on other rows than this estimator.
-    _takes_fitted = False
-
-    #: Parameter that ``cost_curve`` sweeps.
-    _knob = "lambda_"
+    mixes = True
+    takes_fitted = False
+    knob: ClassVar[Knob] = Knob("lambda_", order="falls")
 
     #: Parameters that fit alone reads: set after fit, prediction asks for another fit.
     _read_in_fit: ClassVar[tuple[str, ...]] = ("classes",)
@@ -136,8 +175,20 @@ class RoutingMixin(ReportMixin, ClassifierMixin):
 
     # ------------------------------------------------------------------ fit side
 
-    def _table(self, X: Any, *, reset: bool) -> PathProbabilities:
-        """Return X as a table whose tree carries the costs that hold now."""
+    def read_table(self, X: Any, *, reset: bool) -> PathProbabilities:
+        """Return X as a table whose tree carries the costs that hold now.
+
+        Parameters
+        ----------
+        X : PathProbabilities or array-like of shape (n_samples, n_paths, n_classes)
+            Rows.
+        reset : bool
+            Whether these are the rows of fit, which say what others have to look like.
+
+        Returns
+        -------
+        PathProbabilities
+        """
         if reset:
             table = as_path_probabilities(
                 X, self.paths, path_costs=self.path_costs, classes=self.classes
@@ -177,8 +228,23 @@ class RoutingMixin(ReportMixin, ClassifierMixin):
             validate_data(self, table, reset=reset, skip_check_array=True)
         return table
 
-    def _start_fit(self, X: Any, y: ArrayLike | None) -> tuple[PathProbabilities, NDArray[np.intp]]:
-        """Check X and y, set the fitted attributes all routers share, return class indices."""
+    def start_fit(self, X: Any, y: ArrayLike | None) -> tuple[PathProbabilities, NDArray[np.intp]]:
+        """Check X and y, and set the fitted attributes all routers share: first thing in ``fit``.
+
+        Parameters
+        ----------
+        X : PathProbabilities or array-like of shape (n_samples, n_paths, n_classes)
+            Rows of fit.
+        y : array-like of shape (n_samples,) or None
+            Labels; None for a table of outcomes.
+
+        Returns
+        -------
+        table : PathProbabilities
+            The rows, over a tree with classes.
+        codes : ndarray of shape (n_samples,)
+            Class index of each label.
+        """
         outcomes = isinstance(X, PathProbabilities) and X.facts.outcomes
         if y is None and not outcomes:
             raise ValueError(
@@ -194,7 +260,7 @@ class RoutingMixin(ReportMixin, ClassifierMixin):
                 stacklevel=3,
             )
         self._of_fit = remember(self, self._read_in_fit)
-        table = self._table(X, reset=True)
+        table = self.read_table(X, reset=True)
         classes, codes = encode_labels(table, y)
         # The models of a table of outcomes are what is predicted, but no classes of its values.
         self._fitted_paths = table.paths.with_classes(None if outcomes else classes.tolist())
@@ -213,16 +279,28 @@ class RoutingMixin(ReportMixin, ClassifierMixin):
         own = self.paths
         return tree if own is None else tree.with_costs(own.costs, cost_unit=own.cost_unit)
 
-    def _decider(self, tree: PathTree) -> Decider:
+    def make_decider(self, tree: PathTree) -> Decider:
+        """Return what decides over a tree, frozen at the parameters that are set.
+
+        Parameters
+        ----------
+        tree : PathTree
+            Of the structure of fit, with the costs that hold.
+
+        Returns
+        -------
+        Decider
+            Holds all it needs: later changes of this estimator do not reach it.
+        """
         raise TypeError(
-            f"{type(self).__name__} does not decide gate by gate: it has no _decider. Use its own "
-            "predict on the whole table."
+            f"{type(self).__name__} does not decide gate by gate: it has no make_decider. Use its "
+            "own predict on the whole table."
         )
 
-    def _check_knobs(self) -> None:
-        """Raise where a parameter read at predict is not usable."""
+    def check_knobs(self) -> None:
+        """Raise where a parameter that prediction reads is not usable."""
 
-    def _check_as_fitted(self) -> None:
+    def check_as_fitted(self) -> None:
         """Raise where this is not fitted, or a parameter that fit reads was set since."""
         check_is_fitted(self)
         check_as_fitted(self, getattr(self, "_of_fit", {}))
@@ -232,23 +310,23 @@ class RoutingMixin(ReportMixin, ClassifierMixin):
                 f"paths={self.paths!r} was set after fit, which knew {tree!r}: call fit again."
             )
 
-    def _path_answers(self, table: PathProbabilities) -> NDArray[np.int32]:
+    def path_answers(self, table: PathProbabilities) -> NDArray[np.int32]:
         """Return the class index that each path answers, shape (n_samples, n_paths)."""
-        return path_answers(self._answered(table), check=True)
+        return path_answers(self.answered_table(table), check=True)
 
-    def _answered(self, table: PathProbabilities) -> PathProbabilities:
+    def answered_table(self, table: PathProbabilities) -> PathProbabilities:
         """Return the table of what every path answers: itself, where the last exit answers."""
         inner = getattr(self, "router_", None)
         if inner is None:
             return table
-        told: PathProbabilities = inner._answered(table)
+        told: PathProbabilities = inner.answered_table(table)
         return told
 
-    def _correct(self, table: PathProbabilities, codes: NDArray[np.intp]) -> NDArray[np.bool_]:
-        """Return whether each path's answer is right, shape (n_samples, n_paths)."""
-        return correctness(self._answered(table), codes)
+    def correct_paths(self, table: PathProbabilities, codes: NDArray[np.intp]) -> NDArray[np.bool_]:
+        """Return whether each path's answer is right, or its loss, shape (n_samples, n_paths)."""
+        return correctness(self.answered_table(table), codes)
 
-    def _codes(self, table: PathProbabilities, y: ArrayLike | None) -> NDArray[np.intp]:
+    def class_codes(self, table: PathProbabilities, y: ArrayLike | None) -> NDArray[np.intp]:
         """Return class indices of labels, 0 for rows of which outcomes are known."""
         if not table.facts.outcomes and not (y is None and table.losses is not None):
             assert y is not None
@@ -272,10 +350,10 @@ class RoutingMixin(ReportMixin, ClassifierMixin):
         Routes
             Label, path, cost, predicted error at each gate, and what was run.
         """
-        self._check_as_fitted()
-        self._check_knobs()
-        table = self._table(X, reset=False)
-        return walk(self._decider(table.paths), table).of_rows(X)
+        self.check_as_fitted()
+        self.check_knobs()
+        table = self.read_table(X, reset=False)
+        return walk(self.make_decider(table.paths), table).of_rows(X)
 
     def decider(self, knob: Any = None) -> Decider:
         """Return what decides at a gate, frozen at an operating point.
@@ -290,15 +368,15 @@ class RoutingMixin(ReportMixin, ClassifierMixin):
         Decider
             Immutable: later changes of this estimator do not reach it.
         """
-        self._check_as_fitted()
-        router = self if knob is None else self._at_knob(knob)
-        router._check_knobs()
-        return router._decider(router.paths_)
+        self.check_as_fitted()
+        router = self if knob is None else self.at_knob(knob)
+        router.check_knobs()
+        return router.make_decider(router.paths_)
 
-    def _at_knob(self, knob: Any) -> Any:
+    def at_knob(self, knob: Any) -> Any:
         """Return a copy at another value of the knob."""
         other = copy.copy(self)
-        return other if knob is None else other.set_params(**{self._knob: knob})
+        return other if knob is None else other.set_params(**{self.knob.name: knob})
 
     def freeze(self) -> Snapshot:
         """Return an immutable snapshot of this router at its operating point.
@@ -315,9 +393,9 @@ class RoutingMixin(ReportMixin, ClassifierMixin):
         NotFittedError
             If the router is not fitted.
         """
-        return Snapshot(self.decider(), self._reader())
+        return Snapshot(self.decider(), self.table_reader())
 
-    def _reader(self) -> Callable[[Any], PathProbabilities] | None:
+    def table_reader(self) -> Callable[[Any], PathProbabilities] | None:
         """Return what makes a table of X for a snapshot; None: X is a table."""
         return None if self.path_costs is None else TableReader(self.paths_, prices=False)
 
@@ -447,7 +525,7 @@ class RoutingMixin(ReportMixin, ClassifierMixin):
         weights = check_weights(sample_weight, len(routes.costs))
         losses = X.losses if isinstance(X, PathProbabilities) else None
         if losses is not None:
-            told = self._answered(self._table(X, reset=False))
+            told = self.answered_table(self.read_table(X, reset=False))
             columns = told.paths.path_columns[routes.paths]
             assert told.losses is not None
             lost = told.losses[np.arange(len(columns)), columns]
@@ -483,36 +561,48 @@ class RoutingMixin(ReportMixin, ClassifierMixin):
         -------
         CostCurve
         """
-        self._check_as_fitted()
+        self.check_as_fitted()
         check_curve_rows(lambdas, X, y, sample_weight)
         if X is None:
             raise ValueError(
                 f"{type(self).__name__} keeps no held-out rows: give cost_curve X and y."
             )
-        table = stored(self._table(X, reset=False))
-        knobs = self._knobs(lambdas, table.paths)
-        right = self._correct(table, self._codes(table, y))
-        taken = self._sweep(table, knobs)
+        table = stored(self.read_table(X, reset=False))
+        knobs = self.knob_values(lambdas, table.paths)
+        right = self.correct_paths(table, self.class_codes(table, y))
+        taken = self.sweep_table(table, knobs)
         return CostCurve(
             knobs,
             taken,
             np.take_along_axis(right.T, taken, axis=0),
             table.paths,
-            knob=self._knob,
+            knob=self.knob.name,
             sample_weight=sample_weight,
             label=type(self).__name__,
             row_costs=table.row_path_costs(),
         )
 
-    def _default_knobs(self, tree: PathTree) -> NDArray[np.float64]:
+    def default_knobs(self, tree: PathTree) -> NDArray[np.float64]:
+        """Return the values that ``cost_curve`` sweeps by itself.
+
+        Parameters
+        ----------
+        tree : PathTree
+            With the costs that hold.
+
+        Returns
+        -------
+        ndarray of shape (n_points,)
+        """
         return default_lambdas(tree)
 
-    def _search_knobs(self, table: PathProbabilities) -> NDArray[np.float64]:
+    def search_knobs(self, table: PathProbabilities) -> NDArray[np.float64]:
         """Return values of the knob that differ on these rows; labels are not looked at."""
-        return self._default_knobs(table.paths)
+        return self.default_knobs(table.paths)
 
-    def _knobs(self, values: ArrayLike | None, tree: PathTree) -> NDArray[np.float64]:
-        knobs = self._default_knobs(tree) if values is None else np.asarray(values, np.float64)
+    def knob_values(self, values: ArrayLike | None, tree: PathTree) -> NDArray[np.float64]:
+        """Return values of the knob, checked; None: those of ``default_knobs(tree)``."""
+        knobs = self.default_knobs(tree) if values is None else np.asarray(values, np.float64)
         knobs = np.atleast_1d(knobs)
         if knobs.ndim != 1 or knobs.size == 0:
             raise ValueError(f"lambdas must be a non-empty list, got shape {knobs.shape}.")
@@ -520,11 +610,11 @@ class RoutingMixin(ReportMixin, ClassifierMixin):
             raise ValueError("lambdas must be numbers, got NaN.")
         return knobs
 
-    def _sweep(self, table: PathProbabilities, knobs: NDArray[np.float64]) -> NDArray[np.intp]:
+    def sweep_table(self, table: PathProbabilities, knobs: NDArray[np.float64]) -> NDArray[np.intp]:
         """Return the path of every sample at every knob, shape (n_knobs, n_samples)."""
         taken = np.empty((len(knobs), len(table)), dtype=np.intp)
         for line, knob in zip(taken, knobs.tolist(), strict=True):
-            router = self._at_knob(knob)
-            router._check_knobs()
-            line[:] = walk(router._decider(table.paths), table).paths
+            router = self.at_knob(knob)
+            router.check_knobs()
+            line[:] = walk(router.make_decider(table.paths), table).paths
         return taken

@@ -69,23 +69,23 @@ class ReportMixin:
         """
         owner: Any = self
         check_output(file)
-        owner._check_as_fitted()
+        owner.check_as_fitted()
         check_reported(X, y)
-        table = None if X is None else stored(owner._table(X, reset=False))
+        table = None if X is None else stored(owner.read_table(X, reset=False))
         if lambdas is None:
             lambdas = self._reported_knobs(table)
         curve: CostCurve = owner.cost_curve(lambdas, table, y, sample_weight=sample_weight)
         models: list[tuple[str, float, float]] = []
         if table is not None and table.paths.n_paths <= MOST_MODELS:
             tree = curve.tree
-            right = owner._correct(table, owner._codes(table, y))
+            right = owner.correct_paths(table, owner.class_codes(table, y))
             heights = np.average(right, axis=0, weights=curve.sample_weight)
             models = list(zip(tree.names, tree.path_costs.tolist(), heights.tolist(), strict=True))
         return write_page(
             file,
             curve,
             labels=y,
-            predicted_errors=lambda rows: self._predicted_along(curve, table, rows),
+            predicted_errors=lambda rows: self.predicted_along(curve, table, rows),
             row_names=row_names(X),
             models=models,
             chosen=place_of(owner, curve),
@@ -96,12 +96,12 @@ class ReportMixin:
     def _reported_knobs(self, table: PathProbabilities | None) -> NDArray[np.float64] | None:
         """Return the values of the default curve and the one in use; None: those of the curve."""
         owner: Any = self
-        own = getattr(owner, owner._knob, None)
+        own = getattr(owner, owner.knob.name, None)
         if not isinstance(own, (int, float)) or not np.isfinite(own):
             return None
-        return np.unique(np.append(owner._knobs(None, owner.paths_), float(own)))
+        return np.unique(np.append(owner.knob_values(None, owner.paths_), float(own)))
 
-    def _predicted_along(
+    def predicted_along(
         self, curve: CostCurve, table: PathProbabilities | None, rows: NDArray[np.intp]
     ) -> NDArray[np.floating] | None:
         """Return the error predicted for some rows at every point, None where none is.
@@ -120,12 +120,12 @@ class ReportMixin:
         ndarray of shape (n_points, n_rows) or None
         """
         owner: Any = self
-        if table is None or owner._knob not in owner.get_params(deep=False):
+        if table is None or owner.knob.name not in owner.get_params(deep=False):
             return None
         some = table[rows]
         found: list[NDArray[np.floating]] = []
         for knob in curve.knobs.tolist():
-            errors = walk(owner._at_knob(knob)._decider(some.paths), some).predicted_error
+            errors = walk(owner.at_knob(knob).make_decider(some.paths), some).predicted_error
             if not found and np.isnan(errors).all():
                 return None
             found.append(errors)

@@ -164,10 +164,10 @@ class _Stream:
                 "stream pools activations, so its bank must be a network's; for a list of "
                 "classifiers use router.predict batch by batch."
             )
-        routed = self.router._table(table, reset=False)
+        routed = self.router.read_table(table, reset=False)
         if self.network is None:
             self.network, self.tree = routed.network, routed.paths
-            self.decider = self.router._decider(self.tree)
+            self.decider = self.router.make_decider(self.tree)
         n = len(routed)
         state = self.network.start(routed.inputs)
         rows = np.arange(self.n_rows, self.n_rows + n)

@@ -216,7 +216,7 @@ def test_no_sample_ever_costs_more_than_the_cap(router: Any, cap: float, knob: s
         "lambda_": {"dear": 0.0, "cheap": 9.0, None: 1.0},
         "threshold": {"dear": 1.1, "cheap": 0.0, None: 0.8},
     }
-    name = router._knob
+    name = router.knob.name
     moved = copy(router).set_params(**{name: values[name][knob]})
     held = BudgetRouter(moved, max_cost_per_sample=cap).fit(SHORT)
     routes = held.route(TABLE)

@@ -154,7 +154,7 @@ def test_the_limit_is_broken_in_at_most_a_tenth_of_200_splits(
 ) -> None:
     """Calibration rows are drawn from 3,500, which are all there is: their mean is the truth."""
     rows = slice(500, 4000)
-    taken = threshold()._sweep(TABLE[rows], LEVELS)
+    taken = threshold().sweep_table(TABLE[rows], LEVELS)
     answers = path_answers(TABLE[rows])
     losses = routing_losses(aim, answers, taken, Y[rows], answers[:, WHOLE])
     truth = losses.mean(axis=1)

@@ -59,7 +59,7 @@ def test_stored_lazy_curve_and_single_rows_agree_on_abstentions(
     if getattr(router, "answer", None) is None:
         literal = [said(values, tree, row, path) for row, path in enumerate(routes.paths)]
         assert routes.labels.tolist() == literal
-    answers = router._path_answers(table)
+    answers = router.path_answers(table)
     assert (routes.labels == answers[np.arange(N), routes.paths]).all()
     for row in range(0, N, 9):
         one = table[row : row + 1]
@@ -69,7 +69,7 @@ def test_stored_lazy_curve_and_single_rows_agree_on_abstentions(
             server.predict_proba(one)[0], routes.probabilities[row], rtol=1e-5, atol=1e-7
         )
     if not isinstance(router, FixedPath):
-        curve = router.cost_curve([getattr(router, router._knob)], table, y)
+        curve = router.cost_curve([getattr(router, router.knob.name)], table, y)
         assert curve.accuracy[0] == pytest.approx(np.mean(routes.labels == y))
     if tree.n_columns == tree.n_paths:
         lazy = MultiPathClassifierBank(TableNetwork(table), batch_size=32)
