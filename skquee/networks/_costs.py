@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -21,9 +23,11 @@ def count_flops(blocks: Iterable[nn.Module], image: Tensor) -> NDArray[np.int64]
     """Count the floating-point operations of each block on one image.
 
     Matrix products and convolutions count, over every token, both attention products
-    included; a multiplication and an addition are two operations. With these as
-    ``block_costs``, :meth:`PathTree.from_levels` gives the costs of equation 17: FLOPs
-    times bits, summed over the blocks run, over the whole network at the most bits.
+    included; a multiplication and an addition are two operations. What torch fuses on this
+    machine does not matter: fused attention, transformer layers and recurrent layers count by
+    the products that they stand for. With these as ``block_costs``,
+    :meth:`PathTree.from_levels` gives the costs of equation 17: FLOPs times bits, summed over
+    the blocks run, over the whole network at the most bits.
 
     Parameters
     ----------
@@ -46,13 +50,48 @@ def count_flops(blocks: Iterable[nn.Module], image: Tensor) -> NDArray[np.int64]
     """
     flops = []
     state = image
-    # Fused attention hides its products from the counter on CPU; the plain form shows them.
-    with torch.inference_mode(), sdpa_kernel(SDPBackend.MATH):
+    with torch.inference_mode(), _plain_products():
         for block in blocks:
-            with FlopCounterMode(display=False) as counter:
+            with FlopCounterMode(display=False, custom_mapping=_VECTORS) as counter:
                 state = block(state)
             flops.append(counter.get_total_flops())
     return np.array(flops)
+
+
+def _matrix_by_vector(matrix: Sequence[int], *_: Any, **__: Any) -> int:
+    return 2 * math.prod(matrix)
+
+
+def _add_matrix_by_vector(_: Any, matrix: Sequence[int], *__: Any, **___: Any) -> int:
+    return 2 * math.prod(matrix)
+
+
+# Products with vectors, which torch's counter leaves out.
+_VECTORS = {
+    torch.ops.aten.mv: _matrix_by_vector,
+    torch.ops.aten.dot: _matrix_by_vector,
+    torch.ops.aten.addmv: _add_matrix_by_vector,
+}
+
+
+@contextmanager
+def _plain_products() -> Iterator[None]:
+    """Have torch write out what it fuses: a fused operation hides its products from a counter.
+
+    Attention on a CPU, transformer layers and multi-head attention without gradients, and
+    recurrent layers of oneDNN and cuDNN.
+    """
+    fast = torch.backends.mha.get_fastpath_enabled()
+    with (
+        sdpa_kernel(SDPBackend.MATH),
+        torch.backends.mkldnn.flags(enabled=False, allow_tf32=None),
+        torch.backends.cudnn.flags(enabled=False),
+    ):
+        torch.backends.mha.set_fastpath_enabled(False)
+        try:
+            yield
+        finally:
+            torch.backends.mha.set_fastpath_enabled(fast)
 
 
 def bit_operations(

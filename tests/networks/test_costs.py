@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from timm.models.vision_transformer import Attention
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.models import VisionTransformer
 
 from skquee import MultiPathClassifierBank
 from skquee.networks import MultiExitNetwork, UniformPTQ
@@ -47,12 +52,96 @@ def test_the_tree_can_be_freed_of_the_restrictions_of_the_paper(digits, make_bac
     assert network.paths_.names == ("4", "8", "4-4", "4-8", "8-4", "8-8")
 
 
-def test_flops_of_plain_attention_are_the_hand_count():
-    n_tokens, width, heads = 7, 12, 3
-    flops = count_flops([Attention(width, num_heads=heads)], torch.zeros(1, n_tokens, width))
-    linear = 2 * n_tokens * (width * 3 * width + width * width)
-    products = 2 * 2 * heads * n_tokens * n_tokens * (width // heads)
-    assert flops.tolist() == [linear + products]
+TOKENS, WIDTH, HEADS, HIDDEN = 9, 32, 4, 64
+# Four layers of WIDTH by WIDTH over the tokens, and both products.
+ATTENTION = 4 * 2 * TOKENS * WIDTH * WIDTH + 2 * 2 * TOKENS * TOKENS * WIDTH
+PRODUCTS = 2 * 2 * TOKENS * TOKENS * WIDTH
+LAYER = ATTENTION + 2 * 2 * TOKENS * WIDTH * HIDDEN
+
+
+class First(nn.Module):
+    """The first of what a layer returns: of attention and recurrent layers."""
+
+    def __init__(self, layer: nn.Module, **options: Any) -> None:
+        super().__init__()
+        self.layer, self.options = layer, options
+
+    def forward(self, x: Tensor) -> Tensor:
+        inputs = (x,) * (3 if isinstance(self.layer, nn.MultiheadAttention) else 1)
+        return self.layer(*inputs, **self.options)[0]
+
+
+class Of(nn.Module):
+    """A function as a module."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
+def encoder_layer() -> nn.TransformerEncoderLayer:
+    return nn.TransformerEncoderLayer(WIDTH, HEADS, HIDDEN, batch_first=True)
+
+
+def recurrent(gates: int) -> int:
+    return 2 * TOKENS * gates * (WIDTH * HIDDEN + HIDDEN * HIDDEN)
+
+
+@pytest.mark.parametrize(
+    ("make", "by_hand"),
+    [
+        (lambda: Attention(WIDTH, num_heads=HEADS), ATTENTION),
+        (lambda: First(nn.MultiheadAttention(WIDTH, HEADS, batch_first=True)), ATTENTION),
+        (
+            lambda: First(
+                nn.MultiheadAttention(WIDTH, HEADS, batch_first=True), need_weights=False
+            ),
+            ATTENTION,
+        ),
+        (encoder_layer, LAYER),
+        (
+            lambda: nn.TransformerEncoder(encoder_layer(), 2, enable_nested_tensor=False),
+            2 * LAYER,
+        ),
+        (lambda: Of(lambda x: (x @ x.mT).softmax(-1) @ x), PRODUCTS),
+        (lambda: Of(lambda x: F.scaled_dot_product_attention(*[x.unsqueeze(1)] * 3)), PRODUCTS),
+        (lambda: Of(lambda x: torch.einsum("nic,njc->nij", x, x)), PRODUCTS // 2),
+        (lambda: Of(lambda x: F.linear(x, torch.ones(5, WIDTH))), 2 * TOKENS * WIDTH * 5),
+        (lambda: Of(lambda x: x @ torch.ones(WIDTH)), 2 * TOKENS * WIDTH),
+        (lambda: First(nn.LSTM(WIDTH, HIDDEN, batch_first=True)), recurrent(4)),
+        (lambda: First(nn.GRU(WIDTH, HIDDEN, batch_first=True)), recurrent(3)),
+    ],
+)
+@pytest.mark.parametrize("training", [False, True])
+def test_flops_of_products_are_the_hand_count_however_torch_fuses_them(make, by_hand, training):
+    flops = count_flops([make().train(training)], torch.zeros(1, TOKENS, WIDTH))
+    assert flops.tolist() == [by_hand]
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
+@pytest.mark.parametrize(
+    ("convolution", "by_hand"),
+    [
+        (nn.Conv2d(8, 8, 3, padding=1, groups=8), 2 * 25 * 8 * 9),
+        (nn.Conv2d(8, 12, 3, padding=1, groups=4), 2 * 25 * 12 * 2 * 9),
+        (nn.Conv2d(8, 6, 3, stride=2, dilation=2, padding=2), 2 * 9 * 6 * 8 * 9),
+        (nn.ConvTranspose2d(8, 12, 2, stride=2, groups=4), 2 * 25 * 8 * 3 * 4),
+    ],
+)
+def test_flops_of_convolutions_are_the_hand_count(convolution, by_hand):
+    assert count_flops([convolution], torch.zeros(1, 8, 5, 5)).tolist() == [by_hand]
+
+
+def test_flops_of_torchvision_s_vision_transformer_are_the_hand_count():
+    vit = VisionTransformer(32, 8, 2, HEADS, WIDTH, HIDDEN, num_classes=4)
+    tokens = 17
+    layer = 2 * tokens * (4 * WIDTH * WIDTH + 2 * WIDTH * HIDDEN) + 4 * tokens * tokens * WIDTH
+    patches = 2 * 16 * (8 * 8 * 3) * WIDTH
+    flops = count_flops([vit.eval()], torch.zeros(1, 3, 32, 32))
+    assert flops.tolist() == [patches + 2 * layer + 2 * WIDTH * 4]
 
 
 def test_other_counts_of_bit_operations_follow_their_formulas(digits, make_backbone):
