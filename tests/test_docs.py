@@ -1,25 +1,18 @@
 from __future__ import annotations
 
 import re
+import runpy
 import textwrap
 import tomllib
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pytest
 
 import skquee
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-PAGES = [
-    "idea.rst",
-    "data.rst",
-    "decisions.rst",
-    "language_models.rst",
-    "networks.rst",
-    "files.rst",
-    "paper.rst",
-    "api.rst",
-]
+PAGES = sorted(str(page.relative_to(DOCS)) for page in DOCS.rglob("*.rst"))
 
 
 @pytest.mark.parametrize(
@@ -95,19 +88,67 @@ def test_snippets_of_costs_and_callables_run(tmp_path, monkeypatch):
     assert (tmp_path / "answers").is_dir()
 
 
-def test_snippets_of_language_models_run_one_after_the_other():
-    text = (DOCS / "language_models.rst").read_text(encoding="utf-8")
-    snippets = re.findall(r"^\.\. code-block:: python\n\n((?:   .*\n|\n)+)", text, re.M)
-    assert len(snippets) == 6
-    names = {"__name__": "language_models"}
-    for code in snippets:
-        exec(compile(textwrap.dedent(code), "language_models.rst", "exec"), names)
+def run_page(page, folder, monkeypatch):
+    """Run the snippets of a page as its reader would, and return the names they leave."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("matplotlib.pyplot.show", lambda: None)
+    names = runpy.run_path(str(DOCS / "draw.py"))["run"](page)
+    assert plt.get_fignums(), "the page ends in a picture"
+    plt.close("all")
+    return names
+
+
+def test_home_page_runs(tmp_path, monkeypatch):
+    names = run_page("index", tmp_path, monkeypatch)
+    assert names["clf"].score(names["X_test"], names["y_test"]) > 0.9
+
+
+def test_door_of_models_ends_in_a_verdict_and_a_budget(tmp_path, monkeypatch):
+    names = run_page("start/models", tmp_path, monkeypatch)
+    X, clf = names["X_test"], names["clf"]
+    assert clf.verdict_ == "route"
+    assert names["cheap"].predict_cost(X).mean() < 0.03
+    assert names["curve"].accuracy.max() > 0.97
+    assert names["page"].startswith("<!DOCTYPE html>")
+
+
+def test_door_of_networks_ends_in_milliseconds_of_exits(tmp_path, monkeypatch):
+    names = run_page("start/networks", tmp_path, monkeypatch)
+    clf, routes = names["clf"], names["routes"]
+    assert clf.verdict_
+    assert clf.bank_.cost_unit == "ms"
+    assert (routes.labels == names["y_test"]).mean() > 0.9
+    assert names["curve"].accuracy.max() > 0.95
+
+
+def test_door_of_tables_ends_in_a_budget_held(tmp_path, monkeypatch):
+    names = run_page("start/tables", tmp_path, monkeypatch)
+    routes, test, y = names["routes"], names["test"], names["y"]
+    assert routes.costs.mean() == pytest.approx(5, abs=0.1)
+    kernel = names["table"][test].path("kernel").argmax(axis=1)
+    assert (routes.labels == y[test]).mean() > (kernel == y[test]).mean() - 0.005
+    assert names["told"].loc["single models", "difference_low"] > 0
+
+
+def test_door_of_services_ends_in_dollars(tmp_path, monkeypatch):
+    names = run_page("start/services", tmp_path, monkeypatch)
     assert abs(names["held"].predict_cost(names["table"][1000:]).mean() - 0.0008) < 5e-5
+    assert names["told"].loc["one model for all", "difference_low"] > 0.03
     # Better than the line between the two models, at the price in the middle.
     curve, losses = names["curve"], names["table"].losses[1000:].mean(axis=0)
     middle = names["prices"][1000:].mean()
     assert curve.accuracy_at(middle) > 1 - losses.mean() + 0.02
     assert set(names["held"].predict(names["new"])) <= {"small", "large"}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_and_pictures_of_the_pages_exist(page):
+    text = (DOCS / page).read_text(encoding="utf-8")
+    for target in re.findall(r"^ *\.\. (?:figure|image):: (\S+)", text, re.M):
+        assert (DOCS / page).parent.joinpath(target).exists(), target
+    for target in re.findall(r":doc:`[^`<]*?<?(/?[\w/.]+)>?`", text):
+        folder = DOCS if target.startswith("/") else (DOCS / page).parent
+        assert folder.joinpath(target.lstrip("/") + ".rst").exists(), target
 
 
 def test_the_floors_of_contributing_are_those_of_the_contract():

@@ -1,0 +1,53 @@
+"""Draw the pictures of the guide again: each page's snippets run, and its last figure is kept.
+
+``python docs/draw.py [PAGE ...]``, a page as "start/models"; default: all of them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import tempfile
+import textwrap
+from pathlib import Path
+
+DOCS = Path(__file__).resolve().parent
+PAGES = ("index", "start/models", "start/networks", "start/tables", "start/services")
+
+
+def snippets(page: str) -> list[str]:
+    """Return the Python of a page, in order."""
+    text = (DOCS / f"{page}.rst").read_text(encoding="utf-8")
+    found = re.findall(r"^( *)\.\. code-block:: python\n\n((?:\1   .*\n|\n)+)", text, re.M)
+    return [textwrap.dedent(code) for _, code in found]
+
+
+def run(page: str) -> dict[str, object]:
+    """Run the snippets of a page one after the other, and return the names they leave."""
+    names: dict[str, object] = {"__name__": page}
+    for code in snippets(page):
+        exec(compile(code, f"{page}.rst", "exec"), names)
+    return names
+
+
+def main(pages: list[str]) -> None:
+    """Run each page in an empty folder, and save the figure that is open at its end."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    for page in pages:
+        with tempfile.TemporaryDirectory() as folder:
+            os.chdir(folder)
+            run(page)
+            os.chdir(DOCS)
+        figure = plt.gcf()
+        figure.set_size_inches(8, 4.4)
+        figure.savefig(DOCS / "_static" / f"{Path(page).name}.png", dpi=120, bbox_inches="tight")
+        plt.close("all")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:] or list(PAGES))
