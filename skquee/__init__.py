@@ -12,34 +12,33 @@ from skquee._version import __version__
 
 if TYPE_CHECKING:
     from skquee._show_versions import show_versions
-    from skquee.auto import AutoRouter
     from skquee.bank import MultiPathClassifierBank
-    from skquee.gates import PathErrorClassifier, PathErrorRegressor
-    from skquee.paths import PathTree
+    from skquee.method._targets import ClusteredErrorTargets
+    from skquee.method.gates import PathErrorClassifier, PathErrorRegressor
     from skquee.persistence import dump, load
-    from skquee.probabilities import PathProbabilities
-    from skquee.router import (
+    from skquee.routers import (
         BudgetRouter,
         CostAwareRouter,
         RiskControlledRouter,
         RoutedClassifier,
         TunedCostAwareRouterCV,
     )
-    from skquee.targets import ClusteredErrorTargets
+    from skquee.routers.auto import AutoRouter
+    from skquee.values import PathProbabilities, PathTree
 
 _HOMES = {
-    "AutoRouter": "skquee.auto",
-    "BudgetRouter": "skquee.router",
-    "ClusteredErrorTargets": "skquee.targets",
-    "CostAwareRouter": "skquee.router",
+    "AutoRouter": "skquee.routers.auto",
+    "BudgetRouter": "skquee.routers",
+    "ClusteredErrorTargets": "skquee.method._targets",
+    "CostAwareRouter": "skquee.routers",
     "MultiPathClassifierBank": "skquee.bank",
-    "PathErrorClassifier": "skquee.gates",
-    "PathErrorRegressor": "skquee.gates",
-    "PathProbabilities": "skquee.probabilities",
-    "PathTree": "skquee.paths",
-    "RiskControlledRouter": "skquee.router",
-    "RoutedClassifier": "skquee.router",
-    "TunedCostAwareRouterCV": "skquee.router",
+    "PathErrorClassifier": "skquee.method.gates",
+    "PathErrorRegressor": "skquee.method.gates",
+    "PathProbabilities": "skquee.values",
+    "PathTree": "skquee.values",
+    "RiskControlledRouter": "skquee.routers",
+    "RoutedClassifier": "skquee.routers",
+    "TunedCostAwareRouterCV": "skquee.routers",
     "dump": "skquee.persistence",
     "load": "skquee.persistence",
     "show_versions": "skquee._show_versions",
@@ -55,14 +54,10 @@ _SUBMODULES = (
     "gates",
     "monitoring",
     "networks",
-    "paths",
     "persistence",
     "policy",
-    "probabilities",
     "report",
     "router",
-    "streaming",
-    "targets",
     "testing",
     "walk",
 )

@@ -7,8 +7,8 @@ import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
 
-from skquee._public import publish
 from skquee._version import __version__
+from skquee.values._public import publish
 
 __all__ = ["show_versions"]
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from sklearn.utils import check_random_state
 
-from skquee._optional import require
+from skquee.values._optional import require
 
 if TYPE_CHECKING:
     from torch.utils.data import Dataset

@@ -19,10 +19,9 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.utils import get_tags
 
-from skquee._checks import check_integer
 from skquee.bank import MultiPathClassifierBank
-from skquee.paths import PathTree
-from skquee.probabilities import PathProbabilities
+from skquee.values import PathProbabilities, PathTree
+from skquee.values._checks import check_integer
 
 __all__ = ["TableNetwork", "check_router", "make_path_probabilities", "router_checks"]
 

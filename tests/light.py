@@ -61,7 +61,7 @@ def check_routers() -> None:
     """Fit and predict with each, and with AutoRouter, which leaves no candidate out."""
     import skquee
     from skquee import PathTree, baselines, monitoring, router
-    from skquee.auto._candidates import default_candidates
+    from skquee.routers.auto._candidates import default_candidates
     from skquee.testing import make_path_probabilities
 
     tree = PathTree.from_levels(2, (4, 8))

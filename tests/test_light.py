@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from skquee._optional import OPTIONAL, require
+from skquee.values._optional import OPTIONAL, require
 
 ROOT = Path(__file__).parents[1]
 HIDE = "import sys; from light import Hidden; sys.meta_path.insert(0, Hidden()); "

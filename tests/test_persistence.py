@@ -459,11 +459,11 @@ def test_names_of_earlier_releases_are_still_read(tmp_path):
     clf = RoutedClassifier(bank(forest()), quick()).fit(X, Y)
     skquee.dump(clf, tmp_path / "x.skops")
     early = {
-        "CostAwareRouter": "skquee.router._router",
+        "CostAwareRouter": "skquee.routers._router",
         "MultiPathClassifierBank": "skquee.bank._bank",
-        "PathTree": "skquee.paths",
-        "RoutedClassifier": "skquee.router._routed",
-        "_Linear": "skquee.gates._classifier",
+        "PathTree": "skquee.values",
+        "RoutedClassifier": "skquee.routers._routed",
+        "_Linear": "skquee.method.gates._classifier",
         "GateInputs": "skquee.a.room.that.is.gone",
     }
 

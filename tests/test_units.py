@@ -36,8 +36,8 @@ from skquee.display import CostCurveDisplay, PathUsageDisplay
 from skquee.evaluation import CostCurve, compare, paired_bootstrap, price_scorer
 from skquee.monitoring import OnlineLambdaRouter
 from skquee.router import BudgetRouter
-from skquee.tables import default_lambdas
 from skquee.testing import make_path_probabilities
+from skquee.values._labels import default_lambdas
 
 TREE = PathTree.cascade([1, 2, 5], names=["a", "b", "c"], cost_unit="ms")
 TABLE, Y = make_path_probabilities(240, TREE)

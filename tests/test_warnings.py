@@ -13,7 +13,7 @@ def warn_of(message: str, category: type[Warning], module: str) -> None:
     warnings.warn_explicit(message, category, "a_file.py", 1, module=module, registry={})
 
 
-@pytest.mark.parametrize("module", ["skquee.router._router", "skquee", "tests.router.test_router"])
+@pytest.mark.parametrize("module", ["skquee.routers._router", "skquee", "tests.router.test_router"])
 @pytest.mark.parametrize("category", [*ANNOUNCEMENTS, UserWarning, RuntimeWarning])
 def test_what_our_modules_or_tests_are_told_is_an_error(
     category: type[Warning], module: str

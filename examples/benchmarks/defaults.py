@@ -32,7 +32,7 @@ from skquee.answers import RecallAnswer
 from skquee.baselines import FixedPath
 from skquee.gates import PathErrorClassifier
 from skquee.router import default_router
-from skquee.router._default import fit_judged
+from skquee.routers._default import fit_judged
 from skquee.testing import make_path_probabilities
 
 # Members of the family that the default was chosen from, by what differs from it.

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed
 
-from skquee.monitoring._martingale import ConformalMartingale
+from skquee.routers.monitoring._martingale import ConformalMartingale
 
 SHIFTS = (0.5, 1.0, 2.0, 4.0)
 N_REFERENCE, STEP, MOST = 1_000, 20, 20_000

@@ -16,7 +16,6 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from skquee._checks import check_integer
 from skquee.bank._calls import Calls
 from skquee.bank._composition import (
     is_estimator,
@@ -29,8 +28,8 @@ from skquee.bank._input import CheckedInput
 from skquee.bank._network import NetworkEngine
 from skquee.bank._times import CallTimes
 from skquee.bank._walk import LazyPathProbabilities
-from skquee.paths import PathTree
-from skquee.probabilities import PathProbabilities
+from skquee.values import PathProbabilities, PathTree
+from skquee.values._checks import check_integer
 
 __all__ = ["MultiPathClassifierBank"]
 

@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from skquee._checks import check_path
 from skquee.bank._answers import read_answers
+from skquee.values._checks import check_path
 from skquee.values._rows import take_rows
 
 __all__ = ["AnswerStore", "CallError", "Calls", "row_digest"]

@@ -19,7 +19,7 @@ from skquee.bank._composition import (
 from skquee.bank._estimators import Member
 from skquee.bank._network import PathNetwork
 from skquee.bank._times import CallTimes, measure_calls
-from skquee.paths import PathTree
+from skquee.values import PathTree
 from skquee.values._costs import check_costs
 from skquee.values._rows import n_rows_of, take_rows
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skquee.bank._calls import CallError, Calls
-from skquee.paths import PathTree
+from skquee.values import PathTree
 from skquee.values._rows import n_rows_of, take_rows
 from skquee.values._sources import numeric
 

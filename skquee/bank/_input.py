@@ -11,8 +11,8 @@ from sklearn.utils import assert_all_finite, get_tags
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, column_or_1d, validate_data
 
-from skquee._checks import check_labels_given
 from skquee.bank._composition import NamedClassifiers
+from skquee.values._checks import check_labels_given
 from skquee.values._rows import fingerprint, n_rows_of
 
 __all__ = ["CheckedInput"]

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from skquee.paths import PathTree
+from skquee.values import PathTree
 
 __all__ = ["NetworkEngine", "PathNetwork", "run_exit"]
 

@@ -12,11 +12,11 @@ import numpy as np
 from joblib import Parallel, delayed
 from tqdm import tqdm
 
-from skquee._atomic import held, write_text
-from skquee._checks import check_folder, check_integer, check_n_jobs
 from skquee._version import __version__
 from skquee.bank._materialize import column_names, input_digest
-from skquee.probabilities import PathProbabilities
+from skquee.values import PathProbabilities
+from skquee.values._atomic import held, write_text
+from skquee.values._checks import check_folder, check_integer, check_n_jobs
 from skquee.values._places import LocalFolder
 from skquee.values._shards import (
     FACTS,

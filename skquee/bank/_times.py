@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skquee._checks import check_integer
+from skquee.values._checks import check_integer
 
 __all__ = ["CallTimes", "measure_calls", "median_ms"]
 

@@ -13,8 +13,7 @@ from skquee.bank._estimators import EstimatorEngine
 from skquee.bank._materialize import materialize
 from skquee.bank._network import NetworkEngine
 from skquee.bank._shards import is_folder, materialize_shards
-from skquee.paths import PathTree
-from skquee.probabilities import PathProbabilities
+from skquee.values import PathProbabilities, PathTree
 from skquee.values._rows import check_rows, n_rows_of, own_values, take_rows
 from skquee.values._table import CHUNK_BYTES, Walk
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from skquee._optional import require
-from skquee._public import publish
 from skquee.baselines._fixed import FixedPath, RandomMixing
 from skquee.baselines._next_step import NextStepRouter
 from skquee.baselines._oracle import OracleRouter
 from skquee.baselines._threshold import BudgetedThresholdRouter, PatienceRouter, ThresholdRouter
+from skquee.values._optional import require
+from skquee.values._public import publish
 
 if TYPE_CHECKING:
     from skquee.baselines._dqnet import DQNetGate

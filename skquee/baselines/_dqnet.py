@@ -16,16 +16,15 @@ from sklearn.base import BaseEstimator
 from torch import Tensor
 from tqdm import tqdm
 
-from skquee._checks import check_integer, check_number, check_seed
-from skquee._public import publish
 from skquee.bank import LazyPathProbabilities
 from skquee.baselines._dqnet_training import feature_map, train_controller
 from skquee.baselines._inputs import network_table
 from skquee.evaluation import CostCurve
-from skquee.paths import PathTree
-from skquee.probabilities import PathProbabilities
-from skquee.tables import check_labels, correctness, spawn_seeds, stored
+from skquee.values import PathProbabilities, PathTree
 from skquee.values._as_table import as_path_probabilities
+from skquee.values._checks import check_integer, check_number, check_seed
+from skquee.values._labels import check_labels, correctness, spawn_seeds, stored
+from skquee.values._public import publish
 from skquee.walk import Decider, Knob, RoutingMixin, Visit
 
 __all__ = ["DQNetGate"]

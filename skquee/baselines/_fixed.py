@@ -10,12 +10,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 
-from skquee._checks import check_integer, check_number, check_seed
 from skquee.evaluation import hull_points
-from skquee.paths import PathTree
-from skquee.probabilities import PathProbabilities
-from skquee.tables import check_weights, correctness, spawn_seeds, stored
+from skquee.values import PathProbabilities, PathTree
+from skquee.values._checks import check_integer, check_number, check_seed
 from skquee.values._costs import cost_span, warn_where_nothing_binds
+from skquee.values._labels import check_weights, correctness, spawn_seeds, stored
 from skquee.walk import Decider, Follow, Knob, RoutingMixin, Visit
 
 __all__ = ["FixedPath", "RandomMixing"]

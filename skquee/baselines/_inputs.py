@@ -8,7 +8,7 @@ from sklearn.exceptions import NotFittedError
 
 from skquee.bank import LazyPathProbabilities, MultiPathClassifierBank
 from skquee.networks import MultiExitNetwork
-from skquee.probabilities import PathProbabilities
+from skquee.values import PathProbabilities
 
 __all__ = ["network_table"]
 

@@ -14,17 +14,22 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
-from skquee._checks import check_integer, check_number, check_numbers, check_option, check_seed
-from skquee._public import publish
 from skquee.bank import LazyPathProbabilities
 from skquee.baselines._inputs import network_table
 from skquee.baselines._jeidnn_training import ExitModel, leaving, train_exits
 from skquee.evaluation import CostCurve
 from skquee.networks import MultiExitNetwork
 from skquee.networks._training import train_heads
-from skquee.paths import PathTree
-from skquee.probabilities import PathProbabilities
-from skquee.tables import check_labels, correctness, hold_out, spawn_seeds, stored
+from skquee.values import PathProbabilities, PathTree
+from skquee.values._checks import (
+    check_integer,
+    check_number,
+    check_numbers,
+    check_option,
+    check_seed,
+)
+from skquee.values._labels import check_labels, correctness, hold_out, spawn_seeds, stored
+from skquee.values._public import publish
 from skquee.walk import Follow, RoutingMixin, Visit
 
 __all__ = ["JEIDNN"]

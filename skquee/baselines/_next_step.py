@@ -11,14 +11,13 @@ from joblib import Parallel, delayed
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, clone
 
-from skquee._checks import check_integer, check_n_jobs, check_numbers, check_seed
-from skquee.gates import PathErrorRegressor, gate_layouts
-from skquee.gates._features import GateLayout
-from skquee.paths import PathTree
-from skquee.policy import open_loop
-from skquee.probabilities import PathProbabilities
-from skquee.tables import check_weights, correctness, hold_out, spawn_seeds, stored
-from skquee.targets import ClusteredErrorTargets, cross_fitted_targets
+from skquee.method._targets import ClusteredErrorTargets, cross_fitted_targets
+from skquee.method.gates import PathErrorRegressor, gate_layouts
+from skquee.method.gates._features import GateLayout
+from skquee.method.policy import open_loop
+from skquee.values import PathProbabilities, PathTree
+from skquee.values._checks import check_integer, check_n_jobs, check_numbers, check_seed
+from skquee.values._labels import check_weights, correctness, hold_out, spawn_seeds, stored
 from skquee.walk import Decider, RoutingMixin, Visit
 
 __all__ = ["NextStepRouter"]

@@ -9,12 +9,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 
-from skquee._checks import check_number
 from skquee.evaluation import CostCurve
-from skquee.paths import PathTree
-from skquee.policy import open_loop
-from skquee.probabilities import PathProbabilities
-from skquee.tables import check_weights, correctness, is_flat, stored, wrong_of
+from skquee.method.policy import open_loop
+from skquee.values import PathProbabilities, PathTree
+from skquee.values._checks import check_number
+from skquee.values._labels import check_weights, correctness, is_flat, stored, wrong_of
 from skquee.walk import Decider, Routes, RoutingMixin
 from skquee.walk._walk import labels_of
 

@@ -10,11 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 
-from skquee._checks import check_integer, check_number, check_numbers, check_option
-from skquee.gates import entropy
-from skquee.paths import PathTree
-from skquee.probabilities import PathProbabilities
-from skquee.tables import check_weights, stored
+from skquee.method.gates import entropy
+from skquee.values import PathProbabilities, PathTree
+from skquee.values._checks import check_integer, check_number, check_numbers, check_option
+from skquee.values._labels import check_weights, stored
 from skquee.walk import Follow, Knob, RoutingMixin, Visit
 
 __all__ = ["BudgetedThresholdRouter", "PatienceRouter", "ThresholdRouter", "confidence"]

@@ -7,13 +7,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from skquee._optional import OPTIONAL
 from skquee._version import __version__
 from skquee.cli._bank_options import add_bank_commands
 from skquee.cli._bench_options import add_bench_command
 from skquee.cli._numbers import MOST_SEED, whole_number
 from skquee.cli._places import check_folder_to_write
 from skquee.cli._reproduce_options import add_reproduce_command
+from skquee.values._optional import OPTIONAL
 
 __all__ = ["main"]
 

@@ -17,9 +17,6 @@ from torch.utils.data import Subset
 from torchvision.datasets import ImageFolder
 from tqdm import tqdm
 
-from skquee._atomic import held, whole_file, write_text
-from skquee._checks import check_output
-from skquee._reading import open_arrays
 from skquee.bank import MultiPathClassifierBank
 from skquee.networks import BasePTQ, MultiExitNetwork, PTQ4ViT, UniformPTQ
 from skquee.networks._execution import choose_device
@@ -27,6 +24,9 @@ from skquee.networks._files import check_target
 from skquee.networks._fit import assemble
 from skquee.networks._parameters import check_parameters
 from skquee.networks.quantization._operations import explicit_copy
+from skquee.values._atomic import held, whole_file, write_text
+from skquee.values._checks import check_output
+from skquee.values._reading import open_arrays
 
 FILES = ("val_probs.npy", "val_labels.npy", "paths.csv")
 METHODS = {"ptq4vit": PTQ4ViT, "base": BasePTQ, "uniform": UniformPTQ}

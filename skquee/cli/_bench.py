@@ -9,7 +9,8 @@ from torch.utils.data import Subset
 
 from skquee.cli._bank import read_images
 from skquee.networks import MultiExitNetwork
-from skquee.report import measure_speed, speed_text, write_speed
+from skquee.speed._measure import measure_speed
+from skquee.speed._page import speed_text, write_speed
 
 
 def run_bench(options: argparse.Namespace) -> None:

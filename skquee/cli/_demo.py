@@ -19,16 +19,16 @@ from threadpoolctl import threadpool_limits
 from timm.models.vision_transformer import VisionTransformer
 from tqdm import tqdm
 
-from skquee._atomic import whole_file, write_text
 from skquee.bank import MultiPathClassifierBank
 from skquee.baselines import FixedPath, OracleRouter, ThresholdRouter
 from skquee.cli import N_HEADS
 from skquee.display import CostCurveDisplay
 from skquee.evaluation import CostCurve, paired_bootstrap, wilson_interval
-from skquee.gates import PathErrorRegressor
+from skquee.method._targets import ClusteredErrorTargets
+from skquee.method.gates import PathErrorRegressor
 from skquee.networks import MultiExitNetwork, PTQ4ViT, train_backbone
-from skquee.router import CostAwareRouter, RoutedClassifier
-from skquee.targets import ClusteredErrorTargets
+from skquee.routers import CostAwareRouter, RoutedClassifier
+from skquee.values._atomic import whole_file, write_text
 from skquee.walk import Routes
 
 LAMBDAS = (0, 0.03, 0.1, 0.2, 0.3, 0.5, 1)

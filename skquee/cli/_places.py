@@ -48,7 +48,7 @@ def check_file_to_write(
     *suffixes : str
         What its name ends in, and the endings of what is written beside it.
     """
-    from skquee._checks import check_output  # numpy: not for help
+    from skquee.values._checks import check_output  # numpy: not for help
 
     file = getattr(options, name)
     if file is None:
@@ -76,7 +76,7 @@ def check_folder_to_write(
     name : str
         The option.
     """
-    from skquee._checks import check_folder
+    from skquee.values._checks import check_folder
 
     try:
         check_folder(getattr(options, name), f"--{name}")

@@ -15,12 +15,12 @@ from PIL import Image
 from threadpoolctl import threadpool_limits
 
 from skquee import datasets
-from skquee._reading import open_arrays
 from skquee.cli._bank import read_images
 from skquee.cli._demo import make_network, split_digits
 from skquee.networks import MultiExitNetwork, PTQ4ViT
-from skquee.report import Setting, reproduce
-from skquee.report._store import Store
+from skquee.paper import Setting, reproduce
+from skquee.paper._store import Store
+from skquee.values._reading import open_arrays
 
 # Of the CIFAR networks; 64 x 64 pixels show the whole image.
 CIFAR_CONFIG = {

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import entr
 
-from skquee._optional import require
 from skquee.display._style import tidy
 from skquee.evaluation import unpack
-from skquee.tables import check_labels
 from skquee.values._as_table import as_path_probabilities
+from skquee.values._labels import check_labels
+from skquee.values._optional import require
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

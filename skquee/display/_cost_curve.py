@@ -14,8 +14,8 @@ from skquee.display._style import COLORS, MARKERS, QUIET, beside, cost_label, ne
 from skquee.evaluation import CostCurve
 from skquee.evaluation import cost_curve as sweep
 from skquee.evaluation._scorers import router_of
-from skquee.tables import stored
 from skquee.values._as_table import as_path_probabilities
+from skquee.values._labels import stored
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skquee._checks import check_integer, check_labels_given
 from skquee._version import __version__
 from skquee.evaluation import CostCurve
+from skquee.values._checks import check_integer, check_labels_given
 
 __all__ = ["page_of", "report_data", "report_page"]
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skquee._checks import check_labels_given
 from skquee.display._style import COLORS, QUIET, colors_of, cost_label, new_axes, shades, tidy
 from skquee.evaluation import route
-from skquee.paths import PathTree
-from skquee.tables import check_weights
+from skquee.values import PathTree
+from skquee.values._checks import check_labels_given
+from skquee.values._labels import check_weights
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

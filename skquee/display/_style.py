@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from skquee._optional import require
 from skquee.values._costs import common_unit
+from skquee.values._optional import require
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

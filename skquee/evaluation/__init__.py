@@ -1,6 +1,5 @@
 """Evaluation: curves, metrics, intervals and scorers. Arrays in, arrays out."""
 
-from skquee._public import publish
 from skquee.evaluation._betting import wsr_p_value, wsr_upper_bound
 from skquee.evaluation._certify import Certificate, certify
 from skquee.evaluation._compare import compare
@@ -29,6 +28,7 @@ from skquee.evaluation._scorers import (
     unpack,
 )
 from skquee.evaluation._shares import wilson_interval
+from skquee.values._public import publish
 
 __all__ = [
     "Certificate",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skquee._checks import check_number, check_numbers
+from skquee.values._checks import check_number, check_numbers
 
 __all__ = ["wsr_p_value", "wsr_upper_bound"]
 

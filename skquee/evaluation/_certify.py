@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import column_or_1d
 
-from skquee._checks import check_labels_given, check_number, check_numbers, check_option
 from skquee.evaluation._betting import wsr_p_value, wsr_upper_bound
 from skquee.evaluation._risk import (
     binomial_p_value,
@@ -17,6 +16,7 @@ from skquee.evaluation._risk import (
     learn_then_test,
     paired_p_value,
 )
+from skquee.values._checks import check_labels_given, check_number, check_numbers, check_option
 
 __all__ = ["Certificate", "certify", "read_groups", "risk_bound", "routing_losses", "rows_needed"]
 

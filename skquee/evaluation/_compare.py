@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skquee._checks import check_integer, check_number, check_seed
-from skquee._optional import require
 from skquee.evaluation._curve import CostCurve, check_cost_range, hull_area, hull_corners
 from skquee.evaluation._intervals import bootstrap_areas, corrected_interval, paired_comparison
 from skquee.evaluation._scorers import cost_curve
+from skquee.values._checks import check_integer, check_number, check_seed
 from skquee.values._costs import common_unit
+from skquee.values._optional import require
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skquee._atomic import write_text
-from skquee._checks import check_numbers, check_output
-from skquee._optional import require
-from skquee.paths import PathTree
+from skquee.values import PathTree
+from skquee.values._atomic import write_text
+from skquee.values._checks import check_numbers, check_output
+from skquee.values._optional import require
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from scipy import stats
 from sklearn.utils.validation import check_random_state
 
-from skquee._checks import check_integer, check_number, check_seed
-from skquee._optional import require
 from skquee.evaluation._curve import CLOSE, CostCurve, check_cost_range, hull_area, hull_corners
+from skquee.values._checks import check_integer, check_number, check_seed
 from skquee.values._costs import common_unit
+from skquee.values._optional import require
 
 if TYPE_CHECKING:
     import pandas as pd

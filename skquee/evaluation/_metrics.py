@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skquee._checks import check_integer, check_numbers
+from skquee.values._checks import check_integer, check_numbers
 
 __all__ = ["brier_score", "calibration_bins", "calibration_error", "rmse"]
 

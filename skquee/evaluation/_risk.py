@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special, stats
 
-from skquee._checks import check_integer, check_number, check_numbers
+from skquee.values._checks import check_integer, check_number, check_numbers
 
 __all__ = [
     "binomial_p_value",

@@ -10,8 +10,8 @@ from sklearn.metrics import accuracy_score
 from sklearn.pipeline import Pipeline
 from sklearn.utils.metadata_routing import MetadataRequest
 
-from skquee._checks import check_number, check_numbers
 from skquee.evaluation._curve import CostCurve
+from skquee.values._checks import check_number, check_numbers
 
 __all__ = [
     "area_scorer",

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from skquee._checks import check_number
+from skquee.values._checks import check_number
 
 __all__ = ["wilson_interval"]
 

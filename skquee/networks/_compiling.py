@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from skquee._checks import check_integer, check_option
 from skquee.networks._execution import choose_device
 from skquee.networks._images import ImageRows
 from skquee.networks._levels import FLOAT
@@ -32,7 +31,8 @@ from skquee.networks.engines._gate import gate_like
 from skquee.networks.engines._latency import LatencyTable, check_sizes, this_machine
 from skquee.networks.engines._openvino import OpenVinoBlock, openvino_available, openvino_blocks
 from skquee.networks.quantization._operations import searched_ranges
-from skquee.paths import PathTree
+from skquee.values import PathTree
+from skquee.values._checks import check_integer, check_option
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -17,9 +17,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from skquee._atomic import heal_folder, whole_folder
-from skquee._checks import check_folder, check_path
-from skquee._reading import not_whole
 from skquee._version import __version__
 from skquee.networks._execution import choose_device
 from skquee.networks._fit import assemble
@@ -30,6 +27,9 @@ from skquee.networks._training import HeadKind, make_heads
 from skquee.networks.backbones._checkpoint import load_checkpoint
 from skquee.networks.engines import ENGINES
 from skquee.networks.quantization import describe, restore
+from skquee.values._atomic import heal_folder, whole_folder
+from skquee.values._checks import check_folder, check_path
+from skquee.values._reading import not_whole
 
 if TYPE_CHECKING:
     from skquee.networks._multi_exit import MultiExitNetwork

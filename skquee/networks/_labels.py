@@ -11,7 +11,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from torch.utils.data import DataLoader, Subset, TensorDataset
 from tqdm import tqdm
 
-from skquee._checks import check_labels_given
+from skquee.values._checks import check_labels_given
 
 __all__ = ["encode_labels", "known_codes", "labels_of"]
 

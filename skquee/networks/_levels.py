@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from skquee.networks._execution import run_in_parts
 from skquee.networks._images import ImageRows
-from skquee.paths import PathTree
+from skquee.values import PathTree
 
 __all__ = ["FLOAT", "accuracy_of_paths", "keep_levels"]
 

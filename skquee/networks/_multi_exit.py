@@ -12,7 +12,6 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from skquee._checks import check_flag, check_folder, check_integer, check_number, check_option
 from skquee.networks import _files
 from skquee.networks._compiling import N_CALIBRATION, CompiledRunner
 from skquee.networks._costs import bit_operations, gate_flops
@@ -24,7 +23,14 @@ from skquee.networks._parameters import check_tree_options, check_widths
 from skquee.networks._training import HeadKind
 from skquee.networks.engines import BITS
 from skquee.networks.quantization import PTQ4ViT, float_copies
-from skquee.paths import PathTree
+from skquee.values import PathTree
+from skquee.values._checks import (
+    check_flag,
+    check_folder,
+    check_integer,
+    check_number,
+    check_option,
+)
 from skquee.values._tree import relative_to_whole
 
 if TYPE_CHECKING:

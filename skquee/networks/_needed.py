@@ -1,6 +1,6 @@
 """Asks for the packages that networks need, before any other module of theirs misses one."""
 
-from skquee._optional import require
+from skquee.values._optional import require
 
 for package in ("torch", "torchvision", "timm", "safetensors"):
     require(package, "skquee.networks")

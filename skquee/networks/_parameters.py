@@ -11,7 +11,7 @@ import timm
 import torch
 from torchvision.transforms import InterpolationMode
 
-from skquee._checks import (
+from skquee.values._checks import (
     check_flag,
     check_integer,
     check_number,

@@ -14,11 +14,11 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torchvision.transforms import InterpolationMode
 
-from skquee._reading import field, read_json
 from skquee.networks._levels import FLOAT
 from skquee.networks._parameters import MOST_PIXELS
 from skquee.networks.engines import ENGINES, LatencyTable
-from skquee.paths import PathTree
+from skquee.values import PathTree
+from skquee.values._reading import field, read_json
 
 __all__ = ["ARRAYS", "FORMAT", "LEFT_OUT", "bounded", "check_format", "read_record"]
 

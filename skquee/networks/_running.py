@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from skquee._checks import check_integer, check_sequence
 from skquee.networks._execution import run_in_parts
 from skquee.networks._images import ImageFormat, ImageRows
 from skquee.networks._training import cache_features, check_head
-from skquee.paths import PathTree
+from skquee.values import PathTree
+from skquee.values._checks import check_integer, check_sequence
 
 __all__ = ["BlockRunner", "run_with_exit"]
 

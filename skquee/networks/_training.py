@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from skquee._checks import check_integer, check_number, check_seed
 from skquee.networks._execution import run_in_parts
 from skquee.networks._images import ImageFormat, ImageRows
 from skquee.networks._labels import encode_labels
 from skquee.networks.backbones._transformers import Transformer, image_shape
+from skquee.values._checks import check_integer, check_number, check_seed
 
 HeadKind = str | Callable[[int, int], nn.Module]
 

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 from sklearn.exceptions import NotFittedError
 
-from skquee._optional import require
-from skquee._reading import not_whole, open_archive, parse_json
 from skquee._version import __version__
 from skquee.persistence._names import PREDICTOR, TREE, allowed_types, current_name
 from skquee.persistence._objects import everything, is_ours
 from skquee.persistence._saving import FORMAT, RECORD, SCHEMA
 from skquee.persistence._trees import check_arguments, check_trees
+from skquee.values._optional import require
+from skquee.values._reading import not_whole, open_archive, parse_json
 from skquee.walk import RoutingMixin
 
 __all__ = ["load"]

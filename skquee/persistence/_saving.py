@@ -12,12 +12,12 @@ from importlib import import_module
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
-from skquee._atomic import whole_file
-from skquee._checks import check_output
-from skquee._optional import require
 from skquee._version import __version__
 from skquee.persistence._objects import everything, is_ours
-from skquee.probabilities import PathProbabilities
+from skquee.values import PathProbabilities
+from skquee.values._atomic import whole_file
+from skquee.values._checks import check_output
+from skquee.values._optional import require
 from skquee.walk import Snapshot
 
 __all__ = ["FORMAT", "RECORD", "SCHEMA", "dump"]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skquee._checks import check_integer, check_option, check_sequence
+from skquee.values._checks import check_integer, check_option, check_sequence
 from skquee.values._costs import WHOLE_NETWORK, check_costs
 from skquee.values._fields import Level, check_levels, check_names, path_name
 

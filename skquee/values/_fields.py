@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skquee._checks import check_integer, check_labels_given, check_number, check_sequence
+from skquee.values._checks import check_integer, check_labels_given, check_number, check_sequence
 
 Level = Hashable
 Steps = tuple[Level, ...]

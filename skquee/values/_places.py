@@ -10,10 +10,10 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skquee._optional import require
-from skquee._reading import not_whole, parse_json
 from skquee.values._blocks import RowBlocks
 from skquee.values._facts import RowFacts
+from skquee.values._optional import require
+from skquee.values._reading import not_whole, parse_json
 from skquee.values._shards import RECORD, Folder, open_shards
 from skquee.values._tree import PathTree
 

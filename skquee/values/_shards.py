@@ -13,8 +13,11 @@ from typing import IO, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from skquee._atomic import whole_file
-from skquee._reading import (
+from skquee._version import __version__
+from skquee.values._atomic import whole_file
+from skquee.values._blocks import RowBlocks
+from skquee.values._facts import RowFacts
+from skquee.values._reading import (
     array_header,
     field,
     member_offset,
@@ -24,9 +27,6 @@ from skquee._reading import (
     read_array,
     read_text_member,
 )
-from skquee._version import __version__
-from skquee.values._blocks import RowBlocks
-from skquee.values._facts import RowFacts
 from skquee.values._table_files import KNOWN, check_storage_type
 from skquee.values._tree import PathTree
 

@@ -10,10 +10,10 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skquee._checks import check_integer
-from skquee._public import publish
 from skquee.values._blocks import MappedRows, RowBlocks, mapped_rows
+from skquee.values._checks import check_integer
 from skquee.values._facts import RowFacts, check_context, check_losses, check_prices
+from skquee.values._public import publish
 from skquee.values._rows import check_rows, own_values
 from skquee.values._sources import numeric
 from skquee.values._table_builders import TableBuilders
@@ -406,4 +406,4 @@ def _wide(values: NDArray[Any]) -> NDArray[np.floating]:
     return values if values.dtype in (np.float32, np.float64) else values.astype(np.float32)
 
 
-publish("skquee.probabilities", PathProbabilities)
+publish("skquee.values", PathProbabilities)

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skquee._atomic import whole_file
-from skquee._reading import (
+from skquee.values._atomic import whole_file
+from skquee.values._reading import (
     array_header,
     check_file,
     map_array,

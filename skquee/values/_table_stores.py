@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from skquee._checks import check_output
 from skquee.values._blocks import RowBlocks
+from skquee.values._checks import check_output
 from skquee.values._facts import RowFacts
 from skquee.values._places import is_address, open_place
 from skquee.values._table_files import check_storage_type, read_table, write_table

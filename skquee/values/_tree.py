@@ -11,10 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skquee._checks import check_integer, check_sequence
-from skquee._public import publish
-from skquee._reading import tree_fields
 from skquee.values._builders import TreeBuilders
+from skquee.values._checks import check_integer, check_sequence
 from skquee.values._costs import WHOLE_NETWORK, check_costs
 from skquee.values._fields import (
     Level,
@@ -24,6 +22,8 @@ from skquee.values._fields import (
     frozen,
     integers,
 )
+from skquee.values._public import publish
+from skquee.values._reading import tree_fields
 
 __all__ = ["PathTree", "relative_to_whole"]
 
@@ -504,4 +504,4 @@ def relative_to_whole(tree: PathTree) -> PathTree:
     return tree.with_costs(tree.path_costs / tree.path_costs.max(), cost_unit=WHOLE_NETWORK)
 
 
-publish("skquee.paths", PathTree)
+publish("skquee.values", PathTree)

@@ -1,6 +1,6 @@
 """From a table to an answer: what decides at a gate, and the walk that asks it."""
 
-from skquee._public import publish
+from skquee.values._public import publish
 from skquee.walk._decider import Clipped, Decider, Follow, Mixed
 from skquee.walk._estimator import RoutingMixin
 from skquee.walk._knob import Knob

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skquee.paths import PathTree
+from skquee.values import PathTree
 from skquee.walk._visit import Visit
 
 __all__ = ["Clipped", "Decider", "Follow", "Mixed", "allowed_paths", "cannot_start", "takes_dearer"]

@@ -16,11 +16,10 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from skquee._remembered import check_as_fitted, remember
 from skquee.evaluation import CostCurve
-from skquee.paths import PathTree
-from skquee.probabilities import PathProbabilities
-from skquee.tables import (
+from skquee.values import PathProbabilities, PathTree
+from skquee.values._as_table import as_path_probabilities
+from skquee.values._labels import (
     check_labels,
     check_weights,
     correctness,
@@ -29,7 +28,7 @@ from skquee.tables import (
     path_answers,
     stored,
 )
-from skquee.values._as_table import as_path_probabilities
+from skquee.values._remembered import check_as_fitted, remember
 from skquee.walk._decider import Decider
 from skquee.walk._knob import Knob
 from skquee.walk._report import ReportMixin

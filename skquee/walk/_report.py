@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skquee._atomic import write_text
-from skquee._checks import check_output
 from skquee.evaluation import CostCurve
-from skquee.probabilities import PathProbabilities
-from skquee.tables import stored
+from skquee.values import PathProbabilities
+from skquee.values._atomic import write_text
+from skquee.values._checks import check_output
+from skquee.values._labels import stored
 from skquee.values._rows import row_names
 from skquee.walk._walk import walk
 

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skquee.gates._one import Passed
-from skquee.paths import PathTree
-from skquee.probabilities import PathProbabilities
+from skquee.method.gates._one import Passed
+from skquee.values import PathProbabilities, PathTree
 from skquee.values._as_table import as_path_probabilities
 from skquee.walk._decider import Decider
 from skquee.walk._visit import Routes

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skquee._checks import check_integer
 from skquee.bank import LazyPathProbabilities, run_exit
-from skquee.tables import is_flat
+from skquee.values._checks import check_integer
+from skquee.values._labels import is_flat
 from skquee.values._table_checks import check_probabilities
 from skquee.walk._decider import Decider
 from skquee.walk._visit import Routes, Visit

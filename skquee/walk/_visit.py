@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skquee._optional import require
-from skquee.paths import PathTree
+from skquee.values import PathTree
+from skquee.values._optional import require
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skquee.paths import PathTree
-from skquee.probabilities import PathProbabilities
-from skquee.tables import is_flat
+from skquee.values import PathProbabilities, PathTree
+from skquee.values._labels import is_flat
 from skquee.values._table_checks import check_probabilities
 from skquee.walk._decider import Decider
 from skquee.walk._visit import Routes, Visit

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from sklearn.naive_bayes import GaussianNB
 
 from skquee import CostAwareRouter, MultiPathClassifierBank, PathProbabilities, PathTree
-from skquee._atomic import held
 from skquee.bank import _shards
+from skquee.values._atomic import held
 
 RNG = np.random.default_rng(0)
 Y = RNG.integers(3, size=240)

@@ -94,7 +94,7 @@ def test_accuracy_is_that_of_what_runs(files: Path, images: Any) -> None:
 def test_a_compiler_that_fails_is_left_out_with_a_message(
     files: Path, images: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from skquee.report._speed_runs import frozen
+    from skquee.speed._runs import frozen
 
     def broken(*args: Any, **kwargs: Any) -> Any:
         def run(state: Any) -> Any:

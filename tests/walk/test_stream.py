@@ -22,8 +22,8 @@ from skquee import (
     TunedCostAwareRouterCV,
 )
 from skquee.baselines import JEIDNN, DQNetGate, PatienceRouter, ThresholdRouter
-from skquee.streaming import StreamError, stream
 from skquee.testing import TableNetwork, make_path_probabilities
+from skquee.walk import StreamError, stream
 
 TABLE, Y = make_path_probabilities(400)
 EXACT = PathProbabilities(np.asarray(TABLE).astype(np.float32), TABLE.paths)

@@ -1,6 +1,5 @@
 """Levels that are fast on the clock: blocks on the kernels a machine really has."""
 
-from skquee._public import publish
 from skquee.networks.engines._engines import (
     BITS,
     ENGINES,
@@ -10,6 +9,7 @@ from skquee.networks.engines._engines import (
 )
 from skquee.networks.engines._int8 import Int8Linear, input_ranges
 from skquee.networks.engines._latency import LatencyTable
+from skquee.values._public import publish
 
 __all__ = [
     "BITS",

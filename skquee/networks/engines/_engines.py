@@ -12,9 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from skquee._checks import check_sequence
 from skquee.networks.engines._cuda import cuda_engines, torchao_available, with_8_bits
 from skquee.networks.engines._int8 import int8_available, to_int8
+from skquee.values._checks import check_sequence
 
 __all__ = [
     "BITS",

@@ -15,14 +15,14 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import nnls
 
-from skquee._checks import (
+from skquee.values._checks import (
     check_integer,
     check_number,
     check_numbers,
     check_option,
     check_sequence,
 )
-from skquee._reading import field
+from skquee.values._reading import field
 
 if TYPE_CHECKING:
     import pandas as pd

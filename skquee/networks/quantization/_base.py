@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from skquee._checks import check_flag, check_integer, check_sequence
 from skquee.networks.backbones._sharing import copy_sharing_weights
 from skquee.networks.quantization._cache import Found, GridCache
 from skquee.networks.quantization._calibration import Observation, check_images, cut_units, walk
 from skquee.networks.quantization._grids import Grid
 from skquee.networks.quantization._operations import explicit_copy, quantized
+from skquee.values._checks import check_flag, check_integer, check_sequence
 
 __all__ = ["PostTrainingQuantizer"]
 

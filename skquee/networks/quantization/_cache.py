@@ -13,9 +13,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from skquee._atomic import whole_file
-from skquee._checks import check_folder
 from skquee.networks.quantization._grids import Grid
+from skquee.values._atomic import whole_file
+from skquee.values._checks import check_folder
 
 __all__ = ["Found", "GridCache", "fingerprint"]
 

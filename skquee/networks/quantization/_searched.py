@@ -7,13 +7,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from skquee._checks import MOST_SEED, check_integer
 from skquee.networks.backbones._matmul import MatMul
 from skquee.networks.quantization._base import PostTrainingQuantizer
 from skquee.networks.quantization._calibration import Observation
 from skquee.networks.quantization._grids import GELUGrid, Grid, SoftmaxGrid, UniformGrid
 from skquee.networks.quantization._products import Factors
 from skquee.networks.quantization._search import Candidates, Errors, Product, search
+from skquee.values._checks import MOST_SEED, check_integer
 
 __all__ = ["SearchedPTQ", "gelu_candidates", "softmax_candidates", "uniform_candidates"]
 

@@ -1,0 +1,1 @@
+"""The parts of QuEE: error targets, gates, policies, and which answers are given."""

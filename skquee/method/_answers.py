@@ -1,0 +1,398 @@
+"""Which of the visited exits answers, or how they answer together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import exp, log
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import minimize
+from sklearn.base import BaseEstimator, clone
+from sklearn.model_selection import KFold
+from sklearn.utils.validation import has_fit_parameter
+
+from skquee.method.gates import PathErrorClassifier
+from skquee.method.gates._one import OneLinear
+from skquee.values import PathProbabilities, PathTree
+from skquee.values._facts import RowFacts
+from skquee.values._labels import correctness, wrong_of
+from skquee.values._public import publish
+
+__all__ = ["ANSWERS", "EnsembleAnswer", "RecallAnswer", "cross_fitted_answers"]
+
+TINY = 1e-7
+
+
+class RecallAnswer(BaseEstimator):
+    """Answer with the visited exit of least predicted error.
+
+    At the end of a path the error of each exit on it is predicted from what all of them say::
+
+        answer(x) = f_s(x),  s = argmin_{s <= t} pe_s(x)
+
+    Where the table knows losses, they stand for errors, and the loss of an answer is that of the
+    exit it is taken from.
+
+    Parameters
+    ----------
+    estimator : str or estimator, default="logistic"
+        As of :class:`skquee.gates.PathErrorClassifier`.
+    penalty : float, default=1.0
+        As there.
+
+    Attributes
+    ----------
+    errors_ : PathErrorClassifier
+        Judges the exits of each path.
+
+    References
+    ----------
+    .. [1] Dekoninck et al., "A Unified Approach to Routing and Cascading for LLMs", ICML 2025.
+    """
+
+    def __init__(self, estimator: Any = "logistic", *, penalty: float = 1.0) -> None:
+        self.estimator = estimator
+        self.penalty = penalty
+
+    def fit(
+        self,
+        table: PathProbabilities,
+        codes: NDArray[np.intp],
+        sample_weight: NDArray[np.float64] | None = None,
+    ) -> RecallAnswer:
+        """Learn how often each exit of a path is wrong.
+
+        Parameters
+        ----------
+        table : PathProbabilities
+            Probabilities of every path.
+        codes : ndarray of shape (n_samples,)
+            Class index of each row.
+        sample_weight : ndarray of shape (n_samples,), default=None
+            Weights.
+
+        Returns
+        -------
+        self
+        """
+        tree = table.paths
+        wrong = wrong_of(correctness(table, codes, check=False)).astype(np.float64)
+        judged = {p: tree.prefixes(p) for p in range(tree.n_paths) if tree.depths[p] > 1}
+        errors = PathErrorClassifier(self.estimator, penalty=self.penalty, random_state=0)
+        self.errors_ = errors.fit_judged(table.with_context(None), wrong, judged, sample_weight)
+        return self
+
+    def combine(self, path: int, history: Sequence[NDArray[np.floating]]) -> NDArray[np.floating]:
+        """Return the answer of a path.
+
+        Parameters
+        ----------
+        path : int
+            Its index.
+        history : sequence of ndarray of shape (m, n_classes)
+            Probabilities at each of its exits.
+
+        Returns
+        -------
+        ndarray of shape (m, n_classes)
+        """
+        if len(history) == 1:
+            return history[0]
+        best = self.chosen(path, history)
+        return np.stack(history)[best, np.arange(len(best))]
+
+    def chosen(self, path: int, history: Sequence[NDArray[np.floating]]) -> NDArray[np.intp]:
+        """Return which exit of a path answers.
+
+        Parameters
+        ----------
+        path : int
+            Its index.
+        history : sequence of ndarray of shape (m, n_classes)
+            Probabilities at each of its exits.
+
+        Returns
+        -------
+        ndarray of shape (m,)
+            Places in `history`.
+        """
+        if len(history) == 1:
+            return np.zeros(len(history[0]), dtype=np.intp)
+        at = np.full(len(history[0]), path)
+        ((_, _, errors),) = self.errors_.judge(at, history)
+        # Ties go to the last exit.
+        return np.asarray(errors.shape[1] - 1 - errors[:, ::-1].argmin(axis=1))
+
+    def one(self) -> _OneRecall | None:
+        """Return what answers for one row on plain numbers, None where arrays are needed."""
+        errors = self.errors_.one()
+        return None if errors is None else _OneRecall(errors)
+
+
+class _OneRecall:
+    """:class:`RecallAnswer` for one row on plain numbers."""
+
+    def __init__(self, errors: OneLinear) -> None:
+        self.errors = errors
+
+    def combine(self, path: int, history: list[list[float]]) -> list[float]:
+        """Return the answer of a path."""
+        if len(history) == 1:
+            return history[0]
+        errors = self.errors.judge(path, history)
+        # Ties go to the last exit.
+        return history[len(errors) - 1 - errors[::-1].index(min(errors))]
+
+
+class EnsembleAnswer(BaseEstimator):
+    """Answer with a weighted geometric mean of the visited exits, fitted for each path.
+
+    ``log p(x) = sum_{s <= t} w_s log p_s(x) + const``, the weights of each path by least
+    log-loss, drawn towards the last exit alone.
+
+    Parameters
+    ----------
+    penalty : float, default=1e-3
+        Weight of the squared distance to the last exit alone.
+    max_samples : int, default=5000
+        Rows that fit the weights.
+
+    Attributes
+    ----------
+    weights_ : list of ndarray
+        For each path, one weight an exit; a path of one exit answers as it does.
+
+    References
+    ----------
+    .. [1] Wolczyk et al., "Zero Time Waste", NeurIPS 2021.
+    """
+
+    def __init__(self, penalty: float = 1e-3, max_samples: int = 5000) -> None:
+        self.penalty = penalty
+        self.max_samples = max_samples
+
+    def fit(
+        self,
+        table: PathProbabilities,
+        codes: NDArray[np.intp],
+        sample_weight: NDArray[np.float64] | None = None,
+    ) -> EnsembleAnswer:
+        """Fit the weights of every path.
+
+        Parameters
+        ----------
+        table : PathProbabilities
+            Probabilities of every path.
+        codes : ndarray of shape (n_samples,)
+            Class index of each row.
+        sample_weight : ndarray of shape (n_samples,), default=None
+            Weights.
+
+        Returns
+        -------
+        self
+        """
+        tree = table.paths
+        some, labels, share = table, codes, sample_weight
+        if len(table) > self.max_samples:
+            rng = np.random.default_rng(0)
+            rows = np.sort(rng.choice(len(table), size=self.max_samples, replace=False))
+            some, labels = table[rows], codes[rows]
+            share = None if share is None else share[rows]
+        logs = [np.log(np.maximum(some.path(p), TINY)) for p in range(tree.n_paths)]
+        self.weights_ = [
+            _fit_weights(np.stack([logs[s] for s in tree.prefixes(p)]), labels, self.penalty, share)
+            for p in range(tree.n_paths)
+        ]
+        return self
+
+    def combine(self, path: int, history: Sequence[NDArray[np.floating]]) -> NDArray[np.floating]:
+        """Return the answer of a path.
+
+        Parameters
+        ----------
+        path : int
+            Its index.
+        history : sequence of ndarray of shape (m, n_classes)
+            Probabilities at each of its exits.
+
+        Returns
+        -------
+        ndarray of shape (m, n_classes)
+        """
+        if len(history) == 1:
+            return history[0]
+        # Summed exit by exit: a matrix product would round rows by how many there are.
+        scores = np.zeros(history[0].shape)
+        for weight, p in zip(self.weights_[path].tolist(), history, strict=True):
+            scores += weight * np.log(np.maximum(p, TINY))
+        return _softmax(scores)
+
+    def one(self) -> _OneEnsemble:
+        """Return what answers for one row on plain numbers."""
+        return _OneEnsemble([weights.tolist() for weights in self.weights_])
+
+
+class _OneEnsemble:
+    """:class:`EnsembleAnswer` for one row on plain numbers."""
+
+    def __init__(self, weights: list[list[float]]) -> None:
+        self.weights = weights
+
+    def combine(self, path: int, history: list[list[float]]) -> list[float]:
+        """Return the answer of a path."""
+        if len(history) == 1:
+            return history[0]
+        weights = self.weights[path]
+        scores = [
+            sum(w * log(q if q > TINY else TINY) for w, q in zip(weights, column, strict=True))
+            for column in zip(*history, strict=True)
+        ]
+        top = max(scores)
+        grown = [exp(score - top) for score in scores]
+        total = sum(grown)
+        return [value / total for value in grown]
+
+
+ANSWERS: dict[str, Any] = {"recall": RecallAnswer, "ensemble": EnsembleAnswer}
+
+
+def answered(rule: Any, table: PathProbabilities) -> PathProbabilities:
+    """Return the table of what every path answers under a rule.
+
+    Parameters
+    ----------
+    rule : RecallAnswer, EnsembleAnswer or None
+        Fitted; None answers with the last exit.
+    table : PathProbabilities
+        Stored.
+
+    Returns
+    -------
+    PathProbabilities of shape (n_samples, n_paths, n_classes)
+        With the losses of the exits that answers are taken from, where the table knows losses.
+    """
+    if rule is None:
+        return table
+    tree = table.paths
+    parts, losses = [], []
+    for _, chunk in table.chunks():
+        passed = [chunk.path(p) for p in range(tree.n_paths)]
+        histories = [[passed[s] for s in tree.prefixes(p)] for p in range(tree.n_paths)]
+        answers = [rule.combine(p, history) for p, history in enumerate(histories)]
+        parts.append(np.stack(answers, axis=1))
+        if chunk.losses is not None:
+            at = [tree.prefixes(p)[rule.chosen(p, each)] for p, each in enumerate(histories)]
+            columns = tree.path_columns[np.stack(at, axis=1)]
+            losses.append(np.take_along_axis(chunk.losses, columns, axis=1))
+    known = np.concatenate(losses) if losses else None
+    return _told(np.concatenate(parts), table, known)
+
+
+def cross_fitted_answers(
+    rule: Any,
+    table: PathProbabilities,
+    codes: NDArray[np.intp],
+    *,
+    parts: int = 3,
+    seed: int = 0,
+    sample_weight: NDArray[np.float64] | None = None,
+) -> tuple[Any, PathProbabilities]:
+    """Fit a rule on all rows, and answer each row by one that has not seen it.
+
+    Parameters
+    ----------
+    rule : RecallAnswer or EnsembleAnswer
+        Not fitted.
+    table : PathProbabilities
+        Stored.
+    codes : ndarray of shape (n_samples,)
+        Class index of each row.
+    parts : int, default=3
+        Parts; with too few rows the rule fitted on all of them answers.
+    seed : int, default=0
+        Of the parts.
+    sample_weight : ndarray of shape (n_samples,), default=None
+        Weights; for a rule whose ``fit`` takes them.
+
+    Returns
+    -------
+    rule
+        Fitted.
+    PathProbabilities
+        What every path answers.
+    """
+    weights = sample_weight if has_fit_parameter(rule, "sample_weight") else None
+
+    def fit_on(rows: Any) -> Any:
+        given = {} if weights is None else {"sample_weight": weights[rows]}
+        return clone(rule).fit(table[rows], codes[rows], **given)
+
+    fitted = fit_on(slice(None))
+    if len(table) < 4 * parts:
+        return fitted, answered(fitted, table)
+    made: NDArray[np.floating] | None = None
+    losses = None if table.losses is None else np.empty((len(table), table.paths.n_paths))
+    for rest, part in KFold(parts, shuffle=True, random_state=seed).split(codes):
+        told = answered(fit_on(rest), table[part])
+        answers = np.asarray(told)
+        if made is None:  # of the type that the rule answers in
+            made = np.empty((len(table), *answers.shape[1:]), dtype=answers.dtype)
+        made[part] = answers
+        if losses is not None:
+            losses[part] = told.losses
+    assert made is not None
+    return fitted, _told(made, table, losses)
+
+
+def _told(
+    values: NDArray[np.floating], table: PathProbabilities, losses: NDArray[np.float64] | None
+) -> PathProbabilities:
+    """Return answers (n_samples, n_paths, n_classes) with what is known of the rows."""
+    whole = PathProbabilities(values, _own_columns(table.paths))
+    whole.facts = RowFacts(table.context, losses, outcomes=table.facts.outcomes)
+    return whole
+
+
+def _own_columns(tree: PathTree) -> PathTree:
+    """Return a tree whose paths read a column each: answers differ where classifiers do not."""
+    return PathTree(
+        **{**tree.to_dict(), "columns": tuple(range(tree.n_paths)), "classes": tree.classes}
+    )
+
+
+def _softmax(scores: NDArray[np.floating]) -> NDArray[np.floating]:
+    grown = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    return grown / grown.sum(axis=-1, keepdims=True)
+
+
+def _fit_weights(
+    logs: NDArray[np.floating],
+    labels: NDArray[np.intp],
+    penalty: float,
+    sample_weight: NDArray[np.float64] | None = None,
+) -> NDArray[np.float64]:
+    """Return weights (n_exits,) of log-probabilities (n_exits, n, n_classes)."""
+    start = np.zeros(len(logs))
+    start[-1] = 1.0
+    if len(logs) == 1:
+        return start
+    share = np.ones(len(labels)) if sample_weight is None else sample_weight
+    share = share / share.sum()
+    right = logs[:, np.arange(len(labels)), labels] @ share
+
+    def loss(weights: ArrayLike) -> tuple[float, NDArray[np.float64]]:
+        w = np.asarray(weights)
+        p = _softmax(np.tensordot(w, logs, axes=1))
+        chosen = np.log(np.maximum(p[np.arange(len(labels)), labels], 1e-30))
+        gradient = np.einsum("snc,nc,n->s", logs, p, share) - right
+        away = w - start
+        return -(chosen @ share) + penalty * away @ away, gradient + 2 * penalty * away
+
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(0, None)] * len(logs))
+    return np.asarray(found.x)
+
+
+publish("skquee.answers", EnsembleAnswer, RecallAnswer, cross_fitted_answers)

@@ -1,0 +1,388 @@
+"""Error targets: the clustered probability of error of every path."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+from joblib import Parallel, delayed
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.cluster import KMeans
+from sklearn.model_selection import KFold
+from sklearn.utils.validation import check_is_fitted, has_fit_parameter
+from threadpoolctl import threadpool_limits
+from tqdm import tqdm
+
+from skquee.evaluation import calibration_error
+from skquee.values import PathProbabilities, PathTree
+from skquee.values._as_table import as_path_probabilities
+from skquee.values._checks import check_integer, check_n_jobs, check_number, check_seed
+from skquee.values._labels import (
+    check_labels,
+    check_weights,
+    correctness,
+    encode_labels,
+    path_answers,
+    spawn_seeds,
+    wrong_of,
+)
+from skquee.values._public import publish
+
+__all__ = ["ClusteredErrorTargets", "cross_fitted_targets"]
+
+
+class ClusteredErrorTargets(TransformerMixin, BaseEstimator):
+    """Approximate each path's probability of error by that of its cluster.
+
+    The probability vectors of every path are clustered by K-means, and a sample's target is
+    the share of wrong answers in its cluster (equations 10 to 12, section 4.1)::
+
+        pe(path, x) = 1 / m_Q * sum_{x_j in Q} 1[f_path(x_j) != y_j],  x in Q
+
+    Parameters
+    ----------
+    n_clusters : int, default=20
+        Clusters a path (K). Lowered, with a warning, where there are fewer samples.
+    n_init : int, default=10
+        Random starts of K-means.
+    clusterer : scikit-learn clusterer, default=None
+        With ``fit`` and ``predict``; replaces K-means and `n_init`, and `n_clusters` unless
+        it is its parameter.
+    max_samples : int or None, default=10_000
+        Samples that place the centroids (drawn uniformly); every sample counts in the
+        clusters' shares of errors.
+    shrinkage : float, default=0.0
+        Rows that the path's mean error counts as in the share of each cluster:
+        ``(m * pe + shrinkage * mean) / (m + shrinkage)``. 0 is the paper's.
+    paths : PathTree, default=None
+        The tree, where `probs` is a bare array.
+    classes : sequence, default=None
+        Labels of the class axis, where the tree does not carry them.
+    random_state : int, RandomState or None, default=None
+        One seed a path is derived from it: results depend on neither order nor `n_jobs`.
+    n_jobs : int, default=None
+        Paths clustered at once (joblib).
+
+    Attributes
+    ----------
+    paths_ : PathTree
+        The tree it was fitted with.
+    classes_ : ndarray
+        Labels of the class axis.
+    clusterers_ : list, length n_columns
+        Fitted clusterer of each classifier.
+    cluster_error_ : list of ndarray, length n_paths
+        Share of wrong answers in each cluster. A cluster without samples has the path's.
+    cluster_size_ : list of ndarray, length n_paths
+        Weight of the samples in each cluster.
+    path_error_ : ndarray of shape (n_paths,)
+        Share of wrong answers of each path.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skquee import ClusteredErrorTargets, PathProbabilities, PathTree
+    >>> rng = np.random.default_rng(0)
+    >>> probs = PathProbabilities(rng.dirichlet(np.ones(3), size=(90, 2)), PathTree.chain([1, 1]))
+    >>> y = rng.integers(3, size=90)
+    >>> ClusteredErrorTargets(n_clusters=4, random_state=0).fit(probs, y).transform(probs).shape
+    (90, 2)
+    """
+
+    def __init__(
+        self,
+        n_clusters: int = 20,
+        *,
+        n_init: int = 10,
+        clusterer: Any = None,
+        max_samples: int | None = 10_000,
+        shrinkage: float = 0.0,
+        paths: PathTree | None = None,
+        classes: Any = None,
+        random_state: Any = None,
+        n_jobs: int | None = None,
+    ) -> None:
+        self.n_clusters = n_clusters
+        self.n_init = n_init
+        self.clusterer = clusterer
+        self.max_samples = max_samples
+        self.shrinkage = shrinkage
+        self.paths = paths
+        self.classes = classes
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.three_d_array = True
+        tags.target_tags.required = True
+        return tags
+
+    def fit(
+        self, probs: Any, y: ArrayLike | None, sample_weight: ArrayLike | None = None
+    ) -> ClusteredErrorTargets:
+        """Cluster every path and measure the errors of its clusters.
+
+        Parameters
+        ----------
+        probs : PathProbabilities or array-like of shape (n_samples, n_paths, n_classes)
+            Probabilities of every path.
+        y : array-like of shape (n_samples,)
+            Labels.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights, of the clustering and of the shares.
+
+        Returns
+        -------
+        self
+        """
+        table = as_path_probabilities(probs, self.paths, classes=self.classes)
+        classes, codes = encode_labels(table, y)
+        weights = check_weights(sample_weight, len(table))
+        n_clusters = self._settle_n_clusters(len(table))
+        wrong = wrong_of(correctness(table, codes))
+        columns = table.paths.path_columns
+        readers = [int(np.flatnonzero(columns == c)[0]) for c in range(table.shape[1])]
+        seeds = spawn_seeds(self.random_state, table.shape[1])
+        fitted = Parallel(n_jobs=self.n_jobs)(
+            delayed(_cluster_column)(self, table, path, wrong[:, path], weights, n_clusters, int(s))
+            for path, s in tqdm(
+                list(zip(readers, seeds, strict=True)),
+                desc="clustering paths",
+                disable=None,
+                leave=False,
+            )
+        )
+        outcomes = table.facts.outcomes
+        self.paths_ = table.paths.with_classes(None if outcomes else classes.tolist())
+        self.classes_ = classes
+        self.n_features_in_ = table.shape[1]
+        self.clusterers_ = [clusterer for clusterer, _, _ in fitted]
+        self.cluster_error_ = [fitted[c][1] for c in columns]
+        self.cluster_size_ = [fitted[c][2] for c in columns]
+        self.path_error_ = np.average(wrong, axis=0, weights=weights)
+        return self
+
+    def transform(self, probs: Any) -> NDArray[np.float64]:
+        """Return the error targets of samples, which need no labels.
+
+        Parameters
+        ----------
+        probs : PathProbabilities or array-like of shape (n_samples, n_paths, n_classes)
+            Probabilities of every path.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_paths)
+        """
+        clusters = self.predict_clusters(probs)
+        return np.column_stack(
+            [error[clusters[:, p]] for p, error in enumerate(self.cluster_error_)]
+        )
+
+    def predict_clusters(self, probs: Any) -> NDArray[np.intp]:
+        """Return the cluster of every sample on every path.
+
+        Parameters
+        ----------
+        probs : PathProbabilities or array-like of shape (n_samples, n_paths, n_classes)
+            Probabilities of every path.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_paths)
+        """
+        check_is_fitted(self)
+        table = as_path_probabilities(probs, self.paths_)
+        columns = table.paths.path_columns
+        readers = [int(np.flatnonzero(columns == c)[0]) for c in range(table.shape[1])]
+        found = Parallel(n_jobs=self.n_jobs)(
+            delayed(_assign)(clusterer, table, path)
+            for clusterer, path in zip(self.clusterers_, readers, strict=True)
+        )
+        return np.column_stack(found)[:, columns]
+
+    def calibration_error(
+        self, probs: Any, y: ArrayLike, n_bins: int = 15, *, per_path: bool = False
+    ) -> float | NDArray[np.float64]:
+        """Return the expected calibration error of the targets (appendix 7.2).
+
+        Parameters
+        ----------
+        probs : PathProbabilities or array-like of shape (n_samples, n_paths, n_classes)
+            Rows that were not used in fit.
+        y : array-like of shape (n_samples,)
+            Their labels.
+        n_bins : int, default=15
+            Bins of equal mass.
+        per_path : bool, default=False
+            Return one number a path instead of their mean.
+
+        Returns
+        -------
+        float or ndarray of shape (n_paths,)
+        """
+        targets = self.transform(probs)
+        table = as_path_probabilities(probs, self.paths_)
+        codes = check_labels(y, self.classes_, len(table))
+        wrong = path_answers(table) != codes[:, None]
+        errors = np.array(
+            [
+                calibration_error(targets[:, p], wrong[:, p], n_bins=n_bins)
+                for p in range(table.paths.n_paths)
+            ]
+        )
+        return errors if per_path else float(errors.mean())
+
+    def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
+        """Return ``pe_<path name>`` for every path.
+
+        Parameters
+        ----------
+        input_features : ignored
+            For scikit-learn's convention.
+
+        Returns
+        -------
+        ndarray of str
+        """
+        check_is_fitted(self)
+        return np.array([f"pe_{name}" for name in self.paths_.names], dtype=object)
+
+    def _settle_n_clusters(self, n_samples: int) -> int:
+        check_integer(self.n_clusters, "n_clusters", at_least=1)
+        check_integer(self.n_init, "n_init", at_least=1)
+        if self.max_samples is not None:
+            check_integer(self.max_samples, "max_samples", at_least=1)
+        check_number(self.shrinkage, "shrinkage", at_least=0)
+        check_seed(self.random_state)
+        check_n_jobs(self.n_jobs)
+        if self.max_samples is not None and self.max_samples < self.n_clusters:
+            raise ValueError(
+                f"max_samples={self.max_samples} cannot place n_clusters={self.n_clusters}."
+            )
+        if n_samples < 2:
+            raise ValueError(
+                f"Clustering needs at least 2 samples, got n_samples = {n_samples} "
+                "(1 sample cannot tell a share of errors)."
+            )
+        if n_samples < self.n_clusters:
+            warnings.warn(
+                f"n_clusters={self.n_clusters} is more than the {n_samples} samples given; "
+                f"{n_samples} clusters are used. Give more rows or lower n_clusters.",
+                UserWarning,
+                stacklevel=3,
+            )
+        return min(self.n_clusters, n_samples)
+
+
+def cross_fitted_targets(
+    targets: Any,
+    table: PathProbabilities,
+    labels: NDArray[Any] | None,
+    *,
+    parts: int,
+    seed: int,
+    sample_weight: NDArray[np.float64] | None = None,
+) -> NDArray[np.float64]:
+    """Return targets of every row made by clusters of other rows, so that none judges itself.
+
+    Parameters
+    ----------
+    targets : ClusteredErrorTargets
+        Fitted on all the rows; its clones are fitted on the parts. With too few rows to
+        part, or ``parts=1``, its own targets are returned.
+    table : PathProbabilities
+        Rows.
+    labels : ndarray of shape (n_samples,)
+        Their labels.
+    parts : int
+        Parts.
+    seed : int
+        Of the parts and their clusters.
+    sample_weight : ndarray of shape (n_samples,), default=None
+        Weights.
+
+    Returns
+    -------
+    ndarray of shape (n_samples, n_paths)
+    """
+    parts = min(parts, len(table) // 2)
+    if parts < 2:
+        return targets.transform(table)
+    goals = np.empty((len(table), table.paths.n_paths))
+    splits = KFold(parts, shuffle=True, random_state=seed).split(goals)
+    for fold, (rest, part) in enumerate(splits, start=1):
+        if labels is not None and len(np.unique(labels[rest])) < 2:
+            goals[part] = targets.transform(table[part])
+            continue
+        other = clone(targets)
+        if "random_state" in other.get_params(deep=False):
+            other.set_params(random_state=(seed + fold) % 2**31)
+        extra = {} if sample_weight is None else {"sample_weight": sample_weight[rest]}
+        known = None if labels is None else labels[rest]
+        goals[part] = other.fit(table[rest], known, **extra).transform(table[part])
+    return goals
+
+
+def _cluster_column(
+    targets: ClusteredErrorTargets,
+    table: PathProbabilities,
+    path: int,
+    wrong: NDArray[np.bool_],
+    weights: NDArray[np.float64] | None,
+    n_clusters: int,
+    seed: int,
+) -> tuple[Any, NDArray[np.float64], NDArray[np.float64]]:
+    """Cluster one classifier's vectors; return clusterer, errors and sizes of clusters."""
+    if targets.clusterer is None:
+        clusterer = KMeans(
+            n_clusters, init="random", n_init=targets.n_init, random_state=seed, copy_x=False
+        )
+    else:
+        clusterer = clone(targets.clusterer)
+        known = clusterer.get_params()
+        if "n_clusters" in known:
+            clusterer.set_params(n_clusters=min(n_clusters, known["n_clusters"]))
+        if "random_state" in known and known["random_state"] is None:
+            clusterer.set_params(random_state=seed)
+    vectors = table.path(path)
+    limit = targets.max_samples
+    chosen = np.arange(len(vectors)) if weights is None else np.flatnonzero(weights)
+    if limit is not None and len(chosen) > limit:
+        rng = np.random.default_rng(seed)
+        chosen = np.sort(rng.choice(chosen, size=limit, replace=False))
+    extra = {}
+    if weights is not None and has_fit_parameter(clusterer, "sample_weight"):
+        extra["sample_weight"] = weights[chosen]
+    with threadpool_limits(limits=1), warnings.catch_warnings():
+        # Fewer distinct vectors than clusters is fine: the empty ones get the path's error.
+        warnings.filterwarnings("ignore", "Number of distinct clusters")
+        clusterer.fit(vectors[chosen], **extra)
+        assigned = clusterer.predict(vectors)
+    k = max(int(assigned.max()) + 1, getattr(clusterer, "n_clusters", 0) or 0)
+    sizes = np.bincount(assigned, weights=weights, minlength=k).astype(np.float64)
+    mass = wrong if weights is None else wrong * weights
+    errors = np.bincount(assigned, weights=mass, minlength=k)
+    mean = float(np.average(wrong, weights=weights))
+    drawn = errors + targets.shrinkage * mean
+    weight = sizes + targets.shrinkage
+    return clusterer, np.divide(drawn, weight, out=np.full(k, mean), where=weight > 0), sizes
+
+
+def _assign(clusterer: Any, table: PathProbabilities, path: int) -> NDArray[np.intp]:
+    parts = []
+    centres = getattr(clusterer, "cluster_centers_", None)
+    with threadpool_limits(limits=1):
+        for _, chunk in table.chunks():
+            vectors = chunk.path(path)
+            if centres is not None:  # K-means takes no other float type than that of its fit
+                vectors = vectors.astype(centres.dtype, copy=False)
+            parts.append(clusterer.predict(vectors))
+    return np.concatenate(parts)
+
+
+publish("skquee.method", ClusteredErrorTargets)

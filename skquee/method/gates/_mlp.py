@@ -1,0 +1,214 @@
+"""The paper's gate network: two layers, trained and run as numpy arrays."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+
+from skquee.method.gates._learning import Adam, GateData, GateLoss
+
+__all__ = ["GateData", "GateNetwork", "train_gate"]
+
+# Rows whose hidden layers are held at once: keeps them inside a core's cache.
+_ROWS = 1024
+# Steps an epoch has at least, as long as batches stay above 16 pairs.
+_STEPS = 20
+
+
+class GateNetwork:
+    """Two layers and an output over sample and path (equation 15).
+
+    The first layer is split: the sample's part is computed once and added to the part of
+    every candidate path.
+
+    Parameters
+    ----------
+    weights : dict of str to ndarray
+        ``sample`` (n_features, embedding_size), ``path`` (n_exits + 1, embedding_size),
+        ``bias``, ``hidden`` (embedding_size, hidden_size), ``hidden_bias``,
+        ``output`` (hidden_size,), ``output_bias`` (1,); float32.
+    sigmoid : bool
+        Squash the output into (0, 1).
+    """
+
+    def __init__(self, weights: dict[str, NDArray[np.float32]], sigmoid: bool = True) -> None:
+        self.weights = weights
+        self.sigmoid = sigmoid
+
+    def sample_part(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the first layer's sample part, shape (m, embedding_size)."""
+        part: NDArray[np.float32] = features @ self.weights["sample"]
+        part += self.weights["bias"]
+        return part
+
+    def predict(
+        self, sample_part: NDArray[np.float32], codes: NDArray[np.floating]
+    ) -> NDArray[np.float32]:
+        """Return the output for every sample and candidate.
+
+        Parameters
+        ----------
+        sample_part : ndarray of shape (m, embedding_size)
+            From :meth:`sample_part`.
+        codes : ndarray of shape (n_candidates, n_exits + 1)
+            Path codes.
+
+        Returns
+        -------
+        ndarray of shape (m, n_candidates), float32
+        """
+        w = self.weights
+        path_part = codes.astype(np.float32) @ w["path"]
+        out = np.empty((len(sample_part), len(codes)), dtype=np.float32)
+        for start in range(0, len(out), _ROWS):
+            rows = slice(start, start + _ROWS)
+            layer = sample_part[rows, None, :] + path_part
+            np.maximum(layer, 0, out=layer)
+            layer = layer.reshape(-1, layer.shape[-1]) @ w["hidden"]
+            layer += w["hidden_bias"]
+            np.maximum(layer, 0, out=layer)
+            out[rows] = (layer @ w["output"]).reshape(-1, len(codes))
+        out += w["output_bias"]
+        if self.sigmoid:
+            np.negative(out, out=out)
+            np.minimum(out, 80, out=out)  # exp of more overflows float32
+            np.exp(out, out=out)
+            out += 1
+            np.reciprocal(out, out=out)
+        return out
+
+
+def train_gate(
+    data: GateData,
+    validation: GateData,
+    *,
+    embedding_size: int,
+    hidden_size: int,
+    learning_rate: float,
+    weight_decay: float,
+    schedule: str,
+    batch_size: int,
+    max_epochs: int,
+    patience: int,
+    tol: float,
+    sigmoid: bool,
+    seed: int,
+    name: str,
+) -> tuple[GateNetwork, dict[str, Any]]:
+    """Fit a gate network with Adam on the mean squared error (equation 16).
+
+    The weights of the epoch with the least validation loss are kept. ``schedule="plateau"``
+    halves the step whenever ``patience // 3`` epochs brought nothing and stops after
+    `patience`; ``"constant"`` keeps the step and stops alike (the paper's).
+
+    Parameters
+    ----------
+    data, validation : GateData
+        Training and early-stopping pairs, of different samples.
+    embedding_size, hidden_size : int
+        Layer widths.
+    learning_rate, weight_decay : float
+        Adam's.
+    schedule : {"plateau", "constant"}
+        See above.
+    batch_size : int
+        Pairs a step.
+    max_epochs, patience : int
+        Epochs at most, and epochs without progress before stopping.
+    tol : float
+        Relative fall of the validation loss that counts as progress.
+    sigmoid : bool
+        Squash the output.
+    seed : int
+        Of weights and batches.
+    name : str
+        For the warning.
+
+    Returns
+    -------
+    GateNetwork
+    dict
+        ``n_epochs``, ``converged``, ``train_loss``, ``validation_loss`` (lists).
+    """
+    rng = np.random.default_rng(seed)
+    # Training sees standardised input: the scaling acts on the weights, which are far smaller,
+    # and is folded into them at the end. The floor keeps rare classes from blowing up.
+    centre = data.features.mean(axis=0, dtype=np.float64).astype(np.float32)
+    scale = np.maximum(data.features.std(axis=0, dtype=np.float64), 0.02).astype(np.float32)
+    code_scale = np.maximum(np.abs(data.codes).max(axis=(0, 1)), np.float32(1))
+    # Biases start where the first output is the mean target.
+    present = data.targets[~np.isnan(data.targets)]
+    mean = float(present.mean(dtype=np.float64)) if present.size else 0.5
+    start = float(np.log((mean + 1e-3) / (1 - mean + 1e-3))) if sigmoid else mean
+
+    n_features, n_code = data.features.shape[1], data.codes.shape[2]
+    fans = {
+        "sample": ((n_features, embedding_size), n_features + n_code),
+        "path": ((n_code, embedding_size), n_code),
+        "bias": ((embedding_size,), n_code),
+        "hidden": ((embedding_size, hidden_size), embedding_size),
+        "hidden_bias": ((hidden_size,), embedding_size),
+        "output": ((hidden_size,), hidden_size),
+    }
+    parameters = {
+        key: rng.uniform(-(fan_in**-0.5), fan_in**-0.5, size=shape).astype(np.float32)
+        for key, (shape, fan_in) in fans.items()
+    }
+    parameters["output_bias"] = np.full(1, start, dtype=np.float32)
+    model = GateLoss(data.codes / code_scale, centre, scale, sigmoid)
+    optimiser = Adam(parameters, learning_rate, weight_decay)
+    parameters = optimiser.parameters
+
+    def evaluate() -> float:
+        total = np.zeros(2)
+        for first in range(0, len(validation.features), _ROWS):
+            total += model.forward(parameters, validation, slice(first, first + _ROWS))
+        return float(total[0] / max(total[1], 1e-12))
+
+    # Few rows make few steps an epoch, and patience is counted in epochs.
+    size = min(batch_size, max(16, len(data.features) // _STEPS))
+    history: dict[str, list[float]] = {"train_loss": [], "validation_loss": []}
+    best, kept, since, since_cut = np.inf, None, 0, 0
+    converged = False
+    for _ in range(max_epochs):
+        order = rng.permutation(len(data.features))
+        running = np.zeros(2)
+        for first in range(0, len(order), size):
+            sums, gradients = model.gradients(parameters, data, order[first : first + size])
+            optimiser.step(gradients)
+            running += sums
+        history["train_loss"].append(float(running[0] / max(running[1], 1e-12)))
+        current = evaluate()
+        history["validation_loss"].append(current)
+        if current < best * (1 - tol) or kept is None:
+            since = since_cut = 0
+        else:
+            since, since_cut = since + 1, since_cut + 1
+        if current < best:
+            best = current
+            kept = {key: value.copy() for key, value in parameters.items()}
+        if since >= patience:
+            converged = True
+            break
+        if schedule == "plateau" and since_cut >= max(1, patience // 3):
+            since_cut = 0
+            optimiser.rate *= 0.5
+    if not converged and schedule == "plateau":
+        warnings.warn(
+            f"{name} was still improving after max_epochs={max_epochs}; raise max_epochs.",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
+    if not np.isfinite(best):
+        raise ValueError(f"{name} did not train: its loss is {current}. Lower learning_rate.")
+    assert kept is not None
+    sample = kept["sample"] / scale[:, None]
+    kept["bias"] = kept["bias"] - centre @ sample
+    kept["sample"] = sample
+    kept["path"] = kept["path"] / code_scale[:, None]
+    report = {"n_epochs": len(history["validation_loss"]), "converged": converged, **history}
+    return GateNetwork(kept, sigmoid), report

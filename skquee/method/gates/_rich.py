@@ -1,0 +1,270 @@
+"""Richer gate inputs: what every exit so far says of a sample, whatever the classes are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skquee.method.gates._features import gate_features, known_entropy
+from skquee.values import PathProbabilities
+
+__all__ = ["FEATURES", "ClassErrorRates", "GateInputs", "rich_features"]
+
+FEATURES = ("paper", "rich")
+
+TINY = 1e-6
+N_TOP = 3
+# Rows that the mean error of a path counts as, in the error rate of a class.
+PRIOR_ROWS = 10.0
+# Parts of the training rows: each gets the rates that the others counted.
+N_PARTS = 5
+
+
+def rich_features(
+    history: Sequence[NDArray[np.floating]],
+    rates: Sequence[NDArray[np.floating]],
+    context: NDArray[np.floating] | None = None,
+) -> NDArray[np.float64]:
+    """Return what a gate sees of samples, in numbers that do not depend on the classes' order.
+
+    Of this exit: the largest probabilities, log-odds of the largest, margin, entropy, effective
+    number of classes, and how often its predicted class is wrong. Of each exit before: log-odds
+    of its largest probability, its entropy, whether it agrees, what each gives the other's
+    answer, and the divergence between them. Then how many exits in a row agree.
+
+    Parameters
+    ----------
+    history : sequence of ndarray of shape (m, n_classes)
+        Probabilities at every exit so far, in order.
+    rates : sequence of ndarray of shape (m,)
+        Error rate of the class that each exit predicts, from :class:`ClassErrorRates`.
+    context : ndarray of shape (m, n_context), default=None
+        What is known of samples before anything runs.
+
+    Returns
+    -------
+    ndarray of shape (m, n_features)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skquee.gates import rich_features
+    >>> first, second = np.array([[0.6, 0.4]]), np.array([[0.1, 0.9]])
+    >>> rates = [np.array([0.3]), np.array([0.2])]
+    >>> rich_features([first], rates[:1]).shape, rich_features([first, second], rates).shape
+    ((1, 7), (1, 14))
+    """
+    parts: list[NDArray[np.floating]] = [] if context is None else [np.asarray(context)]
+    if not history:
+        return np.column_stack(parts).astype(np.float64)
+    now = np.asarray(history[-1], dtype=np.float64)
+    rows = np.arange(len(now))
+    answer = now.argmax(axis=1)
+    n_top = min(N_TOP, now.shape[1])
+    top = -np.sort(-np.partition(now, -n_top, axis=1)[:, -n_top:], axis=1)
+    logs = np.log(np.maximum(now, TINY))
+    spread = known_entropy(now)
+    parts += [
+        top,
+        _log_odds(top[:, 0]),
+        top[:, 0] - top[:, 1],
+        spread,
+        1 / np.maximum((now**2).sum(axis=1), TINY),
+        rates[-1],
+    ]
+    run = np.ones(len(now))
+    unbroken = np.ones(len(now), dtype=bool)
+    for before in reversed(range(len(history) - 1)):
+        earlier = np.asarray(history[before], dtype=np.float64)
+        said = earlier.argmax(axis=1)
+        agrees = said == answer
+        unbroken &= agrees
+        run += unbroken
+        gone = np.log(np.maximum(earlier, TINY))
+        parts += [
+            _log_odds(earlier.max(axis=1)),
+            known_entropy(earlier),
+            agrees,
+            _log_odds(now[rows, said]),
+            _log_odds(earlier[rows, answer]),
+            (now * (logs - gone)).sum(axis=1),
+        ]
+    if len(history) > 1:
+        parts.append(run)
+    return np.column_stack(parts).astype(np.float64)
+
+
+def _log_odds(p: NDArray[np.floating]) -> NDArray[np.float64]:
+    bounded = np.clip(p, TINY, 1 - TINY)
+    return np.log(bounded / (1 - bounded))
+
+
+class ClassErrorRates:
+    """How often each path is wrong when it predicts a class, shrunken towards its mean.
+
+    ``(wrong_c + a * mean) / (n_c + a)`` with ``a = 10``. For the rows they were counted on, those
+    of the other parts of :func:`training_parts`: a rate without the row alone would tell the
+    row's own error, by how far it lies from that of its class.
+
+    Parameters
+    ----------
+    table : PathProbabilities
+        Rows.
+    wrong : ndarray of shape (n_samples, n_paths)
+        Errors of each path's answer, or targets of them.
+    """
+
+    def __init__(self, table: PathProbabilities, wrong: NDArray[np.floating]) -> None:
+        tree, n_classes = table.paths, table.shape[2]
+        shape = N_PARTS, n_classes
+        parts, size = training_parts(len(table)), N_PARTS * n_classes
+        self.counts = np.zeros((tree.n_paths, *shape))
+        self.sums = np.zeros((tree.n_paths, *shape))
+        for path in range(tree.n_paths):
+            cells = parts * n_classes + table.path(path).argmax(axis=1)
+            self.counts[path] = np.bincount(cells, minlength=size).reshape(shape)
+            self.sums[path] = np.bincount(cells, wrong[:, path], minlength=size).reshape(shape)
+        self.means = wrong.mean(axis=0)
+
+    def of(
+        self,
+        path: int,
+        answers: NDArray[np.intp],
+        parts: NDArray[np.intp] | None = None,
+    ) -> NDArray[np.float64]:
+        """Return the error rate of the class that each row is given.
+
+        Parameters
+        ----------
+        path : int
+            Path that answers.
+        answers : ndarray of shape (m,)
+            Class it predicts for each row.
+        parts : ndarray of shape (m,), default=None
+            Part of each row, where they were counted: it is left out.
+
+        Returns
+        -------
+        ndarray of shape (m,)
+        """
+        counts, sums = (a[path].sum(axis=0)[answers] for a in (self.counts, self.sums))
+        if parts is not None:
+            counts = counts - self.counts[path, parts, answers]
+            sums = sums - self.sums[path, parts, answers]
+        rates: NDArray[np.float64] = (sums + PRIOR_ROWS * self.means[path]) / (counts + PRIOR_ROWS)
+        return rates
+
+
+def training_parts(n_samples: int) -> NDArray[np.intp]:
+    """Return the part of each training row, in random order.
+
+    Parameters
+    ----------
+    n_samples : int
+        Rows.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,)
+    """
+    return np.random.default_rng(0).permutation(n_samples) % N_PARTS
+
+
+class GateInputs:
+    """What gates see of samples, of one kind, for every prefix.
+
+    Parameters
+    ----------
+    kind : {"paper", "rich"}
+        :func:`gate_features` of the last two exits (equation 13), or :func:`rich_features`.
+    table : PathProbabilities
+        Rows that gates are trained on.
+    targets : ndarray of shape (n_samples, n_paths)
+        Their errors, or probabilities of error.
+    """
+
+    def __init__(self, kind: str, table: PathProbabilities, targets: NDArray[np.floating]) -> None:
+        if kind not in FEATURES:
+            raise ValueError(f"features must be one of {FEATURES}, got {kind!r}.")
+        self.kind = kind
+        self.tree = table.paths
+        self.n_context = 0 if table.context is None else table.context.shape[1]
+        self.rates = ClassErrorRates(table, targets) if kind == "rich" else None
+
+    def of(
+        self,
+        prefix: int,
+        history: Sequence[NDArray[np.floating]],
+        context: NDArray[np.floating] | None,
+        parts: NDArray[np.intp] | None = None,
+    ) -> NDArray[np.float64]:
+        """Return the features of samples on one prefix.
+
+        Parameters
+        ----------
+        prefix : int
+            By index; -1 before anything has run.
+        history : sequence of ndarray of shape (m, n_classes)
+            Probabilities at its exits, in order.
+        context : ndarray of shape (m, n_context) or None
+            What is known of samples beforehand.
+        parts : ndarray of shape (m,), default=None
+            Of :func:`training_parts`, where these are the training rows.
+
+        Returns
+        -------
+        ndarray of shape (m, n_features)
+        """
+        found = 0 if context is None else context.shape[1]
+        if found != self.n_context:
+            advice = "..." if self.n_context else "None"
+            raise ValueError(
+                f"X has {found} context features, but the gates were trained with "
+                f"{self.n_context}: give table.with_context({advice}) as in fit."
+            )
+        if self.rates is None:
+            known = [] if context is None else [context]
+            if history:
+                known.append(gate_features(history[-1], history[-2] if len(history) > 1 else None))
+            return np.column_stack(known).astype(np.float64)
+        line = [] if prefix < 0 else self.tree.prefixes(prefix).tolist()
+        rates = [
+            self.rates.of(path, p.argmax(axis=1), parts)
+            for path, p in zip(line, history, strict=True)
+        ]
+        return rich_features(history, rates, context)
+
+    def rows(
+        self,
+        table: PathProbabilities,
+        prefix: int,
+        parts: NDArray[np.intp] | None = None,
+    ) -> NDArray[np.float64]:
+        """Return the features of a table's rows on one prefix.
+
+        Parameters
+        ----------
+        table : PathProbabilities
+            Rows.
+        prefix : int
+            By index; -1 before anything has run.
+        parts : ndarray of shape (n_samples,), default=None
+            Of :func:`training_parts`, where these are training rows.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features)
+        """
+        line = [] if prefix < 0 else self.tree.prefixes(prefix).tolist()
+        made = [
+            self.of(
+                prefix,
+                [chunk.path(path) for path in line],
+                chunk.context,
+                None if parts is None else parts[rows],
+            )
+            for rows, chunk in table.chunks()
+        ]
+        return np.concatenate(made)

@@ -1,0 +1,163 @@
+"""What a policy does at every trade-off, from predictions made once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils.validation import has_fit_parameter
+
+from skquee.values import PathTree
+from skquee.values._labels import default_lambdas
+
+__all__ = ["Survey", "fit_policy", "mean_loss", "next_steps", "sweep"]
+
+# What the gate after each prefix predicts.
+Survey = Mapping[int, NDArray[np.floating]]
+
+
+def fit_policy(
+    policy: Any,
+    tree: PathTree,
+    survey: Survey,
+    wrong: NDArray[np.bool_],
+    sample_weight: NDArray[np.float64] | None,
+) -> Any:
+    """Fit a policy, with weights where it takes them.
+
+    Parameters
+    ----------
+    policy : policy
+        With ``fit``.
+    tree, survey, wrong, sample_weight
+        As of :class:`OptionValue`.
+
+    Returns
+    -------
+    policy
+        Fitted.
+    """
+    weighted = sample_weight is not None and has_fit_parameter(policy, "sample_weight")
+    given = {"sample_weight": sample_weight} if weighted else {}
+    return policy.fit(survey, wrong, tree, **given)
+
+
+def next_steps(tree: PathTree, candidates: NDArray[np.intp], depth: int) -> NDArray[np.intp]:
+    """Return the path one step on toward each candidate; the prefix itself means exit.
+
+    Parameters
+    ----------
+    tree : PathTree
+        The tree.
+    candidates : ndarray of int
+        Paths that start with one prefix.
+    depth : int
+        Its depth.
+
+    Returns
+    -------
+    ndarray of int
+    """
+    if depth >= tree.n_exits:
+        return candidates
+    steps = tree.ancestors[candidates, depth]
+    return np.where(steps >= 0, steps, candidates)
+
+
+def sweep(
+    aim: Callable[..., NDArray[np.intp]],
+    survey: Survey,
+    knobs: ArrayLike,
+    tree: PathTree,
+    n_samples: int,
+    first: Callable[[float], NDArray[np.intp]],
+    row_costs: NDArray[np.float64] | None = None,
+) -> NDArray[np.intp]:
+    """Return the path of every sample at every trade-off, from what gates would predict.
+
+    Parameters
+    ----------
+    aim : callable
+        ``aim(errors, costs, lambda_, prefix=...)``.
+    survey : mapping of int to ndarray of shape (n_samples, n_candidates)
+        Predicted errors after each prefix.
+    knobs : array-like of shape (n_knobs,)
+        Trade-offs.
+    tree : PathTree
+        With the costs that hold.
+    n_samples : int
+        Rows.
+    first : callable
+        Trade-off to the first path of each sample.
+    row_costs : ndarray of shape (n_samples, n_paths), default=None
+        Cost of every path for each sample, where it differs.
+
+    Returns
+    -------
+    ndarray of shape (n_knobs, n_samples)
+    """
+    grid = np.atleast_1d(np.asarray(knobs, dtype=np.float64))
+    taken = np.empty((len(grid), n_samples), dtype=np.intp)
+    for line, knob in zip(taken, grid.tolist(), strict=True):
+        start = first(knob)
+        standing = {int(p): np.flatnonzero(start == p) for p in np.unique(start)}
+        while standing:
+            prefix, rows = standing.popitem()
+            if prefix not in survey:
+                line[rows] = prefix
+                continue
+            candidates = tree.descendants(prefix)
+            judged = survey[prefix]
+            judged = judged if len(rows) == n_samples else judged[rows]
+            costs = tree.path_costs[candidates]
+            if row_costs is not None:
+                costs = row_costs[rows[:, None], candidates]
+            best = aim(judged, costs, knob, prefix=prefix)
+            steps = next_steps(tree, candidates, int(tree.depths[prefix]))[best]
+            for step in np.unique(steps).tolist():
+                members = rows[steps == step]
+                if step == prefix:
+                    line[members] = prefix
+                else:
+                    standing[step] = members
+    return taken
+
+
+def mean_loss(
+    policy: Any,
+    survey: Survey,
+    wrong: NDArray[np.bool_],
+    tree: PathTree,
+    sample_weight: NDArray[np.float64] | None = None,
+) -> float:
+    """Return error plus priced cost of a policy, the mean over trade-offs, each of equal weight.
+
+    Parameters
+    ----------
+    policy : policy
+        With ``aim``.
+    survey, wrong, tree, sample_weight
+        As of :class:`OptionValue`.
+
+    Returns
+    -------
+    float
+    """
+    grid = default_lambdas(tree)
+    grid = grid[grid > 0][::8]
+    n = len(wrong)
+    # Where several paths begin, from the one that is best on average.
+    base = np.average(wrong, axis=0, weights=sample_weight)
+
+    def first(knob: float) -> NDArray[np.intp]:
+        best = int(np.argmin(base + knob * tree.path_costs))
+        return np.full(n, tree.ancestors[best, 0])
+
+    taken = sweep(policy.aim, survey, grid, tree, n, first)
+    error = np.average(wrong[np.arange(n), taken], axis=1, weights=sample_weight)
+    cost = np.average(tree.path_costs[taken], axis=1, weights=sample_weight)
+    # A trade-off weighs a step of cost against one of error: divided out, all count alike.
+    scale = 1 + grid * tree.path_costs.max()
+    return float(((error + grid * cost) / scale).mean())

@@ -1,0 +1,123 @@
+"""The methods of figure 3, each from a study to its curve on the test rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from skquee.bank import MultiPathClassifierBank
+from skquee.baselines import (
+    JEIDNN,
+    DQNetGate,
+    FixedPath,
+    NextStepRouter,
+    OracleRouter,
+    ThresholdRouter,
+)
+from skquee.evaluation import CostCurve
+from skquee.values import PathTree
+from skquee.values._tree import relative_to_whole
+
+if TYPE_CHECKING:
+    from skquee.paper._study import Study
+
+__all__ = ["MAKERS", "METHODS", "measured"]
+
+METHODS = ("QuEE", "JEI-DNN", "DQNet", "PTQ4ViT", "Thresholding")
+
+
+def measured(study: Study, method: Any) -> CostCurve:
+    """Sweep a fitted method over the test table.
+
+    Parameters
+    ----------
+    study : Study
+        The study.
+    method : router
+        Fitted.
+
+    Returns
+    -------
+    CostCurve
+    """
+    found = method.cost_curve(None, study.table("test"), study.labels["test"])
+    found.source = "test images"
+    return found
+
+
+def _fitted(study: Study, method: Any) -> CostCurve:
+    return measured(study, method.fit(study.table("val"), study.labels["val"]))
+
+
+def _jei_dnn(study: Study) -> CostCurve:
+    setting = study.setting
+    jei = JEIDNN(
+        study.network,
+        setting.lambdas[0],
+        lambdas=setting.lambdas,
+        max_epochs=setting.jei_epochs,
+        batch_size=setting.batch_size,
+        random_state=setting.random_state,
+    )
+    jei.fit(study.images["train"], study.labels["train"])
+    return jei.cost_curve(None, study.images["test"], study.labels["test"])
+
+
+def _dqnet(study: Study) -> CostCurve:
+    setting = study.setting
+    settings = [(level, alpha) for level in study.network.levels_ for alpha in setting.alphas]
+    gate = DQNetGate(
+        study.network,
+        *settings[0],
+        settings=settings,
+        max_epochs=setting.dqnet_epochs,
+        batch_size=setting.batch_size,
+        random_state=setting.random_state,
+    )
+    gate.fit(study.images["train"], study.labels["train"], probabilities=study.table("train"))
+    return gate.cost_curve(
+        None, study.images["test"], study.labels["test"], probabilities=study.table("test")
+    )
+
+
+def _uniform(study: Study) -> CostCurve:
+    """Run the whole network at each width: PTQ4ViT alone."""
+    network = study.network
+    flops = np.cumsum(network.flops_)
+    steps = [(level,) * depth for level in network.levels_ for depth in range(1, len(flops) + 1)]
+    # In the unit of the network's tree: 1 is all blocks at the highest level.
+    operations = [flops[len(path) - 1] * path[0] for path in steps]
+    tree = relative_to_whole(PathTree.from_paths(steps, operations))
+    bank = MultiPathClassifierBank(network.with_paths(tree))
+    table, y = bank.materialize(study.images["test"]), study.labels["test"]
+    whole = np.flatnonzero(tree.depths == tree.n_exits)
+    return FixedPath().fit(table, y).cost_curve(whole, table, y)
+
+
+def _next_step(study: Study) -> CostCurve:
+    setting = study.setting
+    router = NextStepRouter(
+        setting.next_step_lambdas[0],
+        lambdas=setting.next_step_lambdas,
+        targets=study.new_targets(setting.n_clusters),
+        regressor=study.new_router(setting.n_clusters).regressor,
+        random_state=setting.random_state,
+    )
+    return _fitted(study, router)
+
+
+MAKERS: dict[str, Callable[[Study], CostCurve]] = {
+    "QuEE": lambda study: measured(study, study.router()),
+    "JEI-DNN": _jei_dnn,
+    "DQNet": _dqnet,
+    "PTQ4ViT": _uniform,
+    "Thresholding": lambda study: _fitted(study, ThresholdRouter()),
+    "QuEE on validation rows": lambda study: _fitted(
+        study, study.new_router(study.setting.n_clusters)
+    ),
+    "Fixed paths": lambda study: _fitted(study, FixedPath()),
+    "Oracle": lambda study: _fitted(study, OracleRouter()),
+    "Next step": _next_step,
+}

@@ -1,0 +1,194 @@
+"""Parameters of a router: checked before its fit begins, and parts made of them."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import clone
+
+from skquee.method._answers import ANSWERS
+from skquee.method.gates import PathErrorClassifier, PathErrorRegressor
+from skquee.method.policy import POLICIES
+from skquee.values._checks import (
+    check_integer,
+    check_n_jobs,
+    check_number,
+    check_option,
+    check_seed,
+)
+
+__all__ = [
+    "answer_rule",
+    "check_fit_parameters",
+    "check_folds",
+    "check_policy",
+    "error_model",
+    "is_policy",
+    "make_policy",
+    "warn_where_context_is_unread",
+]
+
+TARGETS = ("shrunken", "bernoulli", "mixed")
+FEATURES = ("paper", "rich")
+
+
+def check_fit_parameters(router: Any) -> None:
+    """Raise where a parameter that fit reads is not usable.
+
+    Parameters
+    ----------
+    router : CostAwareRouter
+        About to be fitted.
+    """
+    if isinstance(router.targets, str):
+        check_option(router.targets, "targets", TARGETS, besides=" or a ClusteredErrorTargets")
+    elif router.targets is not None and not hasattr(router.targets, "transform"):
+        raise ValueError(
+            f"targets must be None, one of {list(TARGETS)} or a ClusteredErrorTargets, got "
+            f"{router.targets!r:.80}."
+        )
+    check_integer(router.cross_fit, "cross_fit", at_least=1)
+    check_number(router.validation_fraction, "validation_fraction", at_least=0, below=1)
+    check_seed(router.random_state)
+    check_n_jobs(router.n_jobs)
+    error_model(router.regressor, router.features)
+
+
+def error_model(regressor: Any, features: str | None) -> Any:
+    """Return the error model that a router's parameters ask for, not fitted.
+
+    Parameters
+    ----------
+    regressor : error model, str, estimator or None
+        As of :class:`CostAwareRouter`.
+    features : {"paper", "rich"} or None
+        As of :class:`CostAwareRouter`.
+
+    Returns
+    -------
+    PathErrorRegressor, PathErrorClassifier or a copy of the model given
+
+    Raises
+    ------
+    ValueError
+        If `features` is unknown, or the model given has others of its own.
+    """
+    if features is not None:
+        check_option(features, "features", FEATURES)
+    chosen: dict[str, Any] = {} if features is None else {"features": features}
+    if regressor is None:
+        return PathErrorRegressor(**chosen)
+    if inspect.isclass(regressor):
+        raise ValueError(
+            f"regressor must be an instance, got the class {regressor.__name__}: write "
+            f"{regressor.__name__}()."
+        )
+    if isinstance(regressor, str) or not hasattr(regressor, "judge"):
+        return PathErrorClassifier(regressor, **chosen)
+    own = getattr(regressor, "features", None)
+    if features is not None and features != own:
+        raise ValueError(
+            f"features={features!r} builds a regressor that is given by name, but regressor is a "
+            f"{type(regressor).__name__} with features={own!r} of its own: leave features out, or "
+            "set them there."
+        )
+    return clone(regressor)
+
+
+def warn_where_context_is_unread(table: Any, model: Any) -> None:
+    """Warn where a table's context reaches no gate.
+
+    Parameters
+    ----------
+    table : PathProbabilities
+        Rows of fit.
+    model : error model
+        That the gates are.
+    """
+    if table.context is not None and isinstance(model, PathErrorRegressor):
+        warnings.warn(
+            f"X has {table.context.shape[1]} context features, which {type(model).__name__}, the "
+            "paper's error model, does not read: they change nothing. Use "
+            "regressor='logistic', 'boosting' or a PathErrorClassifier, which read them, or "
+            "X.with_context(None).",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def check_folds(cv: Any, codes: NDArray[np.intp], *, by_class: bool = True) -> None:
+    """Raise where there are too few rows for a number of folds.
+
+    Parameters
+    ----------
+    cv : int or splitter
+        As of scikit-learn; a splitter checks itself.
+    codes : ndarray of shape (n_samples,)
+        Class indices.
+    by_class : bool, default=True
+        Whether every fold gets its share of each class.
+
+    Raises
+    ------
+    ValueError
+        If it is no number of folds, or there are fewer rows, or fewer of every class.
+    """
+    if cv is None or hasattr(cv, "split") or hasattr(cv, "__iter__"):
+        return
+    folds = check_integer(cv, "cv", at_least=2)
+    most = int(np.bincount(codes).max()) if by_class and len(codes) else len(codes)
+    if most < folds:
+        rows = "rows of any class" if by_class else "rows"
+        raise ValueError(
+            f"cv={folds} folds need at least as many {rows}, got {most} of {len(codes)}: give more "
+            "rows or lower cv."
+        )
+
+
+def answer_rule(answer: Any) -> Any:
+    """Return an answer rule, not fitted; None: the last exit.
+
+    Parameters
+    ----------
+    answer : str or rule
+        As of :class:`skquee.CostAwareRouter`.
+
+    Returns
+    -------
+    rule or None
+    """
+    if answer == "last":
+        return None
+    if isinstance(answer, str) and answer in ANSWERS:
+        return ANSWERS[answer]()
+    if isinstance(answer, type) or not hasattr(answer, "combine"):
+        raise ValueError(f"answer must be one of {['last', *ANSWERS]} or a rule, got {answer!r}.")
+    return clone(answer)
+
+
+def is_policy(policy: Any) -> bool:
+    """Whether this is a policy, not its name or class."""
+    return hasattr(policy, "aim") and not isinstance(policy, type)
+
+
+def check_policy(policy: Any) -> None:
+    """Raise where this is neither a policy, nor the name of one, nor a callable."""
+    named = isinstance(policy, str) and policy in POLICIES
+    if not (named or callable(policy) or is_policy(policy)):
+        raise ValueError(
+            f"policy must be one of {sorted(POLICIES)}, a policy or a callable, got {policy!r}."
+        )
+
+
+def make_policy(policy: Any) -> Any:
+    """Return a policy to fit, or one that needs none; None for a callable or the open loop."""
+    if isinstance(policy, str):
+        make = POLICIES[policy]
+        return None if make is None else make()
+    if not is_policy(policy):
+        return None
+    return clone(policy) if hasattr(policy, "fit") else policy

@@ -1,0 +1,325 @@
+"""What a fitted gate router decides by: error model, policy and first step at one price."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skquee.method.policy import next_steps, open_loop
+from skquee.method.policy._rules import TIE
+from skquee.values import PathTree
+from skquee.walk import Decider, Visit
+
+__all__ = ["GateDecider", "Judgement", "Start", "aim_at", "begin"]
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """First step where nothing is known of a sample.
+
+    Attributes
+    ----------
+    root : int
+        The path of one step that every sample takes.
+    aimed : int
+        The path aimed at.
+    errors : ndarray of shape (n_paths,)
+        Mean error of every path.
+    """
+
+    root: int
+    aimed: int
+    errors: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Judgement:
+    """What a gate predicted for samples on one prefix, and where each aims.
+
+    Attributes
+    ----------
+    rows : ndarray of shape (k,)
+        Positions among the samples of the visit.
+    prefix : int or None
+        Their path; None before anything has run.
+    candidates : ndarray of shape (n_candidates,)
+        Paths that start with it, itself first.
+    errors : ndarray of shape (k, n_candidates)
+        Predicted errors.
+    costs : ndarray of shape (n_candidates,) or (k, n_candidates)
+        Costs.
+    aimed : ndarray of shape (k,)
+        Position of the candidate aimed at.
+    """
+
+    rows: NDArray[np.intp]
+    prefix: int | None
+    candidates: NDArray[np.intp]
+    errors: NDArray[np.floating]
+    costs: NDArray[np.float64]
+    aimed: NDArray[np.intp]
+
+
+def aim_at(
+    policy: Any,
+    errors: NDArray[np.floating],
+    costs: NDArray[np.float64],
+    lambda_: float,
+    prefix: int | None,
+) -> NDArray[np.intp]:
+    """Return the candidate that a policy aims at.
+
+    Parameters
+    ----------
+    policy : policy, callable or None
+        With ``aim``; or ``policy(errors, costs, lambda_)``; None: :func:`open_loop`.
+    errors : ndarray of shape (m, n_candidates)
+        Predicted errors.
+    costs : ndarray of shape (n_candidates,) or (m, n_candidates)
+        Costs.
+    lambda_ : float
+        Price.
+    prefix : int or None
+        Path taken.
+
+    Returns
+    -------
+    ndarray of shape (m,)
+    """
+    if policy is None:
+        return open_loop(errors, costs, lambda_)
+    if hasattr(policy, "aim"):
+        return _positions(policy.aim(errors, costs, lambda_, prefix=prefix), errors, policy)
+    return _positions(policy(errors, costs, lambda_), errors, policy)
+
+
+def _positions(aimed: Any, errors: NDArray[np.floating], policy: Any) -> NDArray[np.intp]:
+    """Return what a policy aims at, checked: a policy may be the user's own."""
+    found, (n, k) = np.asarray(aimed), errors.shape
+    whole = found.shape == (n,) and found.dtype.kind in "iu"
+    if not whole or (n and (found.min() < 0 or found.max() >= k)):
+        name = getattr(policy, "__name__", type(policy).__name__)
+        got = f"{found.dtype} of shape {found.shape}"
+        if whole:
+            got = f"positions from {found.min()} to {found.max()}"
+        raise ValueError(
+            f"policy {name} must return the position of a candidate for each of {n} samples: "
+            f"integers from 0 to {k - 1}, got {got}."
+        )
+    return found.astype(np.intp, copy=False)
+
+
+@dataclass(frozen=True, eq=False)
+class GateDecider(Decider):
+    """Step toward the path of least ``lambda_ * cost + predicted error``.
+
+    Parameters
+    ----------
+    lambda_ : float
+        Price of a unit of cost.
+    gates : error model
+        Fitted: ``judge(prefixes, history, context)``.
+    policy : policy, callable or None
+        As of :func:`aim_at`.
+    start : Start or None
+        First step; None where there is one root, or the gates judge before anything has run.
+    rule : answer rule or None
+        Who answers; None: the last exit.
+    prices : CallCostModel or None
+        Predicts what calls cost; None: costs of the visit, or of the tree.
+    """
+
+    lambda_: float
+    gates: Any
+    policy: Any
+    start: Start | None
+    rule: Any
+    prices: Any = None
+
+    def judge(self, visit: Visit) -> Iterator[Judgement]:
+        """Predict the errors of every path that is open to samples before a gate, and aim.
+
+        Parameters
+        ----------
+        visit : Visit
+            The samples.
+
+        Yields
+        ------
+        Judgement
+            One for each prefix.
+        """
+        n = len(visit.rows)
+        row_costs = visit.costs
+        if row_costs is None and self.prices is not None:
+            row_costs = self.prices.predict(visit.context, n) @ self.tree.path_calls.T
+        if visit.now is None and self.start is not None:
+            costs = self.tree.path_costs
+            errors = np.broadcast_to(self.start.errors, (n, len(costs)))
+            aimed = np.full(n, self.start.aimed)
+            yield Judgement(np.arange(n), None, np.arange(len(costs)), errors, costs, aimed)
+            return
+        for rows, candidates, errors in self.gates.judge(
+            visit.prefixes, visit.history(), visit.context
+        ):
+            prefix = None if visit.now is None else int(visit.prefixes[rows[0]])
+            costs = self.tree.path_costs[candidates]
+            if row_costs is not None:
+                costs = row_costs[rows[:, None], candidates]
+            aimed = aim_at(self.policy, errors, costs, self.lambda_, prefix)
+            yield Judgement(rows, prefix, candidates, errors, costs, aimed)
+
+    def step(self, visit: Visit) -> tuple[NDArray[np.intp], NDArray[np.floating]]:
+        """Decide; see :class:`skquee.walk.Decider`."""
+        n = len(visit.rows)
+        if visit.now is None and self.start is not None:
+            error = self.start.errors[self.start.aimed]
+            return np.full(n, self.start.root), np.full(n, error)
+        return self.settle(visit, self.judge(visit))
+
+    def settle(self, visit: Visit, judged: Any) -> tuple[NDArray[np.intp], NDArray[np.floating]]:
+        """Return next steps and predicted errors of what was judged."""
+        n = len(visit.rows)
+        steps, seen = np.empty(n, dtype=np.intp), np.empty(n)
+        for found in judged:
+            ahead = next_steps(self.tree, found.candidates, visit.depth)
+            steps[found.rows] = ahead[found.aimed]
+            seen[found.rows] = found.errors[np.arange(len(found.rows)), found.aimed]
+        return steps, seen
+
+    def answer(
+        self, paths: NDArray[np.intp], now: NDArray[np.floating], history: Any
+    ) -> NDArray[np.floating]:
+        """Answer; see :class:`skquee.walk.Decider`."""
+        if self.rule is None:
+            return now
+        passed = history()
+        if (paths == paths[0]).all():
+            whole: NDArray[np.float64] = self.rule.combine(int(paths[0]), passed).astype(np.float64)
+            return whole
+        out = np.empty((len(now), now.shape[1]))
+        for path in np.unique(paths).tolist():
+            rows = np.flatnonzero(paths == path)
+            out[rows] = self.rule.combine(path, [p[rows] for p in passed])
+        return out
+
+    def answering(
+        self, paths: NDArray[np.intp], now: NDArray[np.floating], history: Any
+    ) -> NDArray[np.intp]:
+        """Tell who answers; see :class:`skquee.walk.Decider`."""
+        chosen = getattr(self.rule, "chosen", None)
+        if chosen is None:
+            return paths
+        passed, out = history(), np.empty_like(paths)
+        for path in np.unique(paths).tolist():
+            rows = np.flatnonzero(paths == path)
+            out[rows] = self.tree.prefixes(path)[chosen(path, [p[rows] for p in passed])]
+        return out
+
+    def one(self) -> Any:
+        """Return what decides for one row on plain numbers; see :class:`skquee.walk.Decider`."""
+        if self.prices is not None or (self.start is None and len(self.tree.roots) > 1):
+            return None
+        make = [part.one if hasattr(part, "one") else _nothing for part in (self.gates, self.rule)]
+        gates, rule = (one() for one in make)
+        if gates is None or (self.rule is not None and rule is None):
+            return None
+        return _OneRow(self, gates, rule)
+
+
+def _nothing() -> None:
+    return None
+
+
+class _OneRow:
+    """A gate decider for one row on plain numbers: the same decisions, without arrays."""
+
+    def __init__(self, decider: GateDecider, gates: Any, rule: Any) -> None:
+        tree, self.lambda_ = decider.tree, decider.lambda_
+        self.judge, self.policy = gates.judge, decider.policy
+        self.combine = None if rule is None else rule.combine
+        roots = tree.roots.tolist()
+        self.first = (roots[0], np.nan)
+        if decider.start is not None and len(roots) > 1:
+            self.first = decider.start.root, float(decider.start.errors[decider.start.aimed])
+        self.plans: dict[int, Any] = {}
+        for prefix in np.flatnonzero(tree.is_inner).tolist():
+            candidates = tree.descendants(prefix)
+            costs = tree.path_costs[candidates]
+            steps = next_steps(tree, candidates, int(tree.depths[prefix])).tolist()
+            order = np.argsort(costs, kind="stable").tolist()
+            # Cheapest first, as ties go to the cheapest.
+            lines = [(place, self.lambda_ * float(costs[place]), steps[place]) for place in order]
+            self.plans[prefix] = lines, costs, steps
+
+    def start(self) -> tuple[int, float]:
+        """Return the first path and the error aimed at."""
+        return self.first
+
+    def step(self, prefix: int, history: list[list[float]]) -> tuple[int, float]:
+        """Return the next path, the prefix itself to exit, and the error aimed at."""
+        plan = self.plans.get(prefix)
+        if plan is None:
+            return prefix, np.nan
+        lines, costs, steps = plan
+        errors = self.judge(prefix, history)
+        if self.policy is not None:
+            at = int(aim_at(self.policy, np.array([errors]), costs, self.lambda_, prefix)[0])
+            return steps[at], errors[at]
+        scores = [errors[place] + price for place, price, _ in lines]
+        bound = min(scores) + TIE
+        for score, (place, _, step) in zip(scores, lines, strict=True):
+            if score <= bound:
+                return step, errors[place]
+        return prefix, np.nan
+
+    def answer(self, path: int, history: list[list[float]]) -> list[float]:
+        """Return the probabilities answered at the end of a path."""
+        if self.combine is None:
+            return history[-1]
+        found: list[float] = self.combine(path, history)
+        return found
+
+
+def begin(
+    kind: str,
+    policy: Any,
+    lambda_: float,
+    tree: PathTree,
+    errors: NDArray[np.float64],
+    free: Any,
+) -> Start:
+    """Settle the first step where samples are all alike.
+
+    Parameters
+    ----------
+    kind : {"planned", "free", "highest"}
+        As of ``CostAwareRouter(first=)``.
+    policy, lambda_
+        As of :class:`GateDecider`.
+    tree : PathTree
+        With the costs that hold.
+    errors : ndarray of shape (n_paths,)
+        Mean error of every path.
+    free : callable
+        Returns the root that loses least on rows of fit.
+
+    Returns
+    -------
+    Start
+    """
+    aimed = int(aim_at(policy, errors[None], tree.path_costs, lambda_, None)[0])
+    if kind == "highest":
+        root = int(tree.roots[np.argmax(tree.path_costs[tree.roots])])
+    elif kind == "free" and len(tree.roots) > 1:
+        root = int(free())
+    else:
+        root = int(tree.ancestors[aimed, 0])
+    if tree.ancestors[aimed, 0] != root:
+        ours = np.flatnonzero(tree.ancestors[:, 0] == root)
+        aimed = int(ours[np.argmin(errors[ours] + lambda_ * tree.path_costs[ours])])
+    return Start(root, aimed, errors)

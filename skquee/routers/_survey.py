@@ -1,0 +1,278 @@
+"""What gates predict of rows: all that routes and curves depend on, worked out once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from skquee.evaluation import CostCurve
+from skquee.method.policy._sweep import sweep
+from skquee.routers._deciding import Start, aim_at, begin
+from skquee.routers._prices import CallCostModel
+from skquee.values import PathProbabilities, PathTree
+from skquee.walk import RoutingMixin
+from skquee.walk._estimator import check_curve_rows
+
+__all__ = ["SurveyMixin", "Surveyed"]
+
+
+@dataclass(frozen=True, eq=False)
+class Surveyed:
+    """What every gate predicts of some rows, and whether each path answers them right.
+
+    Attributes
+    ----------
+    errors : dict of int to ndarray of shape (n_samples, n_candidates)
+        By prefix; -1 is the gate before anything has run.
+    right : ndarray of shape (n_samples, n_paths)
+        Whether each path's answer is right.
+    tree : PathTree
+        With the costs that hold.
+    costs : two ndarrays of shape (n_samples, n_paths), or None
+        What each path costs for each row, and what decisions take it to cost.
+    """
+
+    errors: dict[int, NDArray[np.float32]]
+    right: NDArray[Any]
+    tree: PathTree
+    costs: tuple[NDArray[np.float64] | None, NDArray[np.float64] | None] = (None, None)
+
+
+class SurveyMixin(RoutingMixin):
+    """Curves and first steps of a router of gates, from surveys of rows."""
+
+    first: str
+    regressor_: Any
+    cost_model_: CallCostModel | None
+    # Of rows kept in fit: survey, right, weights; what paths cost, what they seem to cost.
+    _held_out: Any
+    _held_costs: tuple[Any, Any]
+    _held_rows: NDArray[np.intp]
+    _held_source: str
+    # Of rows that choose the first step: survey, wrong, weights.
+    _start_rows: Any
+
+    if TYPE_CHECKING:
+
+        def policy_in_use(self) -> Any: ...
+
+    def survey(self, X: Any, y: ArrayLike | None) -> Surveyed:
+        """Return what every gate predicts of some rows: all that routes and curves depend on.
+
+        Parameters
+        ----------
+        X : PathProbabilities or array-like of shape (n_samples, n_paths, n_classes)
+            Rows.
+        y : array-like of shape (n_samples,)
+            Their labels.
+
+        Returns
+        -------
+        Surveyed
+            For :meth:`sweep_survey`.
+        """
+        table = self.read_table(X, reset=False)
+        right = self.correct_paths(table, self.class_codes(table, y))
+        costs = table.row_path_costs(), self._seen_costs(table)
+        return Surveyed(self._survey(table), right, table.paths, costs)
+
+    def keep_judged(
+        self, surveyed: Surveyed, sample_weight: NDArray[np.float64] | None, source: str
+    ) -> Self:
+        """Let rows that others judged stand for held-out rows in ``cost_curve`` and budgets.
+
+        Parameters
+        ----------
+        surveyed : Surveyed
+            Every row of fit, in order, by a router that has not seen it.
+        sample_weight : ndarray of shape (n_samples,) or None
+            Their weights.
+        source : str
+            Which rows these are.
+
+        Returns
+        -------
+        self
+        """
+        self._held_out = surveyed.errors, surveyed.right, sample_weight
+        self._held_costs = surveyed.costs
+        self._held_rows, self._held_source = np.arange(len(surveyed.right)), source
+        return self
+
+    def sweep_survey(
+        self, surveyed: Surveyed, lambdas: NDArray[np.float64]
+    ) -> tuple[NDArray[np.intp], NDArray[Any]]:
+        """Return each row's path, and whether its answer is right, at every ``lambda_``.
+
+        Parameters
+        ----------
+        surveyed : Surveyed
+            From :meth:`survey`.
+        lambdas : ndarray of shape (n_points,)
+            Trade-offs.
+
+        Returns
+        -------
+        paths, right : ndarray of shape (n_points, n_samples)
+        """
+        right = surveyed.right
+        paths = self._sweep_survey(
+            surveyed.errors, lambdas, surveyed.tree, len(right), surveyed.costs[1]
+        )
+        return paths, np.take_along_axis(right.T, paths, axis=0)
+
+    def cost_curve(
+        self,
+        lambdas: ArrayLike | None = None,
+        X: Any = None,
+        y: ArrayLike | None = None,
+        *,
+        sample_weight: ArrayLike | None = None,
+    ) -> CostCurve:
+        """Return accuracy and cost at every ``lambda_``, from one training.
+
+        Parameters
+        ----------
+        lambdas : array-like of shape (n_points,), default=None
+            Trade-offs. Default: 0 and a hundred that span the curve.
+        X : PathProbabilities or array-like of shape (n_samples, n_paths, n_classes), default=None
+            Rows to measure on; a lazy table is run once. Default: the rows held out in fit
+            (``validation_fraction``), and the curve's ``source`` says so.
+        y : array-like of shape (n_samples,), default=None
+            Their labels.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights.
+
+        Returns
+        -------
+        CostCurve
+        """
+        self.check_as_fitted()
+        self.check_knobs()
+        check_curve_rows(lambdas, X, y, sample_weight)
+        if X is not None:
+            return super().cost_curve(lambdas, X, y, sample_weight=sample_weight)
+        if self._held_out is None:
+            raise ValueError(
+                "No rows were held out in fit (validation_fraction=0, or too few rows): give "
+                "cost_curve X and y."
+            )
+        survey, right, weights = self._held_out
+        tree = self.paths_
+        knobs = self.knob_values(lambdas, tree)
+        row_costs, seen = (None, None) if self.path_costs is not None else self._held_costs
+        taken = self._sweep_survey(survey, knobs, tree, len(right), seen)
+        return CostCurve(
+            knobs,
+            taken,
+            np.take_along_axis(right.T, taken, axis=0),
+            tree,
+            knob=self.knob.name,
+            sample_weight=weights,
+            source=self._held_source,
+            label=type(self).__name__,
+            row_costs=row_costs,
+        )
+
+    def predicted_along(
+        self, curve: CostCurve, table: PathProbabilities | None, rows: NDArray[np.intp]
+    ) -> NDArray[np.floating] | None:
+        if table is None:
+            survey = {prefix: errors[rows] for prefix, errors in self._held_out[0].items()}
+        else:
+            survey = self._survey(table[rows])
+        # The last gate that judges is the one where a row leaves; at a leaf, the one before.
+        tree = curve.tree
+        errors = np.full((len(rows), tree.n_paths), np.nan)
+        for path in range(tree.n_paths):
+            gate = path if path in survey else int(tree.parents[path])
+            if gate in survey:
+                aimed = np.arange(tree.n_paths) if gate < 0 else tree.descendants(gate)
+                errors[:, path] = survey[gate][:, np.flatnonzero(aimed == path)[0]]
+            else:  # before anything has run, samples are alike
+                errors[:, path] = self.regressor_.base_errors_[path]
+        return errors[np.arange(len(rows)), curve.paths[:, rows]]
+
+    def knob_values(self, values: ArrayLike | None, tree: PathTree) -> NDArray[np.float64]:
+        knobs = super().knob_values(values, tree)
+        if not np.isfinite(knobs).all() or knobs.min() < 0:
+            raise ValueError("lambdas must be finite and not negative.")
+        return knobs
+
+    def _survey(self, table: PathProbabilities) -> dict[int, NDArray[np.float32]]:
+        """Return what every gate would predict on every prefix: all that routes depend on.
+
+        The entry -1 is the gate before anything has run, where it knows samples apart.
+        """
+        tree = table.paths
+        survey: dict[int, list[NDArray[np.float32]]] = {}
+        inner = np.flatnonzero(tree.is_inner).tolist()
+        for _, chunk in table.chunks():
+            if getattr(self.regressor_, "judges_before_running", False):
+                judged = self.regressor_.judge(np.full(len(chunk), -1), [], chunk.context)
+                survey.setdefault(-1, []).extend(errors for _, _, errors in judged)
+            for prefix in inner:
+                passed = [chunk.path(path) for path in tree.prefixes(prefix)]
+                judged = self.regressor_.judge(np.full(len(chunk), prefix), passed, chunk.context)
+                survey.setdefault(prefix, []).extend(errors for _, _, errors in judged)
+        return {prefix: np.concatenate(parts) for prefix, parts in survey.items()}
+
+    def sweep_table(self, table: PathProbabilities, knobs: NDArray[np.float64]) -> NDArray[np.intp]:
+        seen = self._seen_costs(table)
+        return self._sweep_survey(self._survey(table), knobs, table.paths, len(table), seen)
+
+    def _sweep_survey(
+        self,
+        survey: dict[int, NDArray[np.float32]],
+        knobs: NDArray[np.float64],
+        tree: PathTree,
+        n_samples: int,
+        row_costs: NDArray[np.float64] | None = None,
+    ) -> NDArray[np.intp]:
+        policy = self.policy_in_use()
+
+        def first(knob: float) -> NDArray[np.intp]:
+            if len(tree.roots) == 1:
+                return np.full(n_samples, tree.roots[0])
+            if -1 in survey:
+                costs = tree.path_costs if row_costs is None else row_costs
+                aimed = aim_at(policy, survey[-1], costs, knob, None)
+                return tree.ancestors[aimed, 0]
+            return np.full(n_samples, self._start(knob, tree, policy).root)
+
+        return sweep(partial(aim_at, policy), survey, knobs, tree, n_samples, first, row_costs)
+
+    def _seen_costs(self, table: PathProbabilities) -> NDArray[np.float64] | None:
+        """Return what each path costs for each row as decisions see it: known or predicted."""
+        if self.path_costs is not None or table.facts.costs_known:
+            return None if self.path_costs is not None else table.row_path_costs()
+        if self.cost_model_ is None:
+            return None
+        prices = self.cost_model_.predict(table.context, len(table))
+        return np.asarray(prices @ table.paths.path_calls.T)
+
+    def _start(self, lambda_: float, tree: PathTree, policy: Any) -> Start:
+        """Return the first step where samples are all alike."""
+        free = partial(self._best_root, lambda_, tree, policy)
+        return begin(self.first, policy, lambda_, tree, self.regressor_.base_errors_, free)
+
+    def _best_root(self, lambda_: float, tree: PathTree, policy: Any) -> int:
+        """Return the first step from which this router loses least on rows of fit."""
+        assert self._start_rows is not None
+        survey, wrong, weights = self._start_rows
+        rows = np.arange(len(wrong))
+        losses = []
+        for root in tree.roots.tolist():
+            first = partial(_everywhere, root, len(rows))
+            (taken,) = sweep(partial(aim_at, policy), survey, lambda_, tree, len(rows), first)
+            loss = wrong[rows, taken] + lambda_ * tree.path_costs[taken]
+            losses.append(np.average(loss, weights=weights))
+        return int(tree.roots[int(np.argmin(losses))])
+
+
+def _everywhere(path: int, n_samples: int, lambda_: float) -> NDArray[np.intp]:
+    return np.full(n_samples, path)

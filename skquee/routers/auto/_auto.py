@@ -1,0 +1,368 @@
+"""The router that chooses its own kind: a search over the whole family on held-out rows."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from joblib import Parallel, delayed
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
+from sklearn.model_selection import check_cv
+from sklearn.utils.validation import check_is_fitted
+from tqdm import tqdm
+
+from skquee.evaluation import CostCurve
+from skquee.routers import BudgetMixin
+from skquee.routers._checking import check_folds
+from skquee.routers.auto._candidates import default_candidates
+from skquee.routers.auto._judging import fold_curves, held_out, ladder
+from skquee.routers.auto._search import Swept, fit_on, seeded, share_trainings, try_out
+from skquee.values import PathProbabilities, PathTree
+from skquee.values._checks import check_n_jobs, check_number, check_seed
+from skquee.values._labels import check_weights, spawn_seeds, stored
+from skquee.values._optional import require
+from skquee.walk import Decider, RoutingMixin
+from skquee.walk._estimator import check_curve_rows
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["AutoRouter"]
+
+TINY = 1e-300
+
+
+class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
+    """Choose among error models, inputs, answers and policies by cross-validation; then refit.
+
+    Every candidate is swept on rows it has not seen, and judged on each fold at the operating
+    points that are best on the others: by the mean height of its hull over cost, less error plus
+    priced cost, the mean over prices. The best one is fitted on all rows. At prediction `lambda_`
+    picks the operating point of least error plus ``lambda_`` times cost on those sweeps, or one
+    between two such points, so that it means the same whatever was chosen: routers with
+    thresholds take part on equal terms, and a router whose predicted errors are off is set right.
+
+    Parameters
+    ----------
+    lambda_ : float, default=1.0
+        Price of one unit of cost, in units of error probability. Read at prediction.
+    candidates : dict of str to router, default=None
+        Routers to try, not fitted. Default: :func:`default_candidates`: thresholds, fixed paths,
+        the paper's router, and its relatives.
+    cv : int or splitter, default=3
+        Folds.
+    paths, path_costs, classes
+        As of :class:`skquee.CostAwareRouter`.
+    random_state : int, RandomState or None, default=None
+        Seed of folds and routers. Results do not depend on `n_jobs`.
+    n_jobs : int, default=None
+        Candidates tried at once (joblib).
+
+    Attributes
+    ----------
+    router_ : router
+        The chosen one, fitted on all rows.
+    best_name_ : str
+        Its name.
+    best_params_ : dict
+        Its parameters.
+    leaderboard_ : DataFrame
+        A row a candidate, best first: ``area`` (mean height of its hull over cost), ``se`` over
+        folds, ``loss`` (error plus priced cost, the mean over prices from 0.01 to 1
+        for the dearest path),
+        ``fit_seconds`` of all folds, and ``failed``, the error of one that did not fit.
+    cv_curve_ : CostCurve
+        The sweep of the chosen one, each row by a router that has not seen it.
+
+    Raises
+    ------
+    ValueError
+        If X is not a table, y does not fit it, or no candidate fits.
+
+    Warns
+    -----
+    UserWarning
+        If a candidate fails; it is left out.
+
+    Examples
+    --------
+    >>> from skquee import AutoRouter
+    >>> from skquee.testing import make_path_probabilities
+    >>> probs, y = make_path_probabilities(400)
+    >>> from skquee.baselines import FixedPath, ThresholdRouter
+    >>> candidates = {"threshold": ThresholdRouter(), "fixed": FixedPath()}
+    >>> router = AutoRouter(0.2, candidates=candidates, random_state=0).fit(probs, y)
+    >>> list(router.leaderboard_.columns)
+    ['area', 'se', 'loss', 'fit_seconds', 'failed']
+    >>> router.predict(probs).shape
+    (400,)
+    """
+
+    _read_in_fit: ClassVar = ("candidates", "cv", "classes")
+
+    def __init__(
+        self,
+        lambda_: float = 1.0,
+        *,
+        candidates: Mapping[str, Any] | None = None,
+        cv: Any = 3,
+        paths: PathTree | None = None,
+        path_costs: ArrayLike | None = None,
+        classes: Sequence[Any] | None = None,
+        random_state: Any = None,
+        n_jobs: int | None = None,
+    ) -> None:
+        self.lambda_ = lambda_
+        self.candidates = candidates
+        self.cv = cv
+        self.paths = paths
+        self.path_costs = path_costs
+        self.classes = classes
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+
+    # ------------------------------------------------------------------ fit
+
+    def fit(
+        self, X: Any, y: ArrayLike | None = None, *, sample_weight: ArrayLike | None = None
+    ) -> AutoRouter:
+        """Try every candidate on folds, choose, and fit the choice on all rows.
+
+        Parameters
+        ----------
+        X : PathProbabilities or array-like of shape (n_samples, n_paths, n_classes)
+            Probabilities of every path on rows that trained no classifier.
+        y : array-like of shape (n_samples,), default=None
+            Labels. None for a table of outcomes.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights.
+
+        Returns
+        -------
+        self
+        """
+        self.check_knobs()
+        check_seed(self.random_state)
+        check_n_jobs(self.n_jobs)
+        table, codes = self.start_fit(X, y)
+        table = stored(table)
+        outcomes = table.facts.outcomes
+        labels = None if outcomes else self.classes_[codes]
+        weights = check_weights(sample_weight, len(table))
+        candidates = self.candidates
+        if candidates is None:
+            candidates = default_candidates(table.paths, len(table))
+        if not (isinstance(candidates, Mapping) and len(candidates)):
+            raise ValueError(
+                "candidates must map names to routers, at least one, got "
+                f"{type(candidates).__name__}."
+            )
+        seed, fold_seed = (int(s) for s in spawn_seeds(self.random_state, 2))
+        routers = {name: seeded(router, seed) for name, router in candidates.items()}
+        check_folds(self.cv, codes, by_class=not outcomes)
+        cv = check_cv(self.cv, labels, classifier=not outcomes)
+        if getattr(cv, "shuffle", None) is False and isinstance(self.cv, int):
+            cv = type(cv)(cv.get_n_splits(), shuffle=True, random_state=fold_seed)
+        splits = list(cv.split(codes, labels))
+        groups = share_trainings(routers)
+        jobs = [(group, train, test) for group in groups for train, test in splits]
+        results = Parallel(n_jobs=self.n_jobs)(
+            delayed(try_out)({n: routers[n] for n in group}, table, labels, weights, train, test)
+            for group, train, test in tqdm(jobs, desc="trying routers", disable=None, leave=False)
+        )
+        found: dict[str, list[Swept]] = {name: [] for name in routers}
+        for result in results:
+            for name, swept in result.items():
+                found[name].append(swept)
+        rows = np.concatenate([test for _, test in splits])
+        parts = None if weights is None else [weights[test] for _, test in splits]
+        self._rank(found, parts)
+        self.best_name_ = self._lines[0][0]
+        best, swept = routers[self.best_name_], found[self.best_name_]
+        prices = table.row_path_costs()
+        self.cv_curve_ = CostCurve(
+            swept[0].knobs,
+            np.concatenate([part.paths for part in swept], axis=1),
+            np.concatenate([part.correct for part in swept], axis=1),
+            table.paths,
+            row_costs=None if prices is None else prices[rows],
+            sample_weight=None if weights is None else weights[rows],
+            source="rows, each judged by a router that has not seen it",
+            label=type(self).__name__,
+        )
+        # Asked at every gate: worked out once.
+        curve = self.cv_curve_
+        self._accuracy, self._shares, self._paid = curve.accuracy, curve.path_shares, curve.cost
+        self.best_params_ = best.get_params(deep=False)
+        self.router_ = fit_on(best, table, labels, weights)
+        self._rungs = self._ladder(self._fitted_paths)
+        return self
+
+    def _rank(
+        self, found: dict[str, list[Swept]], weights: list[NDArray[np.float64]] | None
+    ) -> None:
+        """Fill the leaderboard."""
+        costs = self._fitted_paths.path_costs
+        prices = np.geomspace(0.01, 1, 25) / (costs.max() or 1.0)
+        low, high = float(costs.min()), float(costs.max())
+        lines: list[tuple[str, float, float, float, float, str]] = []
+        for name, swept in found.items():
+            seconds = sum(part.seconds for part in swept)
+            failed = next((part.failed for part in swept if part.failed), "")
+            if failed:
+                warnings.warn(
+                    f"The candidate {name!r} failed and is left out: {failed}",
+                    UserWarning,
+                    stacklevel=3,
+                )
+                lines.append((str(name), np.nan, np.nan, np.nan, seconds, failed))
+                continue
+            curves = fold_curves(swept, costs, weights)
+            areas, losses = held_out(curves, prices, low, high)
+            error = np.std(areas, ddof=1) / np.sqrt(len(areas)) if len(areas) > 1 else np.nan
+            lines.append((str(name), areas.mean(), float(error), losses.mean(), seconds, ""))
+        if all(line[-1] for line in lines):
+            raise ValueError(f"No candidate could be fitted; the last one failed: {lines[-1][-1]}")
+        # Best first; what failed comes last.
+        self._lines = sorted(lines, key=lambda line: (bool(line[-1]), line[3] - line[1]))
+
+    @property
+    def leaderboard_(self) -> pd.DataFrame:
+        """Every candidate, best first."""
+        pd = require("pandas", "AutoRouter.leaderboard_")
+
+        check_is_fitted(self)
+        columns = ["candidate", "area", "se", "loss", "fit_seconds", "failed"]
+        return pd.DataFrame(self._lines, columns=columns).set_index("candidate")
+
+    # ------------------------------------------------------------------ route
+
+    def explain_route(self, X: Any) -> pd.DataFrame:
+        """Return what each gate of the chosen router saw, predicted and chose.
+
+        Parameters
+        ----------
+        X : PathProbabilities or array-like of shape (n_samples, n_paths, n_classes)
+            Rows, few of them.
+
+        Returns
+        -------
+        DataFrame
+            As of :meth:`skquee.CostAwareRouter.explain_route`.
+
+        Raises
+        ------
+        TypeError
+            If the chosen router predicts no errors.
+        """
+        self.check_as_fitted()
+        router = self._at(self.lambda_)
+        if not hasattr(router, "explain_route"):
+            raise TypeError(
+                f"The chosen router, {self.best_name_!r}, predicts no errors: there is nothing to "
+                "explain but its rule."
+            )
+        frame: pd.DataFrame = router.explain_route(X)
+        return frame
+
+    def check_knobs(self) -> None:
+        check_number(self.lambda_, "lambda_", at_least=0)
+
+    def _operating_points(self, lambdas: ArrayLike) -> NDArray[np.intp]:
+        """Return the place in the sweep for each price; see :func:`ladder`."""
+        prices, tree = np.asarray(lambdas, dtype=np.float64), self.paths_
+        as_fitted = self.path_costs is None and tree.costs == self._fitted_paths.costs
+        rungs = self._rungs if as_fitted else self._ladder(tree)
+        if rungs is None:
+            cost = self._spent(tree)
+            order = np.argsort(cost, kind="stable")  # of equals the cheapest
+            loss = (1 - self._accuracy) + np.multiply.outer(prices, cost)
+            return order[np.argmin(loss[..., order], axis=-1)]
+        return rungs[2][np.interp(np.log(np.maximum(prices, TINY)), *rungs[:2]).round().astype(int)]
+
+    def _ladder(self, tree: PathTree) -> Any:
+        if self.router_.knob.order is None:
+            return None
+        return ladder(self.cv_curve_.knobs, self._accuracy, self._spent(tree))
+
+    def _spent(self, tree: PathTree) -> NDArray[np.float64]:
+        """Return the mean cost of every point: what its rows paid at their own prices, if any."""
+        curve = self.cv_curve_
+        if curve.row_costs is not None and self.path_costs is None:
+            return self._paid
+        return np.asarray(self._shares @ tree.path_costs)
+
+    def _at(self, lambda_: float) -> Any:
+        """Return the chosen router at the operating point of a price."""
+        router = copy.copy(self.router_)
+        params: dict[str, Any] = {}
+        value = float(self.cv_curve_.knobs[self._operating_points(lambda_)])
+        params[router.knob.name] = router.knob.of(value)
+        if self.path_costs is not None or self.paths is not None:
+            params["path_costs"] = self.paths_.costs
+        return router.set_params(**params)
+
+    def make_decider(self, tree: PathTree) -> Decider:
+        router = self._at(self.lambda_)
+        router.check_knobs()
+        decider: Decider = router.make_decider(tree)
+        return decider
+
+    def sweep_table(self, table: PathProbabilities, knobs: NDArray[np.float64]) -> NDArray[np.intp]:
+        places = self._operating_points(knobs)
+        used, back = np.unique(places, return_inverse=True)
+        router = self._at(float(knobs[0]))
+        taken: NDArray[np.intp] = router.sweep_table(table, self.cv_curve_.knobs[used])
+        return taken[back]
+
+    def knob_values(self, values: ArrayLike | None, tree: PathTree) -> NDArray[np.float64]:
+        knobs = super().knob_values(values, tree)
+        if not np.isfinite(knobs).all() or knobs.min() < 0:
+            raise ValueError("lambdas must be finite and not negative.")
+        return knobs
+
+    def cost_curve(
+        self,
+        lambdas: ArrayLike | None = None,
+        X: Any = None,
+        y: ArrayLike | None = None,
+        *,
+        sample_weight: ArrayLike | None = None,
+    ) -> CostCurve:
+        """Return accuracy and cost at every ``lambda_``.
+
+        Parameters
+        ----------
+        lambdas : array-like of shape (n_points,), default=None
+            Trade-offs. Default: 0 and a hundred that span the curve.
+        X : PathProbabilities or array-like of shape (n_samples, n_paths, n_classes), default=None
+            Rows to measure on. Default: those of fit, each by a router that has not seen it.
+        y : array-like of shape (n_samples,), default=None
+            Their labels.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights.
+
+        Returns
+        -------
+        CostCurve
+        """
+        self.check_as_fitted()
+        check_curve_rows(lambdas, X, y, sample_weight)
+        if X is not None or y is not None:
+            return super().cost_curve(lambdas, X, y, sample_weight=sample_weight)
+        knobs = self.knob_values(lambdas, self.paths_)
+        places, curve = self._operating_points(knobs), self.cv_curve_
+        return CostCurve(
+            knobs,
+            curve.paths[places],
+            curve.correct[places],
+            self.paths_,
+            row_costs=curve.row_costs if self.path_costs is None else None,
+            sample_weight=curve.sample_weight,
+            source=curve.source,
+            label=type(self).__name__,
+        )

@@ -1,0 +1,69 @@
+"""What AutoRouter tries where the user names no candidates."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from skquee.baselines import FixedPath, ThresholdRouter
+from skquee.method.policy import ClosedLoop, OptionValue, Pessimistic
+from skquee.routers import CostAwareRouter
+from skquee.values import PathTree
+
+__all__ = ["default_candidates"]
+
+# Rows from which boosted trees are worth trying, and sequences that thresholds follow at most.
+MANY_ROWS, MAX_SEQUENCES = 5000, 12
+
+
+def default_candidates(tree: PathTree, n_samples: int) -> dict[str, Any]:
+    """Return the routers that :class:`AutoRouter` tries.
+
+    Parameters
+    ----------
+    tree : PathTree
+        Its paths of full depth, or all of several steps where there are few, are the sequences
+        that thresholds follow.
+    n_samples : int
+        Rows at hand: with few, boosted trees are left out.
+
+    Returns
+    -------
+    dict of str to estimator
+        Not fitted.
+    """
+    policies: dict[str, Any] = {
+        "open loop": "open-loop",
+        "option 0.1": OptionValue(0.1),
+        "option 0.2": OptionValue(0.2),
+        "option 0.3": OptionValue(0.3),
+        "margin 0.01": Pessimistic(0.01),
+    }
+    closed = {**policies, "closed loop": ClosedLoop()}
+    errors = {"targets": "bernoulli", "regressor": "logistic", "features": "rich"}
+    clusters = {**errors, "targets": "shrunken"}
+    kinds: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+        ("paper", {}, policies),
+        ("clusters, logistic", clusters, policies),
+        ("clusters, logistic, ensemble", {**clusters, "answer": "ensemble"}, policies),
+        ("errors, logistic", errors, closed),
+        ("errors, logistic, recall", {**errors, "answer": "recall"}, closed),
+        ("errors, logistic, ensemble", {**errors, "answer": "ensemble"}, closed),
+    ]
+    if n_samples >= MANY_ROWS:
+        kinds.append(("errors, boosting", {**errors, "regressor": "boosting"}, policies))
+    found: dict[str, Any] = {"fixed paths": FixedPath()}
+    sequences = np.flatnonzero(tree.depths > 1)
+    if len(sequences) > MAX_SEQUENCES:
+        sequences = np.flatnonzero(tree.depths == tree.n_exits)[-MAX_SEQUENCES:]
+    for path in sequences.tolist():
+        for measure in ("max_probability", "margin", "entropy"):
+            name = tree.names[path]
+            found[f"threshold on {measure} along {name}"] = ThresholdRouter(
+                measure=measure, along=name
+            )
+    for kind, options, tried in kinds:
+        for title, policy in tried.items():
+            found[f"{kind}, {title}"] = CostAwareRouter(**options, policy=policy, first="free")
+    return found

@@ -1,0 +1,131 @@
+"""Candidates judged on folds, at operating points that were chosen on the other ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skquee.evaluation._curve import hull_area, hull_points
+from skquee.routers.auto._search import Swept
+
+__all__ = ["FoldCurves", "fold_curves", "held_out", "ladder"]
+
+
+@dataclass(frozen=True)
+class FoldCurves:
+    """Accuracy and cost of operating points on every fold.
+
+    Attributes
+    ----------
+    accuracy, cost : ndarray of shape (n_folds, n_points)
+        On the rows of each fold.
+    weight : ndarray of shape (n_folds,)
+        Of the folds.
+    """
+
+    accuracy: NDArray[np.float64]
+    cost: NDArray[np.float64]
+    weight: NDArray[np.float64]
+
+    def without(self, fold: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return accuracy and cost (n_points,) on all other folds; on all where it is alone."""
+        share = self.weight.copy()
+        if len(share) > 1:
+            share[fold] = 0
+        share /= share.sum()
+        return share @ self.accuracy, share @ self.cost
+
+
+def held_out(
+    curves: FoldCurves, prices: NDArray[np.float64], low: float, high: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return area and mean loss on each fold, at operating points chosen on the others.
+
+    Parameters
+    ----------
+    curves : FoldCurves
+        Operating points.
+    prices : ndarray of shape (n_prices,)
+        Values of lambda to average the loss over.
+    low, high : float
+        Range of cost of the area.
+
+    Returns
+    -------
+    areas, losses : ndarray of shape (n_folds,)
+    """
+    areas, losses = [], []
+    for fold in range(len(curves.weight)):
+        accuracy, cost = curves.without(fold)
+        corners = np.stack(hull_points(cost, accuracy), axis=1)
+        on_hull = (np.stack([cost, accuracy], axis=1)[:, None] == corners).all(axis=2).any(axis=1)
+        seen = hull_points(curves.cost[fold][on_hull], curves.accuracy[fold][on_hull])
+        areas.append(hull_area(*seen, low, high))
+        chosen = (1 - accuracy + prices[:, None] * cost).argmin(axis=1)
+        loss = 1 - curves.accuracy[fold][chosen] + prices * curves.cost[fold][chosen]
+        losses.append(loss.mean())
+    return np.array(areas), np.array(losses)
+
+
+def ladder(
+    knobs: NDArray[np.float64], accuracy: NDArray[np.float64], cost: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.intp]] | None:
+    """Return how prices become points of a sweep, from the corners of its hull.
+
+    A corner is best for a range of prices, and taken at the middle of it (of its logarithm);
+    towards the next corner's middle the knob moves over the values between. Corners are the
+    luckiest points of a noisy curve: those between are as good on new rows, and are more.
+
+    Parameters
+    ----------
+    knobs, accuracy, cost : ndarray of shape (n_points,)
+        The sweep.
+
+    Returns
+    -------
+    prices, places : ndarray of shape (n_corners,)
+        Logarithms, rising; and the corner's place in the order of knobs.
+    order : ndarray of shape (n_points,)
+        Points by rising knob.
+    None
+        Where cost does not follow the knob, or there is one corner.
+    """
+    order = np.argsort(knobs, kind="stable")
+    spent = cost[order]
+    if np.abs(np.diff(spent)).sum() > 1.1 * np.ptp(spent):
+        return None
+    x, y = hull_points(cost, accuracy)
+    if len(x) < 2:
+        return None
+    at = [
+        int(np.flatnonzero((spent == c) & (accuracy[order] == a))[0])
+        for c, a in zip(x, y, strict=True)
+    ]
+    # Between two corners the price at which both are equal: it falls as they get dearer.
+    breaks = np.log(np.diff(y) / np.diff(x))
+    ends = breaks[:1] + np.log(2), breaks[-1:] - np.log(2)
+    middles = np.concatenate([ends[0], (breaks[1:] + breaks[:-1]) / 2, ends[1]])
+    return middles[::-1], np.array(at[::-1], dtype=np.float64), order
+
+
+def fold_curves(
+    swept: Sequence[Swept],
+    costs: NDArray[np.float64],
+    weights: Sequence[NDArray[np.float64]] | None,
+) -> FoldCurves:
+    """Return accuracy and cost of a candidate on each fold."""
+    rows = [None] * len(swept) if weights is None else weights
+    parts = list(zip(swept, rows, strict=True))
+    return FoldCurves(
+        np.stack([np.average(s.correct, axis=1, weights=w) for s, w in parts]),
+        np.stack(
+            [
+                np.average(costs[s.paths] if s.costs is None else s.costs, axis=1, weights=w)
+                for s, w in parts
+            ]
+        ),
+        np.array([float(s.correct.shape[1] if w is None else w.sum()) for s, w in parts]),
+    )

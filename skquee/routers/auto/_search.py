@@ -1,0 +1,123 @@
+"""Trying candidates on folds: each training once, however many candidates it serves."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import clone
+from sklearn.utils.validation import has_fit_parameter
+from threadpoolctl import threadpool_limits
+
+from skquee.method.policy import ClosedLoop, OptionValue, Pessimistic
+from skquee.routers import CostAwareRouter
+from skquee.values import PathProbabilities
+
+__all__ = [
+    "Swept",
+    "fit_on",
+    "seeded",
+    "share_trainings",
+    "try_out",
+]
+
+# Candidates that differ in nothing but one of these policies share one training.
+SHARED = (OptionValue, Pessimistic, ClosedLoop)
+
+
+class Swept:
+    """What one fold says of one candidate."""
+
+    def __init__(
+        self,
+        knobs: NDArray[np.float64],
+        seconds: float,
+        paths: Any = None,
+        correct: Any = None,
+        failed: str = "",
+        costs: Any = None,
+    ) -> None:
+        self.knobs, self.seconds, self.failed = knobs, seconds, failed
+        self.paths, self.correct = paths, correct
+        self.costs = costs  # of each row at each point, where rows have prices
+
+
+def seeded(router: Any, seed: int) -> Any:
+    copied = clone(router)
+    if copied.get_params(deep=False).get("random_state", 0) is None:
+        copied.set_params(random_state=seed)
+    return copied
+
+
+def share_trainings(candidates: Mapping[str, Any]) -> list[list[str]]:
+    """Gather candidates that one training serves: they differ in the policy alone."""
+    groups: dict[Any, list[str]] = {}
+    for name, router in candidates.items():
+        policy = getattr(router, "policy", None)
+        shared = type(router) is CostAwareRouter and (
+            router.first == "free" and (policy == "open-loop" or isinstance(policy, SHARED))
+        )
+        params = router.get_params(deep=False)
+        params.pop("policy", None)
+        key = repr(sorted(params.items(), key=lambda item: item[0])) if shared else name
+        groups.setdefault(key, []).append(name)
+    return list(groups.values())
+
+
+def fit_on(
+    router: Any,
+    table: PathProbabilities,
+    labels: NDArray[Any] | None,
+    weights: NDArray[np.float64] | None,
+) -> Any:
+    fitted = clone(router)
+    if "validation_fraction" in fitted.get_params(deep=False):
+        fitted.set_params(validation_fraction=0.0)  # the folds take its place
+    weighted = weights is not None and has_fit_parameter(fitted, "sample_weight")
+    return fitted.fit(table, labels, **({"sample_weight": weights} if weighted else {}))
+
+
+def try_out(
+    routers: Mapping[str, Any],
+    table: PathProbabilities,
+    labels: NDArray[Any] | None,
+    weights: NDArray[np.float64] | None,
+    train: NDArray[np.intp],
+    test: NDArray[np.intp],
+) -> dict[str, Swept]:
+    """Train once for all these candidates and sweep each on the test rows."""
+    found: dict[str, Swept] = {}
+    kept = None if weights is None else weights[train]
+    rest, answers = table[test], None if labels is None else labels[test]
+    shared: Any = None
+    survey: Any = None
+    for name, router in routers.items():
+        began, knobs = time.perf_counter(), np.empty(0)
+        try:
+            with threadpool_limits(limits=1), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                if shared is None:
+                    shared = fit_on(
+                        router, table[train], None if labels is None else labels[train], kept
+                    )
+                knobs = shared.search_knobs(table)  # of all rows: the same in every fold
+                if len(routers) == 1:
+                    curve = shared.cost_curve(knobs, rest, answers)
+                    paths, right = curve.paths, curve.correct
+                else:
+                    if survey is None:
+                        survey = shared.survey(rest, answers)
+                    mine = shared.with_policy(router.policy)
+                    paths, right = mine.sweep_survey(survey, knobs)
+        except Exception as error:
+            failed = f"{type(error).__name__}: {error}"
+            found[name] = Swept(knobs, time.perf_counter() - began, failed=failed)
+            continue
+        prices = rest.row_path_costs()
+        costs = None if prices is None else np.take_along_axis(prices.T, paths, axis=0)
+        found[name] = Swept(knobs, time.perf_counter() - began, paths, right, costs=costs)
+    return found

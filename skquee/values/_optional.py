@@ -1,0 +1,47 @@
+"""Packages that only a part of skquee needs: loaded there, and asked for by name."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+__all__ = ["OPTIONAL", "require"]
+
+# What `pip install skquee` brings and table routers do without.
+OPTIONAL = ("matplotlib", "pandas", "safetensors", "skops", "timm", "torch", "torchvision")
+
+
+def require(package: str, purpose: str) -> Any:
+    """Return a package of :data:`OPTIONAL`, or say what asks for it.
+
+    Parameters
+    ----------
+    package : str
+        Name to import, which is also the one to install.
+    purpose : str
+        What it is needed for, as the start of a sentence.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        If it is not installed.
+
+    Examples
+    --------
+    >>> from skquee.values._optional import require
+    >>> require("pandas", "A table").__name__
+    'pandas'
+    >>> require("no_such_package", "A test")
+    Traceback (most recent call last):
+    ...
+    ModuleNotFoundError: A test needs no_such_package, which is not installed: pip install ...
+    """
+    try:
+        return import_module(package)
+    except ModuleNotFoundError as error:
+        if (error.name or package).partition(".")[0] != package:
+            raise  # it is there, and misses something itself
+        raise ModuleNotFoundError(
+            f"{purpose} needs {package}, which is not installed: pip install {package}",
+            name=package,
+        ) from None

@@ -1,0 +1,186 @@
+"""AutoRouter: what it tries, what it chooses, and what `lambda_` means afterwards."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
+
+from skquee import AutoRouter, CostAwareRouter, PathTree
+from skquee.auto import default_candidates
+from skquee.baselines import FixedPath, ThresholdRouter
+from skquee.evaluation._curve import hull_area, hull_points
+from skquee.persistence import dump, load
+from skquee.policy import ClosedLoop, OptionValue
+from skquee.routers.auto._judging import FoldCurves, held_out, ladder
+from skquee.testing import make_path_probabilities
+
+TREE = PathTree.from_levels(n_exits=3, levels=(4, 8))
+TABLE, Y = make_path_probabilities(1200, TREE, random_state=3)
+FIT, TEST = slice(0, 700), slice(700, 1200)
+FAMILY = {"targets": "bernoulli", "regressor": "logistic", "features": "rich", "first": "free"}
+
+
+def candidates() -> dict[str, Any]:
+    return {
+        "threshold": ThresholdRouter(),
+        "fixed": FixedPath(),
+        "logistic": CostAwareRouter(**FAMILY),
+        "logistic, option": CostAwareRouter(**FAMILY, policy=OptionValue(0.2)),
+        "logistic, closed": CostAwareRouter(**FAMILY, policy=ClosedLoop()),
+        "recall": CostAwareRouter(**FAMILY, answer="recall"),
+    }
+
+
+@pytest.fixture(scope="module")
+def auto() -> AutoRouter:
+    return AutoRouter(0.2, candidates=candidates(), random_state=0).fit(TABLE[FIT], Y[FIT])
+
+
+def test_the_leaderboard_names_every_candidate_best_first(auto: AutoRouter) -> None:
+    board = auto.leaderboard_
+    assert set(board.index) == set(candidates())
+    assert (board["area"] - board["loss"]).is_monotonic_decreasing and (board["se"] > 0).all()
+    assert board.index[0] == auto.best_name_ and (board["failed"] == "").all()
+    assert board.loc["fixed", "area"] < board["area"].max()
+
+
+def test_candidates_that_share_a_training_are_judged_as_if_alone(auto: AutoRouter) -> None:
+    for name in ("logistic, option", "logistic, closed"):
+        alone = AutoRouter(candidates={name: candidates()[name]}, random_state=0)
+        alone.fit(TABLE[FIT], Y[FIT])
+        assert alone.leaderboard_.loc[name, "area"] == auto.leaderboard_.loc[name, "area"]
+
+
+def test_lambda_picks_a_point_of_least_error_plus_priced_cost(auto: AutoRouter) -> None:
+    curve = auto.cv_curve_
+    grid = np.geomspace(1e-4, 1e3, 500)
+    held = auto.cost_curve(grid)
+    best = (1 - curve.accuracy + grid[:, None] * curve.cost).min(axis=1)
+    loss = 1 - held.accuracy + grid * held.cost
+    assert (loss >= best - 1e-12).all() and (loss - best).max() < 0.02, "between corners"
+    assert len(np.unique(held.cost)) > len(curve.hull()[0])
+    fixed = AutoRouter(candidates={"fixed": FixedPath()}).fit(TABLE[FIT], Y[FIT])
+    curve, held = fixed.cv_curve_, fixed.cost_curve(grid)
+    best = (1 - curve.accuracy + grid[:, None] * curve.cost).min(axis=1)
+    np.testing.assert_allclose(1 - held.accuracy + grid * held.cost, best)
+    costs = [
+        auto.set_params(lambda_=price).predict_cost(TABLE[TEST]).mean() for price in (0, 0.3, 9)
+    ]
+    auto.set_params(lambda_=0.2)
+    assert costs[0] >= costs[1] >= costs[2]
+
+
+@pytest.mark.parametrize("name", list(candidates()))
+def test_prediction_equals_the_curve_whatever_was_chosen(name: str) -> None:
+    auto = AutoRouter(0.3, candidates={name: candidates()[name]}, random_state=0)
+    auto.fit(TABLE[FIT], Y[FIT])
+    curve = auto.cost_curve([0.05, 0.3], TABLE[TEST], Y[TEST])
+    routes = auto.route(TABLE[TEST])
+    np.testing.assert_array_equal(routes.paths, curve.paths[1])
+    assert np.mean(routes.labels == Y[TEST]) == pytest.approx(curve.accuracy[1])
+    np.testing.assert_array_equal(auto.predict(TABLE[TEST]), routes.labels)
+
+
+def test_it_does_not_depend_on_n_jobs_and_can_be_cloned(auto: AutoRouter) -> None:
+    other = clone(auto).set_params(n_jobs=2).fit(TABLE[FIT], Y[FIT])
+    left, right = other.leaderboard_, auto.leaderboard_
+    assert left.drop(columns="fit_seconds").equals(right.drop(columns="fit_seconds"))
+    np.testing.assert_array_equal(other.predict_path(TABLE[TEST]), auto.predict_path(TABLE[TEST]))
+
+
+def test_it_is_not_worse_than_its_candidates_on_new_rows(auto: AutoRouter) -> None:
+    areas = {}
+    for name, candidate in candidates().items():
+        fitted = candidate.fit(TABLE[FIT], Y[FIT])
+        areas[name] = fitted.cost_curve(None, TABLE[TEST], Y[TEST]).area()
+    assert auto.cost_curve(None, TABLE[TEST], Y[TEST]).area() > max(areas.values()) - 0.01
+
+
+def test_a_budget_is_held_and_a_route_explained(auto: AutoRouter) -> None:
+    low, high = auto.cv_curve_.cost.min(), auto.cv_curve_.cost.max()
+    budget = (low + high) / 2
+    held = auto.at_budget(budget, TABLE[FIT], random_state=0)
+    assert held.predict_cost(TABLE[TEST]).mean() == pytest.approx(budget, rel=0.1)
+    if hasattr(auto.router_, "explain_route"):
+        assert len(auto.explain_route(TABLE[:1])) > 0
+    fixed = AutoRouter(candidates={"fixed": FixedPath()}).fit(TABLE[FIT], Y[FIT])
+    with pytest.raises(TypeError, match="predicts no errors"):
+        fixed.explain_route(TABLE[:1])
+
+
+def test_a_candidate_that_fails_is_named_and_left_out() -> None:
+    broken = CostAwareRouter(regressor=LogisticRegression(C=-1.0), targets="bernoulli")
+    search = AutoRouter(candidates={"broken": broken, "fixed": FixedPath()}, random_state=0)
+    with pytest.warns(UserWarning, match="'broken' failed and is left out: Invalid"):
+        search.fit(TABLE[FIT], Y[FIT])
+    assert "InvalidParameterError" in search.leaderboard_.loc["broken", "failed"]
+    assert search.best_name_ == "fixed"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with pytest.raises(ValueError, match="No candidate could be fitted"):
+            AutoRouter(candidates={"broken": broken}).fit(TABLE[FIT], Y[FIT])
+    with pytest.raises(ValueError, match="candidates must map names to routers, at least one"):
+        AutoRouter(candidates={}).fit(TABLE[FIT], Y[FIT])
+    with pytest.raises(ValueError, match="lambda_ must be"):
+        AutoRouter(-1.0).fit(TABLE[FIT], Y[FIT])
+
+
+def test_the_default_search_holds_baselines_and_family() -> None:
+    few, many = default_candidates(TREE, 1000), default_candidates(TREE, 10_000)
+    assert "fixed paths" in few and "paper, open loop" in few
+    assert not any("boosting" in name for name in few)
+    assert any("boosting" in name for name in many)
+    assert sum(name.startswith("threshold") for name in few) == 3 * (TREE.depths > 1).sum()
+
+
+def test_weights_and_few_rows_are_taken() -> None:
+    small = {name: candidates()[name] for name in ("threshold", "logistic")}
+    weights = np.linspace(0.5, 2, 60)
+    search = AutoRouter(0.3, candidates=small, random_state=0)
+    search.fit(TABLE[:60], Y[:60], sample_weight=weights)
+    assert search.predict(TABLE[:5]).shape == (5,)
+
+
+def test_a_skops_file_brings_it_back(auto: AutoRouter, tmp_path: Any) -> None:
+    dump(auto, tmp_path / "auto.skops")
+    again = load(tmp_path / "auto.skops")
+    np.testing.assert_array_equal(again.predict(TABLE[TEST]), auto.predict(TABLE[TEST]))
+
+
+def test_a_corner_is_taken_in_the_middle_of_the_prices_it_is_best_for() -> None:
+    knobs = np.array([0.0, 1, 2, 3, 4])
+    accuracy, cost = np.array([0.9, 0.86, 0.85, 0.7, 0.5]), np.array([1.0, 0.9, 0.5, 0.3, 0.2])
+    prices, places, order = ladder(knobs, accuracy, cost)  # type: ignore[misc]
+    np.testing.assert_array_equal(order, range(5))
+    np.testing.assert_array_equal(places, [0, 2, 3, 4])
+    breaks = np.array([0.05 / 0.5, 0.15 / 0.2, 0.2 / 0.1])
+    expected = [breaks[0] / 2, *np.sqrt(breaks[1:] * breaks[:-1]), breaks[2] * 2]
+    np.testing.assert_allclose(np.exp(prices), expected)
+    assert ladder(knobs, accuracy, cost[[0, 3, 1, 4, 2]]) is None, "cost does not follow the knob"
+    assert ladder(knobs[:2], np.array([0.9, 0.8]), np.array([0.5, 0.6])) is None, "one corner"
+
+
+def test_a_candidate_is_judged_at_points_chosen_on_other_folds() -> None:
+    rng = np.random.default_rng(0)
+    accuracy, cost = rng.random((3, 6)), rng.random((3, 6))
+    prices, weight = np.array([0.1, 0.5]), np.array([10.0, 20.0, 30.0])
+    areas, losses = held_out(FoldCurves(accuracy, cost, weight), prices, 0.1, 0.9)
+    for fold in range(3):
+        rest = [other for other in range(3) if other != fold]
+        a = np.average(accuracy[rest], axis=0, weights=weight[rest])
+        c = np.average(cost[rest], axis=0, weights=weight[rest])
+        best = [int(np.argmin(1 - a + price * c)) for price in prices]
+        expected = [
+            1 - accuracy[fold, k] + p * cost[fold, k] for k, p in zip(best, prices, strict=True)
+        ]
+        assert losses[fold] == pytest.approx(np.mean(expected))
+        # Corners: what some price picks, and the most accurate one.
+        grid = np.concatenate([[0], np.geomspace(1e-6, 1e6, 20_000)])
+        corners = np.unique([int(np.argmin(1 - a + price * c)) for price in grid])
+        hull = hull_points(cost[fold][corners], accuracy[fold][corners])
+        assert areas[fold] == pytest.approx(hull_area(*hull, 0.1, 0.9))
