@@ -73,10 +73,11 @@ class CompiledRunner(BlockRunner):
         Parameters
         ----------
         levels : sequence of str, default=None
-            Engines. int8 on a CPU: linear layers on int8 products, with a static scale for each
-            input, all else in float32. int8 and fp8 on a GPU (``pip install skquee[cuda]``): a
-            scale for each row, all else in bfloat16. bf16, fp16: everything in that type; fp16 on a
-            GPU. Default: all that the device runs.
+            Engines. int8 on a CPU: linear layers and convolutions on int8 products, a static scale
+            for each input, batch normalisation folded in, all else in float32. int8 and fp8 on a
+            GPU (``pip install skquee[cuda]``): linear layers, a scale for each row, all else in
+            bfloat16. bf16, fp16: everything in that type; fp16 on a GPU. Default: all that the
+            device runs.
         calibration : images, default=None
             As in ``fit``, for the ranges of int8 inputs. Default: those seen in ``fit``; where
             ``quantize`` made a level of 8 bits, the scales it found for its inputs (those on a
@@ -122,7 +123,7 @@ class CompiledRunner(BlockRunner):
                 "MultiExitNetwork.load(folder, device=...) moves it."
             )
         ranges = self._ranges_of(calibration)
-        if "int8" in engines and self._device.type == "cpu" and not ranges:
+        if "int8" in engines and self._device.type == "cpu" and not ranges and calibration is None:
             raise ValueError(
                 "int8 needs the ranges of activations, and this network was saved without: give "
                 f"calibration=, some {N_CALIBRATION} images."
@@ -290,7 +291,7 @@ class CompiledRunner(BlockRunner):
         self, engine: str, runtime: str, ranges: dict[str, tuple[float, float]], n_rows: int = 2
     ) -> nn.ModuleList:
         if runtime != "openvino":
-            built = build_engine(engine, self._blocks, ranges)
+            built = build_engine(engine, self._blocks, ranges, self._states(2)[:-1])
             # torchao's int8 product waits for the device, which no graph can record.
             if runtime == "torch" or engine == "int8":
                 return built
@@ -330,6 +331,13 @@ class CompiledRunner(BlockRunner):
             engines = [e for e in engines if BITS[e] > 8]
             if not engines:
                 raise ValueError("No linear layer suits 8-bit products here: add 'bf16' to levels.")
+        if self._device.type == "cpu" and "int8" in engines and not ranges:
+            warnings.warn(
+                "No linear layer or convolution here suits int8 products: int8 is left out.",
+                UserWarning,
+                stacklevel=3,
+            )
+            engines = [e for e in engines if e != "int8"]
         built = {(e, r): self._build(e, r, ranges) for e in engines for r in runtimes}
         # Half precision may overflow where float does not: rather on images than on noise.
         probe = states[0] if images is None else images.tensor().to(self._device)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from skquee.networks.engines._cuda import cuda_engines, torchao_available, with_8_bits
+from skquee.networks.engines._folding import norms_to_fold
 from skquee.networks.engines._int8 import int8_available, to_int8
 from skquee.values._checks import check_sequence
 
@@ -113,13 +114,16 @@ def check_engines(levels: Sequence[str] | None, runs: Sequence[str]) -> tuple[st
         raise ValueError(
             f"{extra} do not run on this device, which has {tuple(runs)}: leave them out. (8 bits "
             "on a GPU need torchao and torch from 2.11: pip install skquee[cuda]; on a CPU int8 "
-            "instructions, as AVX2 alone adds products in 16 bits, which overflow.)"
+            "products of oneDNN that do not overflow, of which none was found here.)"
         )
     return tuple(engine for engine in ENGINES if engine in given)
 
 
 def build_engine(
-    engine: str, blocks: nn.ModuleList, ranges: Mapping[str, tuple[float, float]]
+    engine: str,
+    blocks: nn.ModuleList,
+    ranges: Mapping[str, tuple[float, float]],
+    states: Sequence[Tensor] | None = None,
 ) -> nn.ModuleList:
     """Return blocks on an engine.
 
@@ -131,7 +135,10 @@ def build_engine(
         In float; not changed. fp32 shares its weights, bf16 and fp16 take half as much again,
         int8 a quarter.
     ranges : mapping of str to (float, float)
-        Of the inputs of linear layers, for int8 on a CPU.
+        Of the inputs of linear layers and convolutions, for int8 on a CPU.
+    states : sequence of Tensor, default=None
+        Some input of each block, for int8 on a CPU: they run once, to see which batch
+        normalisations to fold into convolutions. Default: none is folded.
 
     Returns
     -------
@@ -146,11 +153,12 @@ def build_engine(
         return nn.ModuleList(Cast(b, torch.bfloat16) for b in with_8_bits(blocks, engine))
     if not int8_available():
         raise RuntimeError("There are no int8 products of oneDNN here, or they overflow.")
-    # Everything but the linear layers is shared with the float blocks.
+    # Everything but the layers replaced is shared with the float blocks.
     shared = {id(p): p for p in (*blocks.parameters(), *blocks.buffers())}
+    norms = [{}] * len(blocks) if states is None else map(norms_to_fold, blocks, states)
     return nn.ModuleList(
-        Cast(to_int8(copy.deepcopy(block, dict(shared)), ranges, f"{number}."), torch.float32)
-        for number, block in enumerate(blocks)
+        Cast(to_int8(copy.deepcopy(block, dict(shared)), ranges, f"{number}.", fold), torch.float32)
+        for number, (block, fold) in enumerate(zip(blocks, norms, strict=False))
     )
 
 

@@ -1,4 +1,4 @@
-"""Linear layers on oneDNN's int8 products: unsigned activations, signed weights per channel."""
+"""Layers on oneDNN's int8 products: unsigned activations, signed weights per channel."""
 
 from __future__ import annotations
 
@@ -7,40 +7,95 @@ from functools import cache
 from typing import Any
 
 import torch
-from timm.layers import Mlp
+from timm.layers import BatchNormAct2d, Mlp
 from torch import Tensor, nn
 
-__all__ = ["Int8Linear", "Int8Mlp", "input_ranges", "int8_available", "to_int8"]
+__all__ = [
+    "Int8Conv2d",
+    "Int8Linear",
+    "Int8Mlp",
+    "folded",
+    "input_ranges",
+    "int8_available",
+    "suits_int8",
+    "to_int8",
+    "weight_top",
+    "without_norm",
+]
 
 Range = tuple[float, float]
 CODES = 255  # of unsigned activations
-TOP = 127  # of signed weights
+# Its name in torch from 2.7, and before.
+CONVOLVE = next(
+    (n for n in ("qconv_pointwise", "qconv2d_pointwise") if hasattr(torch.ops.onednn, n)), ""
+)
 
 
 @cache
-def int8_available() -> bool:
-    """Tell whether torch has oneDNN's int8 products here, and they are right.
+def weight_top() -> int:
+    """Return the largest code of a weight with which oneDNN's int8 products are right here.
 
     On processors without int8 instructions of their own (AVX2 without VNNI) oneDNN adds pairs of
-    products in 16 bits, which overflow: 255 * 127 twice gives 32,767. So one is tried.
+    products in 16 bits, which overflow: 255 * 127 twice gives 32,767. 255 * 63 twice does not, so
+    weights there have one bit less. One product is tried.
+
+    Returns
+    -------
+    int
+        127, 63, or 0 where there are no such products.
+    """
+    if not (
+        hasattr(torch.ops.onednn, "qlinear_pointwise")
+        and bool(CONVOLVE)
+        and torch.backends.mkldnn.is_available()
+    ):
+        return 0
+    linear, convolution = nn.Linear(4, 16, bias=False), nn.Conv2d(4, 16, 3, bias=False)
+    for layer in (linear, convolution):
+        layer.weight.data.fill_(1.0)
+    with torch.inference_mode():
+        for top in (127, 63):
+            answers = [
+                Int8Linear(linear, (0.0, 1.0), top=top)(torch.ones(2, 4)) / 4,
+                Int8Conv2d(convolution, (0.0, 1.0), top=top)(torch.ones(2, 4, 5, 5)) / 36,
+            ]
+            if all(torch.allclose(a, torch.ones_like(a), rtol=1e-2) for a in answers):
+                return top
+    return 0
+
+
+def int8_available() -> bool:
+    """Tell whether torch has oneDNN's int8 products here, and they are right.
 
     Returns
     -------
     bool
     """
-    if not (
-        hasattr(torch.ops.onednn, "qlinear_pointwise") and torch.backends.mkldnn.is_available()
-    ):
-        return False
-    linear = nn.Linear(4, 16, bias=False)
-    linear.weight.data.fill_(1.0)
-    with torch.inference_mode():
-        answer = Int8Linear(linear, (0.0, 1.0))(torch.ones(2, 4))
-    return bool(torch.allclose(answer, torch.full_like(answer, 4.0), rtol=1e-2))
+    return weight_top() > 0
+
+
+def suits_int8(module: nn.Module) -> bool:
+    """Tell whether a module is a plain linear layer, or a plain convolution padded with zeros.
+
+    A subclass with a ``forward`` of its own computes something else, and stays in float.
+
+    Parameters
+    ----------
+    module : Module
+        Any.
+
+    Returns
+    -------
+    bool
+    """
+    if isinstance(module, nn.Conv2d):
+        plain = type(module).forward is nn.Conv2d.forward
+        return plain and module.padding_mode == "zeros" and not isinstance(module.padding, str)
+    return isinstance(module, nn.Linear) and type(module).forward is nn.Linear.forward
 
 
 def input_ranges(blocks: nn.ModuleList, batches: Iterable[Tensor]) -> dict[str, Range]:
-    """Run images and note the least and the largest input of every linear layer.
+    """Run images and note the least and the largest input of every layer that suits int8.
 
     Parameters
     ----------
@@ -67,7 +122,7 @@ def input_ranges(blocks: nn.ModuleList, batches: Iterable[Tensor]) -> dict[str, 
     handles = [
         module.register_forward_pre_hook(note(name))
         for name, module in blocks.named_modules()
-        if isinstance(module, nn.Linear)
+        if suits_int8(module)
     ]
     try:
         with torch.inference_mode():
@@ -80,41 +135,45 @@ def input_ranges(blocks: nn.ModuleList, batches: Iterable[Tensor]) -> dict[str, 
     return found
 
 
-class Int8Linear(nn.Module):
-    """A linear layer on int8 products.
+class _Int8Layer(nn.Module):
+    """What both kinds of layers share: codes of the input, and packed weights."""
 
-    ``y = s_x s_w (q_x - z) q_w + bias`` with ``q_x = clip(round(x / s_x) + z, 0, 255)``, one
-    scale for the input, from its range, and one for each output's weights. Rounding is half up.
+    _packed: Tensor
 
-    Parameters
-    ----------
-    linear : Linear
-        In float; kept for pickling, shared.
-    span : (float, float)
-        Range of its input.
-    gelu_span : (float, float), default=None
-        Apply GELU, and hand on its codes over this range in place of floats.
-    """
-
-    def __init__(self, linear: nn.Linear, span: Range, gelu_span: Range | None = None) -> None:
+    def __init__(self, layer: nn.Linear | nn.Conv2d, span: Range, top: int | None) -> None:
         super().__init__()
         # In a list: the float weights are not this module's own.
-        self._float = [linear]
+        self._float: list[Any] = [layer]
         self.span = span
-        self.gelu_span = gelu_span
+        self.top = top
         self._pack()
 
     def _pack(self) -> None:
-        (linear,) = self._float
         self.scale, self.zero = grid(self.span)
-        weight = linear.weight.detach()
-        self.weight_scale = weight.abs().amax(dim=1).clamp(min=1e-12) / TOP
-        codes = (weight / self.weight_scale[:, None]).round().to(torch.int8)
-        self._packed = torch.ops.onednn.qlinear_prepack(codes, None)
+        weight, bias = self._weights()
+        self.weight_scale = weight_scales(weight, self.top)
+        by_row = self.weight_scale.view(-1, *[1] * (weight.ndim - 1))
+        self._packed = self._prepacked((weight / by_row).round().to(torch.int8))
         self._zeros = torch.zeros(len(weight), dtype=torch.int64)
-        self._bias = None if linear.bias is None else linear.bias.detach()
+        self._bias = bias
         # The half makes truncation a rounding.
         self._offset = torch.tensor(self.zero + 0.5)
+
+    def _weights(self) -> tuple[Tensor, Tensor | None]:
+        raise NotImplementedError
+
+    def _prepacked(self, codes: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    @property
+    def weight(self) -> Tensor:
+        """The float weight, for code around the layer that asks for its type or device."""
+        return self._float[0].weight
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The float bias."""
+        return self._float[0].bias
 
     def __getstate__(self) -> dict[str, Any]:
         # oneDNN's packed weights have no storage to copy or pickle.
@@ -138,6 +197,44 @@ class Int8Linear(nn.Module):
         """
         shifted = torch.add(self._offset, x, alpha=1 / self.scale)
         return shifted.clamp_(0, CODES).to(torch.uint8)
+
+
+class Int8Linear(_Int8Layer):
+    """A linear layer on int8 products.
+
+    ``y = s_x s_w (q_x - z) q_w + bias`` with ``q_x = clip(round(x / s_x) + z, 0, 255)``, one
+    scale for the input, from its range, and one for each output's weights. Halves round up
+    (those of the simulation, :class:`FakeInt8Linear`, to even).
+
+    Parameters
+    ----------
+    linear : Linear
+        In float; kept for pickling, shared.
+    span : (float, float)
+        Range of its input.
+    gelu_span : (float, float), default=None
+        Apply GELU, and hand on its codes over this range in place of floats.
+    top : int, default=None
+        Largest code of a weight. Default: of :func:`weight_top`.
+    """
+
+    def __init__(
+        self,
+        linear: nn.Linear,
+        span: Range,
+        gelu_span: Range | None = None,
+        *,
+        top: int | None = None,
+    ) -> None:
+        super().__init__(linear, span, top)
+        self.gelu_span = gelu_span
+
+    def _weights(self) -> tuple[Tensor, Tensor | None]:
+        (linear,) = self._float
+        return linear.weight.detach(), None if linear.bias is None else linear.bias.detach()
+
+    def _prepacked(self, codes: Tensor) -> Tensor:
+        return torch.ops.onednn.qlinear_prepack(codes, None)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the layer's answer.
@@ -175,6 +272,146 @@ class Int8Linear(nn.Module):
     def extra_repr(self) -> str:
         """Return what the layer is."""
         return f"range={self.span[0]:.3g} to {self.span[1]:.3g}, gelu={self.gelu_span is not None}"
+
+
+class Int8Conv2d(_Int8Layer):
+    """A convolution on int8 products, with the batch normalisation after it folded in.
+
+    Codes and scales as in :class:`Int8Linear`; groups, depthwise ones too, as in torch.
+
+    Parameters
+    ----------
+    convolution : Conv2d
+        In float, padded with zeros; kept for pickling, shared.
+    span : (float, float)
+        Range of its input.
+    norm : BatchNorm2d, default=None
+        What follows it, in evaluation.
+    top : int, default=None
+        Largest code of a weight. Default: of :func:`weight_top`.
+    """
+
+    def __init__(
+        self,
+        convolution: nn.Conv2d,
+        span: Range,
+        norm: nn.BatchNorm2d | None = None,
+        *,
+        top: int | None = None,
+    ) -> None:
+        self._norm = [norm]
+        super().__init__(convolution, span, top)
+
+    def _weights(self) -> tuple[Tensor, Tensor | None]:
+        return folded(self._float[0], self._norm[0])
+
+    def _geometry(self) -> tuple[list[int], list[int], list[int], int]:
+        (conv,) = self._float
+        return list(conv.stride), list(conv.padding), list(conv.dilation), conv.groups
+
+    def _prepacked(self, codes: Tensor) -> Tensor:
+        stride, padding, dilation, groups = self._geometry()
+        return torch.ops.onednn.qconv_prepack(
+            codes, self.weight_scale, self.scale, self.zero, stride, padding, dilation, groups
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the layer's answer.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n, n_in, height, width)
+            Floats.
+
+        Returns
+        -------
+        Tensor of shape (n, n_out, height, width)
+            float32, channels last in memory.
+        """
+        codes = self.encode(x).contiguous(memory_format=torch.channels_last)
+        return getattr(torch.ops.onednn, CONVOLVE)(
+            codes,
+            self.scale,
+            self.zero,
+            self._packed,
+            self.weight_scale,
+            self._zeros,
+            self._bias,
+            *self._geometry(),
+            1.0,
+            0,
+            torch.float32,
+            "none",
+            [],
+            "none",
+        )
+
+    def extra_repr(self) -> str:
+        """Return what the layer is."""
+        (conv,), low, high = self._float, *self.span
+        shape = f"{conv.in_channels}, {conv.out_channels}, kernel_size={conv.kernel_size}"
+        return f"{shape}, range={low:.3g} to {high:.3g}, norm={self._norm[0] is not None}"
+
+
+def weight_scales(weight: Tensor, top: int | None = None) -> Tensor:
+    """Return the scale of each output's weights.
+
+    Parameters
+    ----------
+    weight : Tensor of shape (n_out, ...)
+        In float.
+    top : int, default=None
+        Code of the largest. Default: of :func:`weight_top`.
+
+    Returns
+    -------
+    Tensor of shape (n_out,)
+    """
+    return weight.abs().flatten(1).amax(dim=1).clamp(min=1e-12) / (top or weight_top())
+
+
+def folded(convolution: nn.Conv2d, norm: nn.BatchNorm2d | None) -> tuple[Tensor, Tensor | None]:
+    """Return weight and bias of a convolution that does what a batch normalisation does, too.
+
+    Parameters
+    ----------
+    convolution : Conv2d
+        In float.
+    norm : BatchNorm2d or None
+        After it, in evaluation.
+
+    Returns
+    -------
+    weight : Tensor of shape (n_out, n_in / groups, height, width)
+    bias : Tensor of shape (n_out,) or None
+    """
+    weight, bias = convolution.weight.detach(), convolution.bias
+    bias = None if bias is None else bias.detach()
+    if norm is None or norm.running_mean is None or norm.running_var is None:
+        return weight, bias
+    factor = torch.rsqrt(norm.running_var + norm.eps)
+    if norm.weight is not None:
+        factor = factor * norm.weight.detach()
+    shift = -norm.running_mean if bias is None else bias - norm.running_mean
+    shift = shift * factor
+    if norm.bias is not None:
+        shift = shift + norm.bias.detach()
+    return weight * factor.view(-1, 1, 1, 1), shift
+
+
+def without_norm(norm: nn.Module) -> nn.Module:
+    """Return what a batch normalisation does beside normalising: timm's have an activation.
+
+    Parameters
+    ----------
+    norm : BatchNorm2d
+        Folded into the convolution before.
+
+    Returns
+    -------
+    Module
+    """
+    return nn.Sequential(norm.drop, norm.act) if isinstance(norm, BatchNormAct2d) else nn.Identity()
 
 
 class Int8Mlp(nn.Module):
@@ -234,8 +471,13 @@ def grid(span: Range) -> tuple[float, int]:
     return scale, round(-low / scale)
 
 
-def to_int8(module: nn.Module, ranges: Mapping[str, Range], prefix: str = "") -> nn.Module:
-    """Replace the linear layers of a module, in place.
+def to_int8(
+    module: nn.Module,
+    ranges: Mapping[str, Range],
+    prefix: str = "",
+    norms: Mapping[str, str] | None = None,
+) -> nn.Module:
+    """Replace the linear layers and convolutions of a module, in place.
 
     Parameters
     ----------
@@ -245,24 +487,49 @@ def to_int8(module: nn.Module, ranges: Mapping[str, Range], prefix: str = "") ->
         Of :func:`input_ranges`; a layer without one (it never ran) stays in float.
     prefix : str, default=""
         Name of `module` in `ranges`, with a dot.
+    norms : mapping of str to str, default=None
+        Names in `module` of convolutions, and of the batch normalisations to fold into them.
 
     Returns
     -------
     Module
         The same.
     """
-    for name, child in list(module.named_children()):
-        path = f"{prefix}{name}"
+    norms = norms or {}
+    for name, child in list(module.named_modules()):
         pair = _mlp_layers(child)
-        spans = [ranges.get(f"{path}.{layer}") for layer in pair]
-        if pair and all(spans):
+        spans = [ranges.get(f"{prefix}{name}.{layer}") for layer in pair]
+        if name and pair and all(spans):
             first, second = (child.get_submodule(layer) for layer in pair)
-            setattr(module, name, Int8Mlp(first, second, *spans))  # type: ignore[arg-type]
-        elif isinstance(child, nn.Linear) and path in ranges:
-            setattr(module, name, Int8Linear(child, ranges[path]))
-        else:
-            to_int8(child, ranges, f"{path}.")
+            module.set_submodule(name, Int8Mlp(first, second, *spans))  # type: ignore[arg-type]
+    for name, child in list(module.named_modules()):
+        span = ranges.get(f"{prefix}{name}")
+        if isinstance(child, nn.TransformerEncoderLayer):
+            slow_path(child)
+        if span is None or not suits_int8(child):
+            continue
+        if isinstance(child, nn.Linear):
+            module.set_submodule(name, Int8Linear(child, span))
+            continue
+        assert isinstance(child, nn.Conv2d)
+        norm = module.get_submodule(norms[name]) if name in norms else None
+        assert norm is None or isinstance(norm, nn.BatchNorm2d)
+        module.set_submodule(name, Int8Conv2d(child, span, norm))
+        if norm is not None:
+            module.set_submodule(norms[name], without_norm(norm))
     return module
+
+
+def slow_path(layer: nn.TransformerEncoderLayer) -> None:
+    """Make a layer of torch's call its parts, which its fast path for evaluation passes by.
+
+    Parameters
+    ----------
+    layer : TransformerEncoderLayer
+        Changed in place.
+    """
+    # What torch's own check reads: "activation_relu_or_gelu was not True".
+    layer.activation_relu_or_gelu = 0
 
 
 def _mlp_layers(module: nn.Module) -> tuple[str, ...]:

@@ -15,7 +15,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skquee.networks.engines._int8 import CODES, TOP, grid
+from skquee.networks.engines._folding import norms_to_fold
+from skquee.networks.engines._int8 import (
+    CODES,
+    folded,
+    grid,
+    suits_int8,
+    weight_scales,
+    without_norm,
+)
 
 __all__ = [
     "FakeInt8Linear",
@@ -26,6 +34,7 @@ __all__ = [
     "openvino_blocks",
 ]
 
+TOP = 127  # of the signed weights that OpenVINO looks for
 PRECISION = {"int8": "f32", "bf16": "bf16", "fp32": "f32"}
 
 
@@ -56,10 +65,46 @@ def import_openvino() -> Any:
     return importlib.import_module("openvino")
 
 
-class FakeInt8Linear(nn.Module):
-    """A linear layer with the rounding of :class:`Int8Linear`, computed in float.
+class _FakeInt8(nn.Module):
+    """The rounding of an int8 layer, computed in float."""
 
-    OpenVINO recognises it and runs int8 products; torch runs it as a simulation.
+    weight: Tensor
+    weight_scale: Tensor
+    zeros: Tensor
+    bias: Tensor | None
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, span: tuple[float, float]) -> None:
+        super().__init__()
+        self.scale, self.zero = grid(span)
+        self.register_buffer("weight", weight)
+        self.register_buffer("bias", bias)
+        self.register_buffer("weight_scale", weight_scales(weight))
+        self.register_buffer("zeros", torch.zeros(len(weight), dtype=torch.int32))
+
+    def rounded(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return an input and the weight on their grids.
+
+        Parameters
+        ----------
+        x : Tensor
+            Floats.
+
+        Returns
+        -------
+        x, weight : Tensor
+        """
+        x = torch.fake_quantize_per_tensor_affine(x, self.scale, self.zero, 0, CODES)
+        weight = torch.fake_quantize_per_channel_affine(
+            self.weight, self.weight_scale, self.zeros, 0, -TOP, TOP
+        )
+        return x, weight
+
+
+class FakeInt8Linear(_FakeInt8):
+    """A linear layer with the codes of :class:`Int8Linear`, computed in float.
+
+    OpenVINO recognises it and runs int8 products; torch runs it as a simulation. A value half
+    way between two codes goes to the even one.
 
     Parameters
     ----------
@@ -69,16 +114,9 @@ class FakeInt8Linear(nn.Module):
         Range of its input.
     """
 
-    weight_scale: Tensor
-    zeros: Tensor
-
     def __init__(self, linear: nn.Linear, span: tuple[float, float]) -> None:
-        super().__init__()
-        self.linear = linear
-        self.scale, self.zero = grid(span)
-        weight = linear.weight.detach()
-        self.register_buffer("weight_scale", weight.abs().amax(dim=1).clamp(min=1e-12) / TOP)
-        self.register_buffer("zeros", torch.zeros(len(weight), dtype=torch.int32))
+        bias = None if linear.bias is None else linear.bias.detach()
+        super().__init__(linear.weight.detach(), bias, span)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the layer's answer.
@@ -92,17 +130,58 @@ class FakeInt8Linear(nn.Module):
         -------
         Tensor of shape (..., n_out), float32
         """
-        x = torch.fake_quantize_per_tensor_affine(x, self.scale, self.zero, 0, CODES)
-        weight = torch.fake_quantize_per_channel_affine(
-            self.linear.weight, self.weight_scale, self.zeros, 0, -TOP, TOP
-        )
-        return F.linear(x, weight, self.linear.bias)
+        return F.linear(*self.rounded(x), self.bias)
+
+
+class FakeInt8Conv2d(_FakeInt8):
+    """A convolution with the codes of :class:`Int8Conv2d`, computed in float.
+
+    Parameters
+    ----------
+    convolution : Conv2d
+        In float, padded with zeros.
+    span : (float, float)
+        Range of its input.
+    norm : BatchNorm2d, default=None
+        What follows it, in evaluation: folded in.
+    """
+
+    def __init__(
+        self,
+        convolution: nn.Conv2d,
+        span: tuple[float, float],
+        norm: nn.BatchNorm2d | None = None,
+    ) -> None:
+        super().__init__(*folded(convolution, norm), span)
+        self.geometry: dict[str, Any] = {
+            "stride": convolution.stride,
+            "padding": convolution.padding,
+            "dilation": convolution.dilation,
+            "groups": convolution.groups,
+        }
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the layer's answer.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n, n_in, height, width)
+            Floats.
+
+        Returns
+        -------
+        Tensor of shape (n, n_out, height, width), float32
+        """
+        return F.conv2d(*self.rounded(x), self.bias, **self.geometry)
 
 
 def fake_int8(
-    module: nn.Module, ranges: Mapping[str, tuple[float, float]], prefix: str = ""
+    module: nn.Module,
+    ranges: Mapping[str, tuple[float, float]],
+    prefix: str = "",
+    norms: Mapping[str, str] | None = None,
 ) -> nn.Module:
-    """Replace the linear layers of a module, in place, by simulations of int8.
+    """Replace the linear layers and convolutions of a module, in place, by simulations of int8.
 
     Parameters
     ----------
@@ -112,18 +191,28 @@ def fake_int8(
         Of :func:`input_ranges`; a layer without one (it never ran) stays in float.
     prefix : str, default=""
         Name of `module` in `ranges`, with a dot.
+    norms : mapping of str to str, default=None
+        Names in `module` of convolutions, and of the batch normalisations to fold into them.
 
     Returns
     -------
     Module
         The same.
     """
-    for name, child in list(module.named_children()):
-        path = f"{prefix}{name}"
-        if isinstance(child, nn.Linear) and path in ranges:
-            setattr(module, name, FakeInt8Linear(child, ranges[path]))
-        else:
-            fake_int8(child, ranges, f"{path}.")
+    norms = norms or {}
+    for name, child in list(module.named_modules()):
+        span = ranges.get(f"{prefix}{name}")
+        if span is None or not suits_int8(child):
+            continue
+        if isinstance(child, nn.Linear):
+            module.set_submodule(name, FakeInt8Linear(child, span))
+            continue
+        assert isinstance(child, nn.Conv2d)
+        norm = module.get_submodule(norms[name]) if name in norms else None
+        assert norm is None or isinstance(norm, nn.BatchNorm2d)
+        module.set_submodule(name, FakeInt8Conv2d(child, span, norm))
+        if norm is not None:
+            module.set_submodule(norms[name], without_norm(norm))
     return module
 
 
@@ -182,11 +271,11 @@ class OpenVinoBlock(nn.Module):
     Parameters
     ----------
     engine : {"int8", "bf16", "fp32"}
-        Kernels. int8: linear layers with the scales of :class:`Int8Linear`.
+        Kernels. int8: layers with the scales of :class:`Int8Linear`.
     block, pool, head : Module
         In float; not changed. `head` maps what `pool` makes to logits.
     ranges : mapping of str to (float, float)
-        Of the inputs of the linear layers, by their name in `block`.
+        Of the inputs of layers, by their name in `block`.
     sample : Tensor of shape (n, ...)
         Some input.
     """
@@ -290,7 +379,8 @@ class OpenVinoBlock(nn.Module):
         openvino = import_openvino()
         block, pool, head = copy.deepcopy(self._source)
         if self.engine == "int8":
-            block = fake_int8(block, self._ranges)
+            norms = norms_to_fold(block, self._sample)
+            block = fake_int8(block, self._ranges, norms=norms)
         module = block if self.exit_head is None else _WithExit(block, pool, head)
         with torch.no_grad(), warnings.catch_warnings():
             # Tracing, by which it reads modules, warns of shapes that it takes as fixed.

@@ -280,12 +280,13 @@ def searched_ranges(blocks: Iterable[nn.Module]) -> dict[str, tuple[float, float
     Returns
     -------
     dict of str to (float, float)
-        By the linear layer's name, the block's number first.
+        By the layer's name, the block's number first.
     """
     found = {}
     for number, block in enumerate(blocks):
         for name, module in block.named_modules():
-            grid = module.input_grid if isinstance(module, QuantizedLinear) else None
+            layer = isinstance(module, (QuantizedLinear, QuantizedConv2d))
+            grid = module.input_grid if layer else None
             if isinstance(grid, UniformGrid) and grid.scale.numel() == 1:
                 low, high = grid.ends
                 found[f"{number}.{name}"] = low * float(grid.scale), high * float(grid.scale)

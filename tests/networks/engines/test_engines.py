@@ -27,7 +27,14 @@ from skquee.networks.engines import (
     device_engines,
     input_ranges,
 )
-from skquee.networks.engines._int8 import Int8Mlp, grid, int8_available, to_int8
+from skquee.networks.engines._int8 import (
+    Int8Mlp,
+    grid,
+    int8_available,
+    suits_int8,
+    to_int8,
+    weight_top,
+)
 from skquee.networks.engines._openvino import FakeInt8Linear, OpenVinoBlock, openvino_available
 from skquee.networks.quantization._grids import UniformGrid
 from skquee.networks.quantization._operations import QuantizedLinear
@@ -43,7 +50,7 @@ def simulated(linear: nn.Linear, x: torch.Tensor, span: tuple[float, float]) -> 
     scale, zero = grid(span)
     codes = torch.floor(x.double() / scale + zero + 0.5).clamp(0, 255)
     weight = linear.weight.double()
-    weight_scale = weight.abs().amax(dim=1) / 127
+    weight_scale = weight.abs().amax(dim=1) / weight_top()
     weight_codes = (weight / weight_scale[:, None]).round()
     y = (codes - zero) @ weight_codes.T * scale * weight_scale
     return y if linear.bias is None else y + linear.bias.double()
@@ -102,7 +109,7 @@ def test_ranges_hold_every_input_and_zero(network: MultiExitNetwork, digits: Any
             lambda module, inputs, output, name=name: seen.setdefault(name, []).append(inputs[0])
         )
         for name, module in network._blocks.named_modules()
-        if isinstance(module, nn.Linear)
+        if suits_int8(module)
     ]
     state = network.start(X)
     for block in network._blocks:
@@ -206,8 +213,8 @@ def test_an_engine_that_overflows_is_left_out_with_a_message(
         def forward(self, state: torch.Tensor) -> torch.Tensor:
             return state.float() * np.inf
 
-    def build(engine: str, blocks: nn.ModuleList, ranges: Any) -> nn.ModuleList:
-        built = build_engine(engine, blocks, ranges)
+    def build(engine: str, blocks: nn.ModuleList, ranges: Any, states: Any) -> nn.ModuleList:
+        built = build_engine(engine, blocks, ranges, states)
         if engine == "bf16":
             built[1] = Overflowing()
         return built
