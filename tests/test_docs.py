@@ -55,20 +55,35 @@ def test_names_in_the_pages_exist(page):
             found = getattr(found, part)
 
 
-def test_snippets_of_decisions_run_one_after_the_other(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    text = (DOCS / "decisions.rst").read_text(encoding="utf-8")
-    snippets = re.findall(r"^\.\. code-block:: python\n\n((?:   .*\n|\n)+)", text, re.M)
-    # A search over the whole family takes minutes.
-    run = [code for code in snippets if "AutoRouter" not in code]
-    assert len(run) == len(snippets) - 1 > 5
-    names = {"__name__": "decisions"}
-    for code in run:
-        exec(compile(textwrap.dedent(code), "decisions.rst", "exec"), names)
+def run_page(page, folder, monkeypatch):
+    """Run the snippets of a page as its reader would, and return the names they leave."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("matplotlib.pyplot.show", lambda: None)
+    names = runpy.run_path(str(DOCS / "draw.py"))["run"](page)
+    names["pictures"] = plt.get_fignums()
+    plt.close("all")
+    return names
+
+
+def test_snippets_of_the_family_run(tmp_path, monkeypatch):
+    names = run_page("family", tmp_path, monkeypatch)
+    assert names["router"].predict(names["probs"][:2]).shape == (2,)
+
+
+def test_snippets_of_budgets_run(tmp_path, monkeypatch):
+    names = run_page("budgets", tmp_path, monkeypatch)
     assert abs(names["held"].predict_cost(names["probs"]).mean() - 5) < 0.1
+
+
+def test_snippets_of_guarantees_run(tmp_path, monkeypatch):
+    names = run_page("guarantees", tmp_path, monkeypatch)
     assert names["safe"].bound_ <= 0.05
     assert names["monitor"].cause_ == "cost"
     assert names["online"].cost_history_.mean() < 0.55
+
+
+def test_snippets_of_explanations_run(tmp_path, monkeypatch):
+    names = run_page("explain", tmp_path, monkeypatch)
     steps = names["told"].drop_duplicates("gate")[["gate", "step"]].values.tolist()
     assert steps == [[1, "8-8"], [2, "exit"]]
     assert (tmp_path / "report.html").stat().st_size < 1_000_000
@@ -88,24 +103,16 @@ def test_snippets_of_costs_and_callables_run(tmp_path, monkeypatch):
     assert (tmp_path / "answers").is_dir()
 
 
-def run_page(page, folder, monkeypatch):
-    """Run the snippets of a page as its reader would, and return the names they leave."""
-    monkeypatch.chdir(folder)
-    monkeypatch.setattr("matplotlib.pyplot.show", lambda: None)
-    names = runpy.run_path(str(DOCS / "draw.py"))["run"](page)
-    assert plt.get_fignums(), "the page ends in a picture"
-    plt.close("all")
-    return names
-
-
 def test_home_page_runs(tmp_path, monkeypatch):
     names = run_page("index", tmp_path, monkeypatch)
+    assert names["pictures"]
     assert names["clf"].score(names["X_test"], names["y_test"]) > 0.9
 
 
 def test_door_of_models_ends_in_a_verdict_and_a_budget(tmp_path, monkeypatch):
     names = run_page("start/models", tmp_path, monkeypatch)
     X, clf = names["X_test"], names["clf"]
+    assert names["pictures"]
     assert clf.verdict_ == "route"
     assert names["cheap"].predict_cost(X).mean() < 0.03
     assert names["curve"].accuracy.max() > 0.97
@@ -115,6 +122,7 @@ def test_door_of_models_ends_in_a_verdict_and_a_budget(tmp_path, monkeypatch):
 def test_door_of_networks_ends_in_milliseconds_of_exits(tmp_path, monkeypatch):
     names = run_page("start/networks", tmp_path, monkeypatch)
     clf, routes = names["clf"], names["routes"]
+    assert names["pictures"]
     assert clf.verdict_
     assert clf.paths_.cost_unit == "ms"
     assert (routes.labels == names["y_test"]).mean() > 0.9
@@ -124,6 +132,7 @@ def test_door_of_networks_ends_in_milliseconds_of_exits(tmp_path, monkeypatch):
 def test_door_of_tables_ends_in_a_budget_held(tmp_path, monkeypatch):
     names = run_page("start/tables", tmp_path, monkeypatch)
     routes, test, y = names["routes"], names["test"], names["y"]
+    assert names["pictures"]
     assert routes.costs.mean() == pytest.approx(5, abs=0.1)
     kernel = names["table"][test].path("kernel").argmax(axis=1)
     assert (routes.labels == y[test]).mean() > (kernel == y[test]).mean() - 0.005
@@ -132,6 +141,7 @@ def test_door_of_tables_ends_in_a_budget_held(tmp_path, monkeypatch):
 
 def test_door_of_services_ends_in_dollars(tmp_path, monkeypatch):
     names = run_page("start/services", tmp_path, monkeypatch)
+    assert names["pictures"]
     assert abs(names["held"].predict_cost(names["table"][1000:]).mean() - 0.0008) < 5e-5
     assert names["told"].loc["one model for all", "difference_low"] > 0.03
     # Better than the line between the two models, at the price in the middle.
@@ -139,6 +149,13 @@ def test_door_of_services_ends_in_dollars(tmp_path, monkeypatch):
     middle = names["prices"][1000:].mean()
     assert curve.accuracy_at(middle) > 1 - losses.mean() + 0.02
     assert set(names["held"].predict(names["new"])) <= {"small", "large"}
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if not page.startswith("appendix")])
+def test_a_page_is_read_in_one_sitting(page):
+    text = (DOCS / page).read_text(encoding="utf-8")
+    prose = re.sub(r"^( *)\.\. (?:code-block|toctree)::.*\n(?:\1   .*\n|\n)+", "", text, flags=re.M)
+    assert len(prose.split()) < 1200, "long tables belong in docs/appendix"
 
 
 @pytest.mark.parametrize("page", PAGES)

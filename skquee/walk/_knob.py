@@ -15,7 +15,7 @@ class Knob:
     Parameters
     ----------
     name : str
-        The parameter: "lambda_".
+        The parameter: ``"lambda_"``.
     order : {"falls", "rises"} or None, default=None
         "falls": the mean cost falls as the value rises, as for a price. "rises": it rises along
         the router's own grid (``default_knobs``). None: the values have no order.
