@@ -13,6 +13,7 @@ from skquee.cli._bench_options import add_bench_command
 from skquee.cli._numbers import MOST_SEED, whole_number
 from skquee.cli._places import check_folder_to_write
 from skquee.cli._reproduce_options import add_reproduce_command
+from skquee.cli._serve_options import add_serve_command
 from skquee.values._optional import OPTIONAL
 
 __all__ = ["main"]
@@ -53,6 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_bank_commands(commands)
     add_bench_command(commands)
     add_reproduce_command(commands)
+    add_serve_command(commands)
     options = parser.parse_args(argv)
     options.check(options.parser, options)
     try:

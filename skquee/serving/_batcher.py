@@ -1,0 +1,97 @@
+"""Requests that come while the classifier runs wait, and then run together."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from skquee.serving._rows import Refused, Rows
+
+__all__ = ["Batcher"]
+
+Answer = TypeVar("Answer")
+Result = TypeVar("Result")
+
+
+class Batcher:
+    """Runs one batch after the other in one thread: whatever has come while the last one ran.
+
+    No request waits for others to come: where the classifier is idle, it runs at once. So a
+    batch is as large as the load asks for.
+
+    Parameters
+    ----------
+    run : callable
+        ``run(parts) -> answers``, one a part; gets rows of one kind. An answer may be an exception.
+    most_rows : int
+        Rows of a batch.
+    most_waiting : int
+        Rows that may wait; more are refused with status 503.
+    """
+
+    def __init__(
+        self, run: Callable[[list[Rows]], list[object]], most_rows: int, most_waiting: int
+    ) -> None:
+        self._run, self._most_rows, self._most_waiting = run, most_rows, most_waiting
+        self._queue: deque[tuple[Rows, asyncio.Future[object]]] = deque()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="skquee")
+        self._working: asyncio.Task[None] | None = None
+        self.waiting = 0
+
+    async def submit(self, rows: Rows) -> object:
+        """Return the answer to some rows, once a batch with them has run."""
+        if self.waiting + len(rows) > self._most_waiting:
+            raise Refused(503, f"{self.waiting} rows wait already: try again in a moment.")
+        answer: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        self._queue.append((rows, answer))
+        self.waiting += len(rows)
+        if self._working is None:
+            self._working = asyncio.create_task(self._work())
+        return await answer
+
+    async def between_batches(self, change: Callable[[], Result]) -> Result:
+        """Call something in the classifier's thread, where no batch runs meanwhile."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, change)
+
+    async def drain(self) -> None:
+        """Wait until all that was submitted has been answered, and end the thread."""
+        while self._working is not None:
+            await self._working
+        self._thread.shutdown()
+
+    async def _work(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            while self._queue:
+                batch = self._take()
+                parts = [rows for rows, _ in batch]
+                try:
+                    answers = await loop.run_in_executor(self._thread, self._run, parts)
+                except Exception as error:  # nobody else would answer these requests
+                    answers = [error] * len(batch)
+                for (_, future), answer in zip(batch, answers, strict=True):
+                    if future.done():  # its client has left
+                        continue
+                    if isinstance(answer, BaseException):
+                        future.set_exception(answer)
+                    else:
+                        future.set_result(answer)
+        finally:
+            self._working = None
+
+    def _take(self) -> list[tuple[Rows, asyncio.Future[object]]]:
+        """Take from the queue what can run together with its first entry."""
+        kind, n_rows = self._queue[0][0].kind, 0
+        batch: list[tuple[Rows, asyncio.Future[object]]] = []
+        while self._queue and self._queue[0][0].kind == kind:
+            n_rows += len(self._queue[0][0])
+            if batch and n_rows > self._most_rows:
+                break
+            rows, future = self._queue.popleft()
+            self.waiting -= len(rows)
+            if not future.done():
+                batch.append((rows, future))
+        return batch
