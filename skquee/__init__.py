@@ -58,6 +58,7 @@ _SUBMODULES = (
     "policy",
     "report",
     "router",
+    "serving",
     "testing",
     "walk",
 )

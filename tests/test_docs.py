@@ -31,6 +31,7 @@ PAGES = sorted(str(page.relative_to(DOCS)) for page in DOCS.rglob("*.rst"))
         "persistence",
         "policy",
         "router",
+        "serving",
         "testing",
         "walk",
     ],
