@@ -27,7 +27,7 @@ _HOMES = {
     "Setting": "skquee.paper._setting",
     "Study": "skquee.paper._study",
     "measure_speed": "skquee.speed._measure",
-    "reproduce": "skquee.paper._study",
+    "reproduce": "skquee.paper._reproduce",
     "speed_text": "skquee.speed._page",
     "write_report": "skquee.paper._page",
     "write_speed": "skquee.speed._page",

@@ -10,7 +10,7 @@ from pathlib import Path
 from skquee._version import __version__
 from skquee.cli._bank_options import add_bank_commands
 from skquee.cli._bench_options import add_bench_command
-from skquee.cli._numbers import MOST_SEED, whole_number
+from skquee.cli._numbers import MOST_SEED, N_HEADS, whole_number
 from skquee.cli._places import check_folder_to_write
 from skquee.cli._reproduce_options import add_reproduce_command
 from skquee.cli._serve_options import add_serve_command
@@ -19,7 +19,6 @@ from skquee.values._optional import OPTIONAL
 __all__ = ["main"]
 
 INTERRUPTED = 130  # as a shell says it: 128 + SIGINT
-N_HEADS = 4  # attention heads of the demo's network
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from skquee.bank import MultiPathClassifierBank
 from skquee.baselines import FixedPath, OracleRouter, ThresholdRouter
-from skquee.cli import N_HEADS
+from skquee.cli._numbers import N_HEADS
 from skquee.display import CostCurveDisplay
 from skquee.evaluation import CostCurve, paired_bootstrap, wilson_interval
 from skquee.method._targets import ClusteredErrorTargets

@@ -6,10 +6,11 @@ import argparse
 import math
 from collections.abc import Callable
 
-__all__ = ["MOST_PIXELS", "MOST_SEED", "number", "whole_number"]
+__all__ = ["MOST_PIXELS", "MOST_SEED", "N_HEADS", "number", "whole_number"]
 
 MOST_PIXELS = 8192  # a side of an image, as networks take it
 MOST_SEED = 2**32 - 1
+N_HEADS = 4  # attention heads of the demo's network
 
 
 def number(low: float = -math.inf, high: float = math.inf) -> Callable[[str], float]:

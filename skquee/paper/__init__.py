@@ -13,7 +13,8 @@ from skquee.values._public import publish
 
 if TYPE_CHECKING:
     from skquee.paper._page import write_report
-    from skquee.paper._study import Study, reproduce
+    from skquee.paper._reproduce import reproduce
+    from skquee.paper._study import Study
 
 __all__ = [
     "Setting",
@@ -24,7 +25,7 @@ __all__ = [
 
 _HOMES = {
     "Study": "skquee.paper._study",
-    "reproduce": "skquee.paper._study",
+    "reproduce": "skquee.paper._reproduce",
     "write_report": "skquee.paper._page",
 }
 

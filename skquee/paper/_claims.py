@@ -9,11 +9,11 @@ import numpy as np
 
 from skquee.evaluation import CostCurve, PairedComparison, paired_bootstrap
 from skquee.paper._figures import common_range, figure_6_7
+from skquee.paper._study import Study
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from skquee.paper._study import Study
 
 __all__ = ["RULE", "claims"]
 

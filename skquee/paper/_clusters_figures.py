@@ -8,12 +8,12 @@ import numpy as np
 
 from skquee.display import ClusterDisplay
 from skquee.display._style import COLORS, beside, tidy
+from skquee.paper._study import Study
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from skquee.paper._study import Study
 
 __all__ = ["figure_5a", "figure_5b_9", "figure_6_7", "figure_8", "new_figure"]
 

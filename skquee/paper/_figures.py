@@ -18,12 +18,12 @@ from skquee.paper._clusters_figures import (
     new_figure,
 )
 from skquee.paper._methods import METHODS
+from skquee.paper._study import Study
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from skquee.paper._study import Study
 
 __all__ = ["CAPTIONS", "FIGURES", "TITLES", "accuracy_table", "common_range"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -17,41 +17,20 @@ from skquee.baselines import (
     ThresholdRouter,
 )
 from skquee.evaluation import CostCurve
+from skquee.paper._experiment import Experiment
 from skquee.values import PathTree
 from skquee.values._tree import relative_to_whole
 
-if TYPE_CHECKING:
-    from skquee.paper._study import Study
-
-__all__ = ["MAKERS", "METHODS", "measured"]
+__all__ = ["MAKERS", "METHODS"]
 
 METHODS = ("QuEE", "JEI-DNN", "DQNet", "PTQ4ViT", "Thresholding")
 
 
-def measured(study: Study, method: Any) -> CostCurve:
-    """Sweep a fitted method over the test table.
-
-    Parameters
-    ----------
-    study : Study
-        The study.
-    method : router
-        Fitted.
-
-    Returns
-    -------
-    CostCurve
-    """
-    found = method.cost_curve(None, study.table("test"), study.labels["test"])
-    found.source = "test images"
-    return found
+def _fitted(study: Experiment, method: Any) -> CostCurve:
+    return study.measured(method.fit(study.table("val"), study.labels["val"]))
 
 
-def _fitted(study: Study, method: Any) -> CostCurve:
-    return measured(study, method.fit(study.table("val"), study.labels["val"]))
-
-
-def _jei_dnn(study: Study) -> CostCurve:
+def _jei_dnn(study: Experiment) -> CostCurve:
     setting = study.setting
     jei = JEIDNN(
         study.network,
@@ -65,7 +44,7 @@ def _jei_dnn(study: Study) -> CostCurve:
     return jei.cost_curve(None, study.images["test"], study.labels["test"])
 
 
-def _dqnet(study: Study) -> CostCurve:
+def _dqnet(study: Experiment) -> CostCurve:
     setting = study.setting
     settings = [(level, alpha) for level in study.network.levels_ for alpha in setting.alphas]
     gate = DQNetGate(
@@ -82,7 +61,7 @@ def _dqnet(study: Study) -> CostCurve:
     )
 
 
-def _uniform(study: Study) -> CostCurve:
+def _uniform(study: Experiment) -> CostCurve:
     """Run the whole network at each width: PTQ4ViT alone."""
     network = study.network
     flops = np.cumsum(network.flops_)
@@ -96,7 +75,7 @@ def _uniform(study: Study) -> CostCurve:
     return FixedPath().fit(table, y).cost_curve(whole, table, y)
 
 
-def _next_step(study: Study) -> CostCurve:
+def _next_step(study: Experiment) -> CostCurve:
     setting = study.setting
     router = NextStepRouter(
         setting.next_step_lambdas[0],
@@ -108,8 +87,8 @@ def _next_step(study: Study) -> CostCurve:
     return _fitted(study, router)
 
 
-MAKERS: dict[str, Callable[[Study], CostCurve]] = {
-    "QuEE": lambda study: measured(study, study.router()),
+MAKERS: dict[str, Callable[[Experiment], CostCurve]] = {
+    "QuEE": lambda study: study.measured(study.router()),
     "JEI-DNN": _jei_dnn,
     "DQNet": _dqnet,
     "PTQ4ViT": _uniform,

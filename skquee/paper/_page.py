@@ -11,6 +11,7 @@ from tqdm import tqdm
 from skquee._version import __version__
 from skquee.paper._claims import RULE, claims
 from skquee.paper._figures import CAPTIONS, FIGURES, TITLES
+from skquee.paper._study import Study
 from skquee.values._atomic import whole_file, write_text
 from skquee.values._checks import check_folder
 from skquee.values._public import publish
@@ -18,7 +19,6 @@ from skquee.values._public import publish
 if TYPE_CHECKING:
     import pandas as pd
 
-    from skquee.paper._study import Study
 
 __all__ = ["write_report"]
 

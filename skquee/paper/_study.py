@@ -2,45 +2,34 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import warnings
-from collections.abc import Mapping, Sequence
 from functools import cache, partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.tree import DecisionTreeRegressor
 from tqdm import tqdm
 
-from skquee.bank import MultiPathClassifierBank
 from skquee.evaluation import CostCurve
-from skquee.method._targets import ClusteredErrorTargets
-from skquee.method.gates import PathErrorRegressor
-from skquee.paper._methods import MAKERS, METHODS, measured
-from skquee.paper._page import write_report
-from skquee.paper._setting import Setting
-from skquee.paper._store import Store
+from skquee.paper._experiment import PARTS, Experiment
+from skquee.paper._methods import MAKERS, METHODS
 from skquee.routers import CostAwareRouter
-from skquee.values import PathProbabilities, PathTree
 from skquee.values._public import publish
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["METHODS", "PARTS", "Study", "reproduce"]
+__all__ = ["METHODS", "Study"]
 
-PARTS = ("train", "val", "test")
 # Trains as slowly as the paper's gates.
 SLOW = {"schedule": "constant", "learning_rate": 1e-3}
 
 
-class Study:
+class Study(Experiment):
     """Everything the figures need, computed once and kept in a folder.
 
     Parameters
@@ -72,166 +61,6 @@ class Study:
         If a part is missing, the network has one level only, or `folder` holds results of
         another setting, of other paths or of other labels.
     """
-
-    def __init__(
-        self,
-        network: Any,
-        splits: Mapping[str, tuple[Any, ArrayLike]],
-        folder: Path | str,
-        *,
-        title: str,
-        setting: Setting | None = None,
-        class_names: Sequence[str] | None = None,
-    ) -> None:
-        missing = [part for part in PARTS if part not in splits]
-        if missing:
-            raise ValueError(f"splits must have {list(PARTS)}; {missing} are missing.")
-        if len(network.levels_) < 2:
-            raise ValueError(
-                f"The experiment combines widths, but the network has {network.levels_} only: "
-                "quantize at two or more."
-            )
-        self.network = network
-        self.title = title
-        self.setting: Setting = Setting() if setting is None else setting
-        self.folder = Path(folder)
-        self.tree: PathTree = network.paths_
-        self.labels = {part: np.asarray(splits[part][1]) for part in PARTS}
-        known = [str(label) for label in network.classes_]
-        self.class_names = known if class_names is None else list(class_names)
-        if len(self.class_names) != len(known):
-            raise ValueError(f"class_names must be {len(known)}, got {len(self.class_names)}.")
-        self.store = Store(self.folder / "cache")
-        rows = {f"{part} rows": _digest(y.tolist()) for part, y in self.labels.items()}
-        self.store.bind(
-            "settings", {**self.setting.to_dict(), "paths": _digest(self.tree.to_dict()), **rows}
-        )
-        self.bank = MultiPathClassifierBank(network).fit(splits["test"][0])
-        self.images = {part: splits[part][0] for part in PARTS}
-        self._memo: dict[Any, Any] = {}
-
-    # ------------------------------------------------------------------ tables
-
-    def table(self, part: str) -> PathProbabilities:
-        """Return the probabilities of every path on the rows of a part.
-
-        Parameters
-        ----------
-        part : {"train", "val", "test"}
-            Which rows.
-
-        Returns
-        -------
-        PathProbabilities
-            Memory-mapped, float16; an interrupted run goes on where it stopped.
-        """
-        if part not in PARTS:
-            raise ValueError(f"part must be one of {PARTS}, got {part!r}.")
-        file = self.store.folder / f"{part}.npy"
-        if not file.exists():
-            images = self.images[part]
-            self.store.timed(
-                f"{part} table",
-                lambda: self.bank.materialize(images, out=file, dtype="float16"),
-            )
-        return PathProbabilities.load(file)
-
-    @property
-    def full_levels(self) -> tuple[Any, ...]:
-        """Level of each block on the fullest path."""
-        return self.tree.steps(self.tree.fullest)
-
-    # ------------------------------------------------------------------ the router
-
-    def targets(self, n_clusters: int | None = None) -> ClusteredErrorTargets:
-        """Return error targets, clustered on the validation rows.
-
-        Parameters
-        ----------
-        n_clusters : int, default=None
-            K. Default: the setting's.
-
-        Returns
-        -------
-        ClusteredErrorTargets
-        """
-        k = self.setting.n_clusters if n_clusters is None else n_clusters
-        return self._remember(
-            ("targets", k),
-            lambda: self.new_targets(k).fit(self.table("val"), self.labels["val"]),
-        )
-
-    def router(self, n_clusters: int | None = None, **gate: Any) -> CostAwareRouter:
-        """Return the router of the paper: clusters of validation rows, gates of training rows.
-
-        Parameters
-        ----------
-        n_clusters : int, default=None
-            K. Default: the setting's.
-        **gate
-            Parameters of the gates that differ from the setting's.
-
-        Returns
-        -------
-        CostAwareRouter
-            Fitted.
-        """
-        k = self.setting.n_clusters if n_clusters is None else n_clusters
-
-        def make() -> CostAwareRouter:
-            router = self.new_router(k, **gate)
-            return router.fit(self.table("val"), self.labels["val"], unlabeled=self.table("train"))
-
-        return self._remember(("router", k, repr(sorted(gate.items()))), make)
-
-    def new_targets(self, n_clusters: int) -> ClusteredErrorTargets:
-        """Return error targets as the setting says, not fitted.
-
-        Parameters
-        ----------
-        n_clusters : int
-            K.
-
-        Returns
-        -------
-        ClusteredErrorTargets
-        """
-        return ClusteredErrorTargets(n_clusters, random_state=self.setting.random_state)
-
-    def new_router(self, n_clusters: int, **gate: Any) -> CostAwareRouter:
-        """Return a router as the setting says, not fitted.
-
-        Parameters
-        ----------
-        n_clusters : int
-            K.
-        **gate
-            Parameters of the gates that differ from the setting's.
-
-        Returns
-        -------
-        CostAwareRouter
-        """
-        setting = self.setting
-        options = {
-            "embedding_size": setting.embedding_size,
-            "hidden_size": setting.hidden_size,
-            "batch_size": setting.batch_size,
-            **gate,
-        }
-        return CostAwareRouter(
-            targets=self.new_targets(n_clusters),
-            regressor=PathErrorRegressor(**options),
-            validation_fraction=0,
-            random_state=setting.random_state,
-        )
-
-    def _remember(self, key: Any, make: Any) -> Any:
-        if key not in self._memo:
-            self._memo[key] = make()
-        return self._memo[key]
-
-    # ------------------------------------------------------------------ curves
 
     def curve(self, name: str) -> CostCurve:
         """Return the curve of a method on the test rows.
@@ -295,7 +124,7 @@ class Study:
         }
 
     def _gate_curve(self, gate: dict[str, Any]) -> CostCurve:
-        return measured(self, self._gate_router(gate))
+        return self.measured(self._gate_router(gate))
 
     def _gate_router(self, gate: dict[str, Any]) -> CostAwareRouter:
         with warnings.catch_warnings():
@@ -351,7 +180,7 @@ class Study:
         }
 
     def _cluster_curve(self, k: int) -> CostCurve:
-        return measured(self, self.router(k))
+        return self.measured(self.router(k))
 
     def usage(self, cost: float) -> tuple[float, NDArray[np.intp]]:
         """Return the routes of the router where its mean cost is nearest a wanted one (figure 1).
@@ -397,41 +226,9 @@ def _path_code(X: NDArray[np.floating], size: int) -> NDArray[np.floating]:
     return X[:, -size:]
 
 
-def _digest(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
-
-
 @cache
 def _slug(name: str) -> str:
     return "".join(letter if letter.isalnum() else "_" for letter in name.lower())
 
 
-def reproduce(
-    network: Any,
-    splits: Mapping[str, tuple[Any, ArrayLike]],
-    folder: Path | str,
-    *,
-    title: str,
-    setting: Setting | None = None,
-    class_names: Sequence[str] | None = None,
-) -> Study:
-    """Run the paper's experiment on a network and write its report.
-
-    Parameters
-    ----------
-    network, splits, folder, title, setting, class_names
-        As of :class:`Study`.
-
-    Returns
-    -------
-    Study
-        Everything computed; ``folder/report.html`` shows it.
-    """
-    study = Study(
-        network, splits, folder, title=title, setting=setting, class_names=class_names
-    ).run()
-    write_report(study)
-    return study
-
-
-publish("skquee.report", Study, reproduce)
+publish("skquee.report", Study)
