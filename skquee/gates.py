@@ -2,6 +2,7 @@
 
 from skquee.method.gates import (
     ClassErrorRates,
+    ErrorModel,
     GateInputs,
     GateLayout,
     GateNetwork,
@@ -16,6 +17,7 @@ from skquee.method.gates import (
 )
 
 __all__ = [
+    "ErrorModel",
     "PathErrorClassifier",
     "PathErrorRegressor",
     "entropy",

@@ -5,8 +5,17 @@ from skquee.method.policy import (
     ClosedLoop,
     OptionValue,
     Pessimistic,
+    Policy,
     next_steps,
     open_loop,
 )
 
-__all__ = ["POLICIES", "ClosedLoop", "OptionValue", "Pessimistic", "next_steps", "open_loop"]
+__all__ = [
+    "POLICIES",
+    "ClosedLoop",
+    "OptionValue",
+    "Pessimistic",
+    "Policy",
+    "next_steps",
+    "open_loop",
+]

@@ -169,7 +169,9 @@ class _NextStep(Decider):
             best = open_loop(mean_losses, visit.tree.path_costs[roots], 0.0)[0]
             return np.full(len(visit.rows), roots[best]), unknown
         steps = np.empty_like(visit.prefixes)
-        for rows, candidates, losses in regressor.judge(visit.prefixes, visit.history()):
+        for rows, candidates, losses in regressor.judge(
+            visit.prefixes, visit.history(), visit.context
+        ):
             steps[rows] = candidates[open_loop(losses, visit.tree.path_costs[candidates], 0.0)]
         return steps, unknown
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import exp, log
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,9 +20,61 @@ from skquee.values._facts import RowFacts
 from skquee.values._labels import correctness, wrong_of
 from skquee.values._public import publish
 
-__all__ = ["ANSWERS", "EnsembleAnswer", "RecallAnswer", "cross_fitted_answers"]
+__all__ = ["ANSWERS", "AnswerRule", "EnsembleAnswer", "RecallAnswer", "cross_fitted_answers"]
 
 TINY = 1e-7
+
+
+class AnswerRule(Protocol):
+    """What ``CostAwareRouter(answer=)`` takes: an estimator that answers for a path.
+
+    It is cloned, and so has ``get_params`` (:class:`sklearn.base.BaseEstimator`). Held to by
+    :func:`skquee.testing.check_answer_rule`. A rule that takes the answer of one exit as it is has
+    ``chosen(path, history)``, too, which tells whose: losses and outcomes are then known.
+
+    Examples
+    --------
+    The surest exit answers:
+
+    >>> import numpy as np
+    >>> from sklearn.base import BaseEstimator
+    >>> from skquee.testing import check_answer_rule
+    >>> class Surest(BaseEstimator):
+    ...     def fit(self, table, codes, sample_weight=None):
+    ...         return self
+    ...
+    ...     def chosen(self, path, history):
+    ...         return np.stack(history).max(axis=2).argmax(axis=0)
+    ...
+    ...     def combine(self, path, history):
+    ...         return np.stack(history)[self.chosen(path, history), np.arange(len(history[0]))]
+    >>> check_answer_rule(Surest())
+    """
+
+    def fit(
+        self,
+        table: PathProbabilities,
+        codes: NDArray[np.intp],
+        sample_weight: NDArray[np.float64] | None = None,
+    ) -> AnswerRule:
+        """Learn from rows (n_samples, n_paths, n_classes) and their class indices; return self."""
+        ...
+
+    def combine(self, path: int, history: Sequence[NDArray[np.floating]]) -> NDArray[np.floating]:
+        """Return the answer of a path.
+
+        Parameters
+        ----------
+        path : int
+            Its index.
+        history : sequence of ndarray of shape (m, n_classes)
+            Probabilities at each of its exits.
+
+        Returns
+        -------
+        ndarray of shape (m, n_classes)
+        """
+        ...
 
 
 class RecallAnswer(BaseEstimator):
@@ -121,7 +173,7 @@ class RecallAnswer(BaseEstimator):
         if len(history) == 1:
             return np.zeros(len(history[0]), dtype=np.intp)
         at = np.full(len(history[0]), path)
-        ((_, _, errors),) = self.errors_.judge(at, history)
+        ((_, _, errors),) = self.errors_.judge(at, history, None)
         # Ties go to the last exit.
         return np.asarray(errors.shape[1] - 1 - errors[:, ::-1].argmin(axis=1))
 
@@ -256,7 +308,7 @@ class _OneEnsemble:
         return [value / total for value in grown]
 
 
-ANSWERS: dict[str, Any] = {"recall": RecallAnswer, "ensemble": EnsembleAnswer}
+ANSWERS: dict[str, Callable[[], AnswerRule]] = {"recall": RecallAnswer, "ensemble": EnsembleAnswer}
 
 
 def answered(rule: Any, table: PathProbabilities) -> PathProbabilities:
@@ -395,4 +447,4 @@ def _fit_weights(
     return np.asarray(found.x)
 
 
-publish("skquee.answers", EnsembleAnswer, RecallAnswer, cross_fitted_answers)
+publish("skquee.answers", AnswerRule, EnsembleAnswer, RecallAnswer, cross_fitted_answers)

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skquee.method.policy import next_steps, open_loop
+from skquee.method.policy import next_steps
+from skquee.method.policy._aim import aim_at
 from skquee.method.policy._rules import TIE
 from skquee.values import PathTree
 from skquee.walk import Decider, Visit
 
-__all__ = ["GateDecider", "Judgement", "Start", "aim_at", "begin"]
+__all__ = ["GateDecider", "Judgement", "Start", "begin"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,55 +63,6 @@ class Judgement:
     errors: NDArray[np.floating]
     costs: NDArray[np.float64]
     aimed: NDArray[np.intp]
-
-
-def aim_at(
-    policy: Any,
-    errors: NDArray[np.floating],
-    costs: NDArray[np.float64],
-    lambda_: float,
-    prefix: int | None,
-) -> NDArray[np.intp]:
-    """Return the candidate that a policy aims at.
-
-    Parameters
-    ----------
-    policy : policy, callable or None
-        With ``aim``; or ``policy(errors, costs, lambda_)``; None: :func:`open_loop`.
-    errors : ndarray of shape (m, n_candidates)
-        Predicted errors.
-    costs : ndarray of shape (n_candidates,) or (m, n_candidates)
-        Costs.
-    lambda_ : float
-        Price.
-    prefix : int or None
-        Path taken.
-
-    Returns
-    -------
-    ndarray of shape (m,)
-    """
-    if policy is None:
-        return open_loop(errors, costs, lambda_)
-    if hasattr(policy, "aim"):
-        return _positions(policy.aim(errors, costs, lambda_, prefix=prefix), errors, policy)
-    return _positions(policy(errors, costs, lambda_), errors, policy)
-
-
-def _positions(aimed: Any, errors: NDArray[np.floating], policy: Any) -> NDArray[np.intp]:
-    """Return what a policy aims at, checked: a policy may be the user's own."""
-    found, (n, k) = np.asarray(aimed), errors.shape
-    whole = found.shape == (n,) and found.dtype.kind in "iu"
-    if not whole or (n and (found.min() < 0 or found.max() >= k)):
-        name = getattr(policy, "__name__", type(policy).__name__)
-        got = f"{found.dtype} of shape {found.shape}"
-        if whole:
-            got = f"positions from {found.min()} to {found.max()}"
-        raise ValueError(
-            f"policy {name} must return the position of a candidate for each of {n} samples: "
-            f"integers from 0 to {k - 1}, got {got}."
-        )
-    return found.astype(np.intp, copy=False)
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.frozen import FrozenEstimator
 
 from skquee.method.policy import ClosedLoop
-from skquee.routers._deciding import aim_at
+from skquee.method.policy._aim import aim_at
 from skquee.values import PathProbabilities, PathTree
 from skquee.values._checks import check_number
 from skquee.walk import RoutingMixin

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from skquee.evaluation import CostCurve
+from skquee.method.policy._aim import aim_at
 from skquee.method.policy._sweep import sweep
-from skquee.routers._deciding import Start, aim_at, begin
+from skquee.routers._deciding import Start, begin
 from skquee.routers._prices import CallCostModel
 from skquee.values import PathProbabilities, PathTree
 from skquee.walk import RoutingMixin

@@ -4,6 +4,7 @@ from skquee.values._public import publish
 from skquee.walk._decider import Clipped, Decider, Follow, Mixed
 from skquee.walk._estimator import RoutingMixin
 from skquee.walk._knob import Knob
+from skquee.walk._protocol import Router
 from skquee.walk._snapshot import Snapshot
 from skquee.walk._stream import StreamError, stream
 from skquee.walk._visit import Routes, Visit
@@ -15,6 +16,7 @@ __all__ = [
     "Follow",
     "Knob",
     "Mixed",
+    "Router",
     "Routes",
     "RoutingMixin",
     "Snapshot",

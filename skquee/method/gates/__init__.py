@@ -3,11 +3,13 @@
 from skquee.method.gates._classifier import PathErrorClassifier, _Linear, _Several
 from skquee.method.gates._features import GateLayout, entropy, gate_features, gate_layouts
 from skquee.method.gates._mlp import GateNetwork
+from skquee.method.gates._protocol import ErrorModel
 from skquee.method.gates._regressor import PathErrorRegressor
 from skquee.method.gates._rich import ClassErrorRates, GateInputs, rich_features
 from skquee.values._public import publish
 
 __all__ = [
+    "ErrorModel",
     "PathErrorClassifier",
     "PathErrorRegressor",
     "entropy",

@@ -18,6 +18,7 @@ from threadpoolctl import ThreadpoolController, threadpool_limits
 
 from skquee.method.gates._logistic import MOST_FEATURES, fit_logistic
 from skquee.method.gates._one import OneLinear
+from skquee.method.gates._protocol import Judged
 from skquee.method.gates._rich import FEATURES, GateInputs, training_parts
 from skquee.values import PathProbabilities, PathTree
 from skquee.values._as_table import as_path_probabilities
@@ -224,28 +225,9 @@ class PathErrorClassifier(BaseEstimator):
         self,
         prefixes: NDArray[np.intp],
         history: Sequence[NDArray[np.floating]],
-        context: NDArray[np.floating] | None = None,
-    ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]]:
-        """Predict for samples that stand before one gate, on several prefixes.
-
-        Parameters
-        ----------
-        prefixes : ndarray of shape (m,)
-            Path each sample has taken, all of the same depth; -1 before anything has run.
-        history : sequence of ndarray of shape (m, n_classes)
-            Probabilities at every exit so far.
-        context : ndarray of shape (m, n_context), default=None
-            As in the table.
-
-        Yields
-        ------
-        positions : ndarray of shape (k,)
-            Samples on one prefix.
-        judged : ndarray of shape (n_judged,)
-            Paths judged there.
-        errors : ndarray of shape (k, n_judged)
-            Predicted errors.
-        """
+        context: NDArray[np.floating] | None,
+    ) -> Iterator[Judged]:
+        """Predict for samples before one gate, as of :class:`ErrorModel`, and any paths judged."""
         for prefix in np.unique(prefixes).tolist():
             positions = np.flatnonzero(prefixes == prefix)
             whole = len(positions) == len(prefixes)

@@ -17,6 +17,7 @@ from skquee.method.gates._features import GateLayout, gate_features, gate_layout
 from skquee.method.gates._learning import GateData
 from skquee.method.gates._mlp import GateNetwork, train_gate
 from skquee.method.gates._one import OneNetwork
+from skquee.method.gates._protocol import Judged
 from skquee.method.gates._rich import FEATURES, GateInputs, training_parts
 from skquee.values import PathProbabilities, PathTree
 from skquee.values._as_table import as_path_probabilities
@@ -290,7 +291,7 @@ class PathErrorRegressor(BaseEstimator):
         for rows, chunk in table.chunks():
             at = np.full(len(chunk), index)
             history = [chunk.path(path) for path in tree.prefixes(index)]
-            for _, candidates, errors in self.judge(at, history):
+            for _, candidates, errors in self.judge(at, history, None):
                 out[rows, candidates] = errors
         return out
 
@@ -298,29 +299,9 @@ class PathErrorRegressor(BaseEstimator):
         self,
         prefixes: NDArray[np.intp],
         history: Sequence[NDArray[np.floating]],
-        context: NDArray[np.floating] | None = None,
-    ) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]]:
-        """Predict for samples that stand before one gate, on several prefixes.
-
-        Parameters
-        ----------
-        prefixes : ndarray of shape (m,)
-            Path each sample has taken, all of the same depth.
-        history : sequence of ndarray of shape (m, n_classes)
-            Probabilities at every exit so far; all but the last two are read for rich features
-            only.
-        context : ignored
-            The network takes no notice of it.
-
-        Yields
-        ------
-        positions : ndarray of shape (k,)
-            Samples on one prefix.
-        candidates : ndarray of shape (n_candidates,)
-            Paths that start with it.
-        errors : ndarray of shape (k, n_candidates)
-            Predicted errors.
-        """
+        context: NDArray[np.floating] | None,
+    ) -> Iterator[Judged]:
+        """Predict for samples before one gate, as of :class:`ErrorModel`; context is not read."""
         gate = int(self.paths_.depths[prefixes[0]]) - 1
         layout, module = self._layouts[gate], self.gates_[gate]
         encoding = self.paths_.encoding.astype(np.float32)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from skquee.method.policy._closed_loop import ClosedLoop
+from skquee.method.policy._protocol import Policy
 from skquee.method.policy._rules import OptionValue, Pessimistic, open_loop
 from skquee.method.policy._sweep import next_steps
 from skquee.values._public import publish
@@ -15,6 +16,7 @@ __all__ = [
     "ClosedLoop",
     "OptionValue",
     "Pessimistic",
+    "Policy",
     "next_steps",
     "open_loop",
 ]

@@ -311,7 +311,7 @@ def test_predict_is_judge_row_by_row(estimator: Any, features: str) -> None:
         np.stack([TABLE.path(p)[i] for i, p in enumerate(at)]),
     ]
     seen = np.zeros(240, dtype=int)
-    for positions, judged, errors in gates.judge(at, history):
+    for positions, judged, errors in gates.judge(at, history, None):
         prefix = int(at[positions[0]])
         assert np.array_equal(judged, TREE.descendants(prefix))
         assert np.allclose(errors, gates.predict(TABLE, prefix)[positions][:, judged], atol=1e-6)
@@ -372,7 +372,7 @@ def test_the_network_takes_rich_features_and_predicts_what_it_judges() -> None:
     assert ((found[:, open_paths] >= 0) & (found[:, open_paths] <= 1)).all()
     history = [TABLE.path(p) for p in TREE.prefixes(PREFIX)]
     at = np.full(240, PREFIX)
-    ((rows, judged, errors),) = gates.judge(at, history)
+    ((rows, judged, errors),) = gates.judge(at, history, None)
     assert np.array_equal(errors, found[:, judged]) and len(rows) == 240
     order = [2, 0, 3, 1]
     moved = PathProbabilities(np.asarray(TABLE)[:, :, order], TREE)
