@@ -53,7 +53,7 @@ def make_network(name: str, checkpoint: Path) -> MultiExitNetwork:
     network = MultiExitNetwork(
         "t2t_vit_7",
         exits=(2, 4, 7),
-        checkpoint=checkpoint,
+        weights=checkpoint,
         img_size=64,
         data_config=DATA_CONFIG,
         random_state=0,

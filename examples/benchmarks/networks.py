@@ -19,7 +19,7 @@ from _cifar_t2t_vit import DATA_CONFIG, split_rows
 from _data import data_folder, load_images
 
 from skquee import MultiPathClassifierBank
-from skquee.networks import MultiExitNetwork, UniformPTQ
+from skquee.networks import HeadTrainer, MultiExitNetwork, UniformPTQ
 
 LEVELS = (5, 6, 7, 8)
 
@@ -34,7 +34,7 @@ def make_network(n_images: int, **options) -> MultiExitNetwork:
     network = MultiExitNetwork(
         "t2t_vit_7",
         exits=(2, 4, 7),
-        checkpoint=data_folder("t2t_vit_7_cifar10") / "model.safetensors",
+        weights=data_folder("t2t_vit_7_cifar10") / "model.safetensors",
         img_size=64,
         data_config=DATA_CONFIG,
         random_state=0,
@@ -82,11 +82,11 @@ def memory(network: MultiExitNetwork) -> None:
         }
         return sum(tensors.values())
 
-    whole = size(network._levels[level] for level in LEVELS)
-    alone = size([network._blocks])
+    whole = size(network.parts_.levels[level] for level in LEVELS)
+    alone = size([network.float_blocks])
     report(
         "memory: float network and its 4 levels, over float",
-        f"{size([network._blocks, *network._levels.values()]) / alone:.2f} "
+        f"{size([network.float_blocks, *network.parts_.levels.values()]) / alone:.2f} "
         f"({alone / 2**20:.1f} MiB float, 4 levels alone {whole / 2**20:.1f} MiB)",
         "< 2.2",
     )
@@ -99,7 +99,7 @@ def materialize(network: MultiExitNetwork, n_images: int) -> None:
     batches = list(network.rows(images).batches(bank.batch_size))
 
     def run(state: torch.Tensor, path: int) -> torch.Tensor:
-        return network._levels[tree.levels[path]][int(tree.depths[path]) - 1](state)
+        return network.parts_.levels[tree.levels[path]][int(tree.depths[path]) - 1](state)
 
     def bare() -> None:
         with torch.inference_mode():
@@ -130,7 +130,7 @@ def main() -> None:
     if "heads" in options.parts:
         heads()
     if {"memory", "materialize"} & set(options.parts):
-        network = make_network(1000, max_epochs=3)
+        network = make_network(1000, trainer=HeadTrainer(max_epochs=3))
     if "memory" in options.parts:
         memory(network)
     if "materialize" in options.parts:

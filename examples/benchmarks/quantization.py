@@ -21,7 +21,7 @@ from _data import data_folder, load_images
 from _train_cifar100 import trained_weights
 
 from skquee import MultiPathClassifierBank
-from skquee.networks import BasePTQ, MultiExitNetwork, PTQ4ViT, UniformPTQ
+from skquee.networks import BasePTQ, HeadTrainer, MultiExitNetwork, PTQ4ViT, UniformPTQ
 
 WIDTHS = (8, 6, 5, 4)
 
@@ -36,10 +36,10 @@ def float_network(name: str) -> MultiExitNetwork:
     network = MultiExitNetwork(
         "t2t_vit_7",
         exits=(7,),
-        checkpoint=checkpoint,
+        weights=checkpoint,
         img_size=64,
         data_config=DATA_CONFIG,
-        max_epochs=0,
+        trainer=HeadTrainer(max_epochs=0),
     )
     images, labels = load_images(name, "train")
     rows = split_rows(len(labels))[0][:2000]
@@ -111,7 +111,10 @@ def large(n_images: int) -> None:
     del n_images
     images = np.random.default_rng(0).integers(0, 256, size=(32, 224, 224, 3), dtype=np.uint8)
     network = MultiExitNetwork(
-        "vit_small_patch16_224", exits=(12,), max_epochs=1, batch_size=8, random_state=0
+        "vit_small_patch16_224",
+        exits=(12,),
+        trainer=HeadTrainer(max_epochs=1, batch_size=8),
+        random_state=0,
     )
     network.fit(images, np.arange(32) % 10)
     start = time.perf_counter()

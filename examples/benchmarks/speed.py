@@ -28,7 +28,7 @@ from _cifar_vit import EXITS, load_vit
 from _data import cache_folder, data_folder, load_images
 from _train import MEAN, STD
 
-from skquee.networks import MultiExitNetwork
+from skquee.networks import HeadTrainer, MultiExitNetwork
 from skquee.report import measure_speed, speed_text, write_speed
 
 N_HEADS = 20_000  # images that heads learn from, of those the backbone was trained on
@@ -44,7 +44,7 @@ def backbone_of(name: str) -> tuple[Any, dict[str, Any]]:
         return load_resnet(56), {"blocks": blocks, "data_config": config, "img_size": 32}
     weights = data_folder("t2t_vit_7_cifar10") / "model.safetensors"
     options = {"exits": (2, 4, 7), "data_config": DATA_CONFIG, "img_size": 64}
-    return "t2t_vit_7", {**options, "checkpoint": weights}
+    return "t2t_vit_7", {**options, "weights": weights}
 
 
 def fitted_network(name: str, n_heads: int = N_HEADS) -> tuple[MultiExitNetwork, tuple, tuple]:
@@ -61,7 +61,9 @@ def fitted_network(name: str, n_heads: int = N_HEADS) -> tuple[MultiExitNetwork,
     if saved.exists():
         known = {} if isinstance(backbone, str) else {"backbone": backbone}
         return MultiExitNetwork.load(saved, **known), validation, test
-    network = MultiExitNetwork(backbone, max_epochs=20, random_state=0, **options)
+    network = MultiExitNetwork(
+        backbone, trainer=HeadTrainer(max_epochs=20), random_state=0, **options
+    )
     network.fit(images[train[:n_heads]], labels[train[:n_heads]], validation_data=validation)
     network.save(saved)
     return network, validation, test

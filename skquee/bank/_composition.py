@@ -14,6 +14,7 @@ from sklearn.tree import DecisionTreeClassifier
 __all__ = [
     "DEFAULT_STEP_COSTS",
     "NamedClassifiers",
+    "clone_sharing",
     "is_estimator",
     "is_frozen_model",
     "is_network",
@@ -41,20 +42,30 @@ def is_frozen_model(model: Any) -> bool:
     return own is not None and own is not BaseEstimator.__sklearn_clone__ and own(model) is model
 
 
+def clone_sharing(estimator: BaseEstimator, name: str) -> Any:
+    """Return a clone that shares one parameter: a fitted network, which holds its weights."""
+    made = copy.copy(estimator)
+    setattr(made, name, None)
+    made = BaseEstimator.__sklearn_clone__(made)
+    setattr(made, name, getattr(estimator, name))
+    return made
+
+
 class NamedClassifiers:
     """Gives a bank its classifiers as parameters: ``rf``, ``rf__n_estimators``."""
 
     classifiers: Any
 
     def __sklearn_clone__(self) -> Any:
-        """Clone, sharing callables: a client with a line or a lock cannot be copied."""
+        """Clone, sharing callables (a client with a lock cannot be copied) and a network."""
+        if self.classifiers is not None and is_network(self.classifiers):
+            return clone_sharing(self, "classifiers")
         made = copy.copy(self)
         shared: dict[str, Any] = {}
-        if self.classifiers is not None and not is_network(self.classifiers):
-            if self._looks_named():
-                named = self._named()
-                shared = {name: m for name, m in named if not is_estimator(m) and callable(m)}
-                made.classifiers = [(name, None if name in shared else m) for name, m in named]
+        if self.classifiers is not None and self._looks_named():
+            named = self._named()
+            shared = {name: m for name, m in named if not is_estimator(m) and callable(m)}
+            made.classifiers = [(name, None if name in shared else m) for name, m in named]
         made = super(NamedClassifiers, made).__sklearn_clone__()  # type: ignore[misc]
         if shared:
             made.classifiers = [(name, shared.get(name, m)) for name, m in made.classifiers]

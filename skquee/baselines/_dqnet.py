@@ -17,6 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from skquee.bank import LazyPathProbabilities
+from skquee.bank._composition import clone_sharing
 from skquee.baselines._dqnet_training import feature_map, train_controller
 from skquee.baselines._inputs import network_table
 from skquee.evaluation import CostCurve
@@ -151,6 +152,9 @@ class DQNetGate(RoutingMixin, BaseEstimator):
         self.path_costs = path_costs
         self.classes = classes
         self.random_state = random_state
+
+    def __sklearn_clone__(self) -> Any:
+        return clone_sharing(self, "network")
 
     # ------------------------------------------------------------------ fit
 

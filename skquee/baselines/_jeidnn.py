@@ -15,6 +15,7 @@ from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
 from skquee.bank import LazyPathProbabilities
+from skquee.bank._composition import clone_sharing
 from skquee.baselines._inputs import network_table
 from skquee.baselines._jeidnn_training import ExitModel, leaving, train_exits
 from skquee.evaluation import CostCurve
@@ -179,6 +180,9 @@ class JEIDNN(RoutingMixin, BaseEstimator):
         self.path_costs = path_costs
         self.classes = classes
         self.random_state = random_state
+
+    def __sklearn_clone__(self) -> Any:
+        return clone_sharing(self, "network")
 
     # ------------------------------------------------------------------ fit
 

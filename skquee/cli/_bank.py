@@ -18,7 +18,7 @@ from torchvision.datasets import ImageFolder
 from tqdm import tqdm
 
 from skquee.bank import MultiPathClassifierBank
-from skquee.networks import BasePTQ, MultiExitNetwork, PTQ4ViT, UniformPTQ
+from skquee.networks import BasePTQ, HeadTrainer, MultiExitNetwork, PTQ4ViT, UniformPTQ
 from skquee.networks._execution import choose_device
 from skquee.networks._files import check_target
 from skquee.networks._fit import assemble
@@ -73,12 +73,10 @@ def _network(options: argparse.Namespace) -> MultiExitNetwork:
         options.network,
         exits=exits,
         blocks=options.blocks,
-        checkpoint=options.checkpoint,
-        pretrained=options.pretrained,
+        weights="pretrained" if options.pretrained else options.checkpoint,
         img_size=options.img_size,
         data_config={key: value for key, value in config.items() if value is not None} or None,
-        max_epochs=options.max_epochs,
-        batch_size=options.batch_size,
+        trainer=HeadTrainer(max_epochs=options.max_epochs, batch_size=options.batch_size),
         device=options.device,
         random_state=options.seed,
     )

@@ -42,7 +42,7 @@ def run_bench(options: argparse.Namespace) -> None:
         repeats=options.repeats,
         random_state=options.seed,
     )
-    print(f"On {network.latency_.machine}; levels kept: {', '.join(network.levels_)}.\n")
+    print(f"On {network.latency_.machine}; levels kept: {', '.join(map(str, network.levels_))}.\n")
     print(speed_text(found))
     if options.out is not None:
         write_speed(found, options.out)

@@ -183,7 +183,7 @@ def _network(options: argparse.Namespace, splits: Split, cache: Path) -> MultiEx
     network = MultiExitNetwork(
         options.network,
         exits=options.exits,
-        checkpoint=options.weights,
+        weights=options.weights,
         img_size=options.img_size,
         data_config=CIFAR_CONFIG,
         random_state=options.seed,

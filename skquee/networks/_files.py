@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -18,12 +18,20 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from skquee._version import __version__
+from skquee.networks._compiling import rebuilt
 from skquee.networks._execution import choose_device
 from skquee.networks._fit import assemble
+from skquee.networks._head_trainer import HeadTrainer
 from skquee.networks._images import ImageFormat
-from skquee.networks._levels import FLOAT
-from skquee.networks._record import ARRAYS, FORMAT, LEFT_OUT, bounded, check_format, read_record
-from skquee.networks._training import HeadKind, make_heads
+from skquee.networks._parameters import PRETRAINED, NetworkParameters, trainer_of
+from skquee.networks._parts import FLOAT, Level, Parts
+from skquee.networks._record import (
+    FORMAT,
+    bounded,
+    check_format,
+    read_record,
+)
+from skquee.networks._training import HeadKind
 from skquee.networks.backbones._checkpoint import load_checkpoint
 from skquee.networks.engines import ENGINES
 from skquee.networks.quantization import describe, restore
@@ -31,12 +39,18 @@ from skquee.values._atomic import heal_folder, whole_folder
 from skquee.values._checks import check_folder, check_path
 from skquee.values._reading import not_whole
 
-if TYPE_CHECKING:
-    from skquee.networks._multi_exit import MultiExitNetwork
+Network = TypeVar("Network", bound=NetworkParameters)
 
 __all__ = ["check_target", "load", "save"]
 
 RECORD, WEIGHTS = "network.json", "weights.safetensors"
+# Parameters that a file holds as they are. Not those that it cannot hold, or that speak of another
+# machine: the module, callables, seeds, places of files, devices.
+PLAIN = ("exits", "blocks", "n_classes", "img_size", "in_chans", "backbone_kwargs", "data_config")
+TRAINER = (
+    "final_head", "max_epochs", "patience", "learning_rate", "weight_decay", "batch_size",
+    "amp_dtype",
+)  # fmt: skip
 
 
 def check_target(folder: str | os.PathLike[str]) -> Path:
@@ -68,44 +82,52 @@ def check_target(folder: str | os.PathLike[str]) -> Path:
     return target
 
 
-def save(network: MultiExitNetwork, folder: str | os.PathLike[str]) -> None:
+def save(network: NetworkParameters, parts: Parts, folder: str | os.PathLike[str]) -> None:
     """Write a fitted network.
 
     Parameters
     ----------
     network : MultiExitNetwork
-        Fitted.
+        Its parameters are read.
+    parts : Parts
+        What it is made of.
     folder : path
         Where to.
     """
     target = check_target(folder)
-    params = {k: v for k, v in network.get_params(deep=False).items() if k not in LEFT_OUT}
     quantized = {
         level: blocks
-        for level, blocks in network._levels.items()
-        if blocks is not network._blocks and level not in ENGINES
+        for level, blocks in parts.levels.items()
+        if blocks is not parts.blocks and level not in ENGINES
+    }
+    heads = trainer_of(network).heads
+    arrays = {
+        "flops_": parts.flops,
+        "head_flops_": parts.head_flops,
+        "validation_accuracy_": parts.validation_accuracy,
+        "path_accuracy_": parts.path_accuracy,
     }
     record = {
         "format": FORMAT,
         "skquee": __version__,
         "backbone": network.backbone if isinstance(network.backbone, str) else None,
-        "heads": network.heads if isinstance(network.heads, str) else None,
-        "params": params,
-        "n_outputs": getattr(network._backbone, "num_classes", None),
-        "image_format": asdict(network._format),
-        "head_widths": network._head_widths,
-        "final_head_kept": network._final_head_kept,
-        "seed": network._seed,
-        "exits": list(network.exits_),
-        "levels": list(network.levels_),
-        "tree": network.paths_.to_dict(),
-        "tree_options": network._tree_options,
-        "arrays": {key: getattr(network, key).tolist() for key in ARRAYS if hasattr(network, key)},
-        "level_accuracy": list(getattr(network, "level_accuracy_", {}).items()),
-        "ranges": network._ranges,
-        "group": network._group,
-        "runtimes": getattr(network, "runtimes_", {}),
-        "latency": network.latency_.to_dict() if hasattr(network, "latency_") else None,
+        "heads": heads if isinstance(heads, str) else None,
+        "params": _params_of(network),
+        "n_outputs": getattr(parts.backbone, "num_classes", None),
+        "image_format": asdict(parts.format),
+        "head_widths": parts.head_widths,
+        "final_head_kept": parts.final_head_kept,
+        "seed": parts.seed,
+        "exits": parts.exits,
+        "levels": list(parts.levels),
+        "tree": parts.paths.to_dict(),
+        "tree_options": dict(parts.tree_options),
+        "arrays": {name: array.tolist() for name, array in arrays.items() if array is not None},
+        "level_accuracy": list((parts.level_accuracy or {}).items()),
+        "ranges": dict(parts.ranges),
+        "group": parts.group,
+        "runtimes": dict(parts.runtimes),
+        "latency": None if parts.latency is None else parts.latency.to_dict(),
         "quantized": {str(level): describe(blocks) for level, blocks in quantized.items()},
     }
     try:
@@ -114,13 +136,13 @@ def save(network: MultiExitNetwork, folder: str | os.PathLike[str]) -> None:
         raise ValueError(
             f"A parameter, label or option of this network does not fit JSON: {error}."
         ) from None
-    parts = {"backbone": network._backbone, "heads": network._heads}
+    whole = {"backbone": parts.backbone, "heads": parts.heads}
     tensors = {
         f"{part}.{key}": value
-        for part, module in parts.items()
+        for part, module in whole.items()
         for key, value in module.state_dict().items()
     }
-    shared = _addresses(network._blocks)
+    shared = _addresses(parts.blocks)
     for level, blocks in quantized.items():
         for key, value in blocks.state_dict().items():
             if value.data_ptr() not in shared:
@@ -135,19 +157,19 @@ def save(network: MultiExitNetwork, folder: str | os.PathLike[str]) -> None:
 
 
 def load(
-    cls: type[MultiExitNetwork],
+    cls: Callable[..., Network],
     folder: str | os.PathLike[str],
     *,
     backbone: nn.Module | None,
     heads: HeadKind | None,
     device: str | None,
-) -> MultiExitNetwork:
+) -> tuple[Network, Parts]:
     """Read a network that was saved.
 
     Parameters
     ----------
     cls : type
-        To make.
+        Makes a network of its parameters.
     folder : path
         Where it is.
     backbone, heads, device
@@ -155,7 +177,10 @@ def load(
 
     Returns
     -------
-    MultiExitNetwork
+    network : MultiExitNetwork
+        Not fitted.
+    parts : Parts
+        What it is to be made of.
     """
     source = check_path(folder, "folder")
     if backbone is not None and not isinstance(backbone, nn.Module):
@@ -179,26 +204,27 @@ def load(
     for given, kept, what in ((backbone, "backbone", "module"), (heads, "heads", "callable")):
         if given is None and record[kept] is None:
             raise ValueError(f"The network was made with a {what}: give it again, {kept}=.")
-    params, tree = record["params"], record["tree"]
+    tree = record["tree"]
     network = cls(
         record["backbone"] if backbone is None else backbone,
-        heads=record["heads"] if heads is None else heads,
         device=device,
-        **{**params, "pretrained": False},
+        **_arguments_of(record["params"], record["heads"] if heads is None else heads),
     )
+    trainer = trainer_of(network)
     with _described(described), bounded(tensors, described):
-        module, cut, picture = assemble(network, record["seed"], n_outputs=record["n_outputs"])
+        module, cut, picture = assemble(
+            network, record["seed"], n_outputs=record["n_outputs"], empty=True
+        )
     if len(cut.blocks) != len(record["exits"]):
         raise ValueError(
             f"{described}: 'exits' names {len(record['exits'])}, the network has {len(cut.blocks)}."
         )
     image_format = check_format(record["image_format"], picture, described)
-    network.pretrained = params["pretrained"]
     load_checkpoint(module, _part(tensors, "backbone."), source=str(source / WEIGHTS))
     generator = torch.Generator().manual_seed(record["seed"])
     classes = list(tree.classes)
     with bounded(tensors, described):
-        heads_ = make_heads(record["head_widths"], len(classes), network.heads, generator)
+        heads_ = trainer.make(record["head_widths"], len(classes), generator)
     pools = cut.pools
     if record["final_head_kept"]:
         if cut.tail is None:
@@ -207,7 +233,7 @@ def load(
     load_checkpoint(heads_, _part(tensors, "heads."), source=f"{source / WEIGHTS}, heads")
     blocks = cut.blocks.to(where)
     shared = _addresses(blocks)
-    levels: dict[Any, nn.ModuleList] = {FLOAT: blocks}
+    levels: dict[Level, nn.ModuleList] = {FLOAT: blocks}
     for level, description in record["quantized"].items():
         with _described(described), bounded(tensors, described):
             quantized = restore(blocks, description)
@@ -224,32 +250,51 @@ def load(
             raise ValueError(f"{source / WEIGHTS}: {unlike[:3]} are of another shape at {level}.")
         quantized.load_state_dict(own, strict=False)
         levels[int(level)] = quantized.to(where)
-    ranges = {name: tuple(span) for name, span in record["ranges"].items()}
-    network._ranges, network._group = ranges, record["group"]
-    network._backbone, network._blocks, network._pools = module, blocks, pools.to(where)
-    network._heads = heads_.requires_grad_(False).eval().to(where)
-    network._format = ImageFormat(**image_format)
-    network._device, network._seed = where, record["seed"]
-    runtimes = record["runtimes"]
-    if runtimes:
-        network.runtimes_ = {level: tuple(runtimes[level]) for level in runtimes}
+    arrays = {name.removesuffix("_"): np.array(v) for name, v in record["arrays"].items()}
+    parts = Parts(
+        backbone=module,
+        blocks=blocks,
+        pools=pools.to(where),
+        heads=heads_.requires_grad_(False).eval().to(where),
+        head_widths=tuple(record["head_widths"]),
+        final_head_kept=record["final_head_kept"],
+        format=ImageFormat(**image_format),
+        device=where,
+        seed=record["seed"],
+        exits=tuple(record["exits"]),
+        classes=np.array(classes),
+        levels=levels,
+        paths=tree,
+        tree_options=record["tree_options"],
+        ranges={name: tuple(span) for name, span in record["ranges"].items()},
+        group=record["group"],
+        runtimes={engine: tuple(chosen) for engine, chosen in record["runtimes"].items()},
+        latency=record["latency"],
+        level_accuracy=dict(record["level_accuracy"]) or None,
+        **arrays,
+    )
+    runtimes = dict(parts.runtimes)
     for level in record["levels"]:
         if level in ENGINES:
-            levels[level] = network._restored(level)
-    network._levels = {level: levels[level] for level in record["levels"]}
-    network._head_widths = record["head_widths"]
-    network._final_head_kept = record["final_head_kept"]
-    network._tree_options = record["tree_options"]
-    network.exits_, network.levels_ = tuple(record["exits"]), tuple(record["levels"])
-    network.classes_ = np.array(classes)
-    network.paths_ = tree
-    for key, value in record["arrays"].items():
-        setattr(network, key, np.array(value))
-    if record["latency"] is not None:
-        network.latency_ = record["latency"]
-    if record["level_accuracy"]:
-        network.level_accuracy_ = dict(record["level_accuracy"])
-    return network
+            levels[level], runtimes[level] = rebuilt(parts, level)
+    levels = {level: levels[level] for level in record["levels"]}
+    return network, replace(parts, levels=levels, runtimes=runtimes)
+
+
+def _params_of(network: NetworkParameters) -> dict[str, Any]:
+    """Return the parameters of a network as a file holds them, the trainer's beside its own."""
+    trainer = trainer_of(network)
+    found = {name: getattr(network, name) for name in PLAIN}
+    found["pretrained"] = network.weights == PRETRAINED
+    return found | {name: getattr(trainer, name) for name in TRAINER}
+
+
+def _arguments_of(params: Mapping[str, Any], heads: HeadKind) -> dict[str, Any]:
+    """Return the arguments of a network whose parameters were read from a file."""
+    found: dict[str, Any] = {name: params[name] for name in PLAIN}
+    found["weights"] = PRETRAINED if params["pretrained"] else None
+    trainer = HeadTrainer(heads=heads, **{name: params[name] for name in TRAINER})
+    return {**found, "trainer": trainer}
 
 
 @contextmanager

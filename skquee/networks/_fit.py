@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,22 +14,22 @@ from torch import Tensor, nn
 
 from skquee.networks._costs import count_flops
 from skquee.networks._execution import choose_device
+from skquee.networks._head_trainer import HeadTrainer
 from skquee.networks._images import ImageFormat, ImageRows
 from skquee.networks._labels import encode_labels, known_codes, labels_of
-from skquee.networks._parameters import AMP_DTYPES, check_data_config, check_parameters
-from skquee.networks._training import (
-    augmented,
-    cache_features,
-    check_head,
-    check_trainable,
-    make_heads,
-    train_heads,
+from skquee.networks._parameters import (
+    PRETRAINED,
+    NetworkParameters,
+    check_data_config,
+    check_parameters,
+    trainer_of,
 )
+from skquee.networks._parts import FLOAT, Parts
+from skquee.networks._training import check_head, check_trainable
 from skquee.networks.backbones._cut import Cut, build_backbone, cut_backbone
 from skquee.networks.engines import input_ranges
-
-if TYPE_CHECKING:
-    from skquee.networks._multi_exit import MultiExitNetwork
+from skquee.values import PathTree
+from skquee.values._tree import relative_to_whole
 
 __all__ = ["assemble", "fit_network"]
 
@@ -37,7 +37,7 @@ N_RANGES = 128  # images that show the ranges of activations, for int8 engines
 
 
 def assemble(
-    network: MultiExitNetwork, seed: int, *, n_outputs: int | None = None
+    network: NetworkParameters, seed: int, *, n_outputs: int | None = None, empty: bool = False
 ) -> tuple[nn.Module, Cut, ImageFormat]:
     """Build and cut the backbone that a network's parameters describe.
 
@@ -49,6 +49,8 @@ def assemble(
         Of initial weights.
     n_outputs : int, default=None
         Of the backbone's own head, where that is known.
+    empty : bool, default=False
+        Load none of its weights: those of a file follow.
 
     Returns
     -------
@@ -56,12 +58,13 @@ def assemble(
     cut : Cut
     format : ImageFormat
     """
+    weights = None if empty else network.weights
     backbone = build_backbone(
         network.backbone,
         img_size=None if network.blocks is not None else network.img_size,
         in_chans=network.in_chans,
-        pretrained=network.pretrained,
-        checkpoint=network.checkpoint,
+        pretrained=weights == PRETRAINED,
+        checkpoint=None if weights == PRETRAINED else weights,
         backbone_kwargs=network.backbone_kwargs,
         n_outputs=n_outputs,
         seed=seed,
@@ -79,9 +82,9 @@ def assemble(
 
 
 def fit_network(
-    network: MultiExitNetwork, X: Any, y: ArrayLike | None, validation_data: Any
-) -> dict[str, Any]:
-    """Fit a network and return its new attributes; it is left as it was.
+    network: NetworkParameters, X: Any, y: ArrayLike | None, validation_data: Any
+) -> Parts:
+    """Fit a network and return its parts; it is left as it was.
 
     Parameters
     ----------
@@ -92,10 +95,11 @@ def fit_network(
 
     Returns
     -------
-    dict of str to object
+    Parts
+        In float.
     """
     check_parameters(network)
-    device = choose_device(network.device)
+    device, trainer = choose_device(network.device), trainer_of(network)
     random = check_random_state(network.random_state)
     seed = int(random.randint(2**31 - 1))
     backbone, cut, image_format = assemble(network, seed)
@@ -107,65 +111,48 @@ def fit_network(
     with torch.inference_mode():
         widths = [pool(state).shape[1] for pool, state in zip(pools, states[1:], strict=True)]
     generator = torch.Generator().manual_seed(seed)
-    heads = make_heads(widths, len(classes), network.heads, generator).to(device)
+    heads = trainer.make(widths, len(classes), generator).to(device)
     for head, width in zip(heads, widths, strict=True):
         check_head(head, width, len(classes))
-    keep = _place_own_head(network, cut, heads, states[-1], len(classes))
-    check_trainable(list(heads)[: len(heads) - keep], network.max_epochs)
-    if network.augmentation is not None and network.n_views > 1:
-        with torch.random.fork_rng(devices=[]):
-            augmented(network.augmentation, next(train.batches(network.batch_size)), look=True)
+    keep = _place_own_head(network, trainer, cut, heads, states[-1], len(classes))
+    check_trainable(list(heads)[: len(heads) - keep], trainer.max_epochs)
+    trainer.look(train)
     answering = [nn.Sequential(*parts) for parts in zip(pools, heads, strict=True)]
-
-    options: dict[str, Any] = {
-        "batch_size": network.batch_size,
-        "device": device,
-        "amp_dtype": AMP_DTYPES[network.amp_dtype],
-    }
-    # Augmentation draws from torch's global generator: seed it, and keep the caller's state.
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        features = cache_features(
-            blocks,
-            pools,
-            train,
-            augmentation=network.augmentation,
-            n_views=network.n_views,
-            **options,
-        )
-    accuracy = train_heads(
+    accuracy = trainer.train(
         heads,
-        features,
-        torch.from_numpy(np.tile(codes, network.n_views)).to(device),
-        cache_features(blocks, pools, held, **options),
-        torch.from_numpy(held_codes).to(device),
+        blocks,
+        pools,
+        (train, codes),
+        (held, held_codes),
         train_last=not keep,
-        learning_rate=network.learning_rate,
-        weight_decay=network.weight_decay,
-        batch_size=network.batch_size,
-        max_epochs=network.max_epochs,
-        patience=network.patience,
+        device=device,
         generator=generator,
     )
-    return {
-        "_backbone": backbone,
-        "_blocks": blocks,
-        "_pools": pools,
-        "_heads": heads.requires_grad_(False).eval(),
-        "_head_widths": widths,
-        "_final_head_kept": keep,
-        "_format": image_format,
-        "_device": device,
-        "_seed": seed,
-        "_ranges": input_ranges(blocks, (b.to(device) for b in train[:N_RANGES].batches(64))),
-        "exits_": cut.exits,
-        "classes_": classes,
-        "flops_": count_flops(blocks, states[0]),
-        "head_flops_": np.concatenate(
+    flops = count_flops(blocks, states[0])
+    tree = PathTree.from_levels(
+        len(flops), [FLOAT], flops, classes=classes.tolist(), random_state=seed
+    )
+    return Parts(
+        backbone=backbone,
+        blocks=blocks,
+        pools=pools,
+        heads=heads.requires_grad_(False).eval(),
+        head_widths=tuple(widths),
+        final_head_kept=keep,
+        format=image_format,
+        device=device,
+        seed=seed,
+        exits=cut.exits,
+        classes=classes,
+        flops=flops,
+        head_flops=np.concatenate(
             [count_flops([part], state) for part, state in zip(answering, states[1:], strict=True)]
         ),
-        "validation_accuracy_": accuracy,
-    }
+        levels={FLOAT: blocks},
+        paths=relative_to_whole(tree),
+        validation_accuracy=accuracy,
+        ranges=input_ranges(blocks, (b.to(device) for b in train[:N_RANGES].batches(64))),
+    )
 
 
 def _rows(
@@ -212,7 +199,12 @@ def _states(blocks: nn.ModuleList, image: Tensor) -> list[Tensor]:
 
 
 def _place_own_head(
-    network: MultiExitNetwork, cut: Cut, heads: nn.ModuleList, state: Tensor, n_classes: int
+    network: NetworkParameters,
+    trainer: HeadTrainer,
+    cut: Cut,
+    heads: nn.ModuleList,
+    state: Tensor,
+    n_classes: int,
 ) -> bool:
     """Put the backbone's own head last where it fits; return whether it stays as it is."""
     fits = False
@@ -222,15 +214,16 @@ def _place_own_head(
             fits = head(pool(state)).shape[1:] == (n_classes,)
     named = isinstance(network.backbone, str)
     own_outputs = "num_classes" not in (network.backbone_kwargs or {})
-    trained = not named or network.checkpoint is not None or (network.pretrained and own_outputs)
-    if network.final_head == "keep" and not fits:
+    pretrained = network.weights == PRETRAINED
+    trained = not named or (own_outputs if pretrained else network.weights is not None)
+    if trainer.final_head == "keep" and not fits:
         raise ValueError(
             f"final_head='keep', but the backbone has no head of {n_classes} outputs for the "
             f"{n_classes} classes. Let it be trained: final_head='train'."
         )
-    keep = network.final_head == "keep" or (network.final_head == "auto" and fits and trained)
+    keep = trainer.final_head == "keep" or (trainer.final_head == "auto" and fits and trained)
     if keep:
         cut.pools[-1], heads[-1] = pool, head
-    elif fits and pool is cut.pools[-1] and network.heads == "linear":
+    elif fits and pool is cut.pools[-1] and trainer.heads == "linear":
         heads[-1].load_state_dict(head.state_dict())
     return keep

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -13,19 +14,35 @@ from tqdm import tqdm
 
 from skquee.networks._execution import run_in_parts
 from skquee.networks._images import ImageRows
+from skquee.networks._parts import FLOAT
+from skquee.networks._running import BlockRunner
 from skquee.values import PathTree
 
-__all__ = ["FLOAT", "accuracy_of_paths", "keep_levels"]
+__all__ = ["Quantizer", "accuracy_of_levels", "accuracy_of_paths", "keep_levels"]
 
-FLOAT = 32  # the level that is no quantisation
+
+class Quantizer(Protocol):
+    """What :meth:`MultiExitNetwork.quantize` needs of a method."""
+
+    def quantize(
+        self,
+        blocks: nn.ModuleList,
+        images: Tensor,
+        levels: Sequence[int],
+        *,
+        head: nn.Module | None,
+        cache: str | os.PathLike[str] | None,
+    ) -> dict[int, nn.ModuleList]:
+        """Return the blocks at each bit width, sharing what stays float."""
 
 
 def accuracy_of_paths(
-    network: Any,
+    network: BlockRunner,
     tree: PathTree,
     rows: ImageRows,
     codes: NDArray[np.int64],
     levels: Mapping[Any, nn.ModuleList],
+    batch_size: int,
 ) -> NDArray[np.float64]:
     """Run every path of a tree, each (prefix, level) block once an image.
 
@@ -41,6 +58,8 @@ def accuracy_of_paths(
         Index of the right class of each.
     levels : mapping of level to ModuleList
         Blocks at each level.
+    batch_size : int
+        Images run at once.
 
     Returns
     -------
@@ -50,7 +69,7 @@ def accuracy_of_paths(
     right = np.zeros(tree.n_paths)
     done = 0
     with tqdm(total=len(rows), desc="accuracy", unit="image", disable=None, leave=False) as bar:
-        for batch in rows.batches(network.batch_size):
+        for batch in rows.batches(batch_size):
             expected = codes[done : done + len(batch)]
 
             def step(state: Tensor, path: int, expected: NDArray[np.int64] = expected) -> Tensor:
@@ -65,6 +84,38 @@ def accuracy_of_paths(
             done += len(batch)
             bar.update(len(batch))
     return right / len(codes)
+
+
+def accuracy_of_levels(
+    network: BlockRunner, rows: ImageRows, codes: NDArray[np.int64], batch_size: int
+) -> dict[int, float]:
+    """Return the accuracy of the last exit with every block at one bit width, float among them.
+
+    Parameters
+    ----------
+    network : MultiExitNetwork
+        Whose levels are bit widths.
+    rows, codes, batch_size
+        As in :func:`accuracy_of_paths`.
+
+    Returns
+    -------
+    dict of int to float
+        Fewest bits first.
+    """
+    parts = network.parts_
+    n_blocks = len(parts.blocks)
+    runs: dict[Any, nn.ModuleList] = {**parts.levels, FLOAT: parts.blocks}
+    uniform = {level: (level,) * n_blocks for level in sorted(runs)}
+    tree = PathTree.from_paths(
+        [path[: d + 1] for path in uniform.values() for d in range(n_blocks)],
+        np.ones(len(uniform) * n_blocks),
+    )
+    accuracy = accuracy_of_paths(network, tree, rows, codes, runs, batch_size)
+    return {
+        level: float(accuracy[tree.index("-".join(map(str, path)))])
+        for level, path in uniform.items()
+    }
 
 
 def keep_levels(

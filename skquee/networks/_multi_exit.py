@@ -3,55 +3,35 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
-from torch import Tensor, nn
+from torch import nn
 
-from skquee.networks import _files
-from skquee.networks._compiling import N_CALIBRATION, CompiledRunner
-from skquee.networks._costs import bit_operations, gate_flops
+from skquee.networks._compiling import N_CALIBRATION, CompiledRunner, ranges_of
+from skquee.networks._files import load, save
 from skquee.networks._fit import fit_network
+from skquee.networks._head_trainer import HeadTrainer
 from skquee.networks._images import ImageRows
 from skquee.networks._labels import known_codes, labels_of
-from skquee.networks._levels import FLOAT, accuracy_of_paths, keep_levels
-from skquee.networks._parameters import check_tree_options, check_widths
+from skquee.networks._levels import Quantizer, accuracy_of_levels, accuracy_of_paths, keep_levels
+from skquee.networks._old import OLD, in_new_keywords, in_new_names
+from skquee.networks._parameters import check_tree_options, check_widths, trainer_of
+from skquee.networks._parts import FLOAT, Level
 from skquee.networks._training import HeadKind
-from skquee.networks.engines import BITS
 from skquee.networks.quantization import PTQ4ViT, float_copies
-from skquee.values import PathTree
-from skquee.values._checks import (
-    check_flag,
-    check_folder,
-    check_integer,
-    check_number,
-    check_option,
-)
-from skquee.values._tree import relative_to_whole
+from skquee.values._checks import check_flag, check_folder, check_number
+from skquee.values._deprecated import old_keywords
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["MultiExitNetwork"]
-
-
-class Quantizer(Protocol):
-    """What :meth:`MultiExitNetwork.quantize` needs of a method."""
-
-    def quantize(
-        self,
-        blocks: nn.ModuleList,
-        images: Tensor,
-        levels: Sequence[int],
-        *,
-        head: nn.Module | None,
-        cache: str | os.PathLike[str] | None,
-    ) -> dict[int, nn.ModuleList]:
-        """Return the blocks at each bit width, sharing what stays float."""
 
 
 class MultiExitNetwork(CompiledRunner, BaseEstimator):
@@ -72,45 +52,25 @@ class MultiExitNetwork(CompiledRunner, BaseEstimator):
         last is its last layer. With `blocks`, some of them by number or name; default: all.
     blocks : sequence of str, default=None
         Names of submodules after which any other module is cut, in the order they run.
-    heads : "linear" or callable, default="linear"
-        A linear layer, as a transformer's own head, on the backbone's own final norm and
-        pooling (the mean over positions where it is cut by name); or ``(n_features,
-        n_classes)`` to a module that maps features to logits.
-    final_head : {"auto", "keep", "train"}, default="auto"
-        Keep the backbone's own head for the last exit, or train it with the others,
-        starting from its own where it has as many classes. "auto" keeps one that was
-        trained: of a given model, a checkpoint or `pretrained`, with as many classes.
-    n_classes : int, default=None
-        Number of classes. Default: those in the labels of ``fit``.
+    weights : "pretrained" or path, default=None
+        Weights to load, strictly: a file, ``.safetensors``, or ``.pth`` and the like without
+        pickled code; or those that timm knows of a backbone built by name, which asks the
+        network. Default: of a given module its own, else random ones.
+    backbone_kwargs : dict, default=None
+        Further arguments for timm, where it is built by name.
     img_size : int or (int, int), default=None
         Height and width of images in pixels, where the backbone is built by name or cut by
         names. Default: its own.
     in_chans : int, default=3
         Channels of images, where it is built by name.
-    pretrained : bool, default=False
-        Load timm's weights, where it is built by name. This asks the network.
-    checkpoint : path, default=None
-        Weights to load, strictly: ``.safetensors``, or ``.pth`` and the like without
-        pickled code.
-    backbone_kwargs : dict, default=None
-        Further arguments for timm, where it is built by name.
     data_config : dict, default=None
         Any of ``mean``, ``std``, ``interpolation`` and ``crop_pct``, in place of the
         backbone's own.
-    max_epochs : int, default=200
-        Epochs of head training at most; they run on cached features.
-    patience : int, default=10
-        Epochs without a better accuracy or loss on validation rows after which a head stops.
-    learning_rate, weight_decay : float, default=1e-3, 1e-4
-        Of Adam.
-    batch_size : int, default=128
-        Images run, and rows of a training step, at once.
-    augmentation : callable, default=None
-        Prepared images (n, C, H, W) to changed ones, e.g. a transform of torchvision.
-    n_views : int, default=1
-        Times each training image is run, the first time without augmentation.
-    amp_dtype : {"bfloat16", "float16"}, default=None
-        Run the frozen backbone in mixed precision while heads are trained.
+    n_classes : int, default=None
+        Number of classes. Default: those in the labels of ``fit``.
+    trainer : HeadTrainer, default=None
+        What the heads are, and how they are trained. Default: ``HeadTrainer()``; its
+        parameters are reached as ``trainer__max_epochs``.
     device : str, default=None
         Where to run, as torch names it. Default: CUDA where there is one.
     random_state : int, RandomState or None, default=None
@@ -150,93 +110,74 @@ class MultiExitNetwork(CompiledRunner, BaseEstimator):
     Examples
     --------
     >>> from sklearn.datasets import load_digits
-    >>> from skquee.networks import MultiExitNetwork, UniformPTQ
+    >>> from skquee.networks import HeadTrainer, MultiExitNetwork, UniformPTQ
     >>> from timm.models.vision_transformer import VisionTransformer
     >>> X, y = load_digits(return_X_y=True)
     >>> images = X.reshape(-1, 8, 8) / 16
     >>> backbone = VisionTransformer(
     ...     img_size=8, patch_size=4, in_chans=1, embed_dim=16, depth=2, num_heads=2, num_classes=10
     ... )
-    >>> network = MultiExitNetwork(backbone, exits=(1, 2), max_epochs=2, random_state=0)
+    >>> trainer = HeadTrainer(max_epochs=2)
+    >>> network = MultiExitNetwork(backbone, exits=(1, 2), trainer=trainer, random_state=0)
     >>> network = network.fit(images[:200], y[:200])
     >>> network = network.quantize((4, 8), calibration=images[:64], method=UniformPTQ())
     >>> network.paths_.names
     ('8', '8-4', '8-8')
     """
 
-    paths_: PathTree
-    classes_: NDArray[Any]
-    exits_: tuple[Any, ...]
-    levels_: tuple[Any, ...]
-    flops_: NDArray[np.int64]
-    head_flops_: NDArray[np.int64]
-    validation_accuracy_: NDArray[np.float64]
-    level_accuracy_: dict[int, float]
-    path_accuracy_: NDArray[np.float64]
-
+    @old_keywords(OLD, version="0.3", convert=in_new_keywords)
     def __init__(
         self,
         backbone: str | nn.Module,
         exits: Sequence[int | str] | None = None,
         *,
         blocks: Sequence[str] | None = None,
-        heads: HeadKind = "linear",
-        final_head: str = "auto",
-        n_classes: int | None = None,
+        weights: str | os.PathLike[str] | None = None,
+        backbone_kwargs: dict[str, Any] | None = None,
         img_size: int | tuple[int, int] | None = None,
         in_chans: int = 3,
-        pretrained: bool = False,
-        checkpoint: str | os.PathLike[str] | None = None,
-        backbone_kwargs: dict[str, Any] | None = None,
         data_config: dict[str, Any] | None = None,
-        max_epochs: int = 200,
-        patience: int = 10,
-        learning_rate: float = 1e-3,
-        weight_decay: float = 1e-4,
-        batch_size: int = 128,
-        augmentation: Callable[[Tensor], Tensor] | None = None,
-        n_views: int = 1,
-        amp_dtype: str | None = None,
+        n_classes: int | None = None,
+        trainer: HeadTrainer | None = None,
         device: str | None = None,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
         self.backbone = backbone
         self.exits = exits
         self.blocks = blocks
-        self.heads = heads
-        self.final_head = final_head
-        self.n_classes = n_classes
+        self.weights = weights
+        self.backbone_kwargs = backbone_kwargs
         self.img_size = img_size
         self.in_chans = in_chans
-        self.pretrained = pretrained
-        self.checkpoint = checkpoint
-        self.backbone_kwargs = backbone_kwargs
         self.data_config = data_config
-        self.max_epochs = max_epochs
-        self.patience = patience
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.batch_size = batch_size
-        self.augmentation = augmentation
-        self.n_views = n_views
-        self.amp_dtype = amp_dtype
+        self.n_classes = n_classes
+        self.trainer = trainer
         self.device = device
         self.random_state = random_state
 
-    def __sklearn_is_fitted__(self) -> bool:
-        return hasattr(self, "paths_")
+    def set_params(self, **params: Any) -> MultiExitNetwork:
+        """Set parameters; the trainer's as ``trainer__max_epochs``.
 
-    def __sklearn_clone__(self) -> MultiExitNetwork:
-        # Weights are what this object is: a clone of a bank or pipeline shares them.
-        return self
+        Parameters
+        ----------
+        **params
+            Parameters.
+
+        Returns
+        -------
+        MultiExitNetwork
+            This network; fitted parts stay until the next ``fit``.
+        """
+        params = in_new_names(params, self.weights)
+        if self.trainer is None and any(name.startswith("trainer__") for name in params):
+            self.trainer = HeadTrainer()
+        return super().set_params(**params)
 
     def __repr__(self) -> str:
         name = self.backbone if isinstance(self.backbone, str) else type(self.backbone).__name__
         if not self.__sklearn_is_fitted__():
             return f"MultiExitNetwork({name}, exits={self.exits or self.blocks})"
         return f"MultiExitNetwork({name}, exits={self.exits_}, levels={self.levels_})"
-
-    # ------------------------------------------------------------------ fit
 
     def fit(
         self,
@@ -274,12 +215,7 @@ class MultiExitNetwork(CompiledRunner, BaseEstimator):
         ValueError
             If exits, images, labels or options do not fit; before any training.
         """
-        for name, value in fit_network(self, X, y, validation_data).items():
-            setattr(self, name, value)
-        self._forget("level_accuracy_", "path_accuracy_", "latency_", "runtimes_")
-        self._levels, self._group = {FLOAT: self._blocks}, None
-        self._tree_options: dict[str, Any] = {}
-        self.levels_, self.paths_ = (FLOAT,), self._paths([FLOAT])
+        self.parts_ = fit_network(self, X, y, validation_data)
         return self
 
     def quantize(
@@ -337,27 +273,29 @@ class MultiExitNetwork(CompiledRunner, BaseEstimator):
         check_tree_options(tree_options)
         if cache is not None:
             check_folder(cache, "cache")
-        rows = self._format.rows(calibration)
+        parts = self.parts_
+        rows = parts.format.rows(calibration)
         if len(rows) == 0:
             raise ValueError("calibration holds no image.")
-        paths = self._paths(widths, **tree_options)
-        ranges = self._ranges_of(rows[:N_CALIBRATION])
-        head = nn.Sequential(self._pools[-1], self._heads[-1])
+        paths = parts.tree(widths, **tree_options)
+        ranges = ranges_of(parts, rows[:N_CALIBRATION])
         quantized = method.quantize(
-            self._blocks,
-            rows.tensor().to(self._device),
+            parts.blocks,
+            rows.tensor().to(parts.device),
             [bits for bits in widths if bits != FLOAT],
-            head=head,
+            head=nn.Sequential(parts.pools[-1], parts.heads[-1]),
             cache=cache,
         )
         for blocks in quantized.values():
             float_copies(blocks, cache_weights)
-        quantized[FLOAT] = self._blocks
-        self._levels = {bits: quantized[bits] for bits in widths}
-        self._tree_options = tree_options
-        self._forget("level_accuracy_", "path_accuracy_", "latency_", "runtimes_")
-        self._ranges, self._group = ranges, None
-        self.levels_, self.paths_ = tuple(widths), paths
+        quantized[FLOAT] = parts.blocks
+        self.parts_ = parts.with_levels(
+            {bits: quantized[bits] for bits in widths},
+            paths,
+            tree_options=tree_options,
+            ranges=ranges,
+            group=None,
+        )
         return self
 
     def select_levels(
@@ -397,7 +335,8 @@ class MultiExitNetwork(CompiledRunner, BaseEstimator):
             If even the most bits lose more than `max_drop`; nothing changes then.
         """
         check_is_fitted(self)
-        if not all(isinstance(level, int) for level in self.levels_):
+        widths = [level for level in self.levels_ if isinstance(level, int)]
+        if len(widths) < len(self.levels_):
             raise ValueError(
                 f"The levels {self.levels_} are engines, of which compile has kept those that pay; "
                 "evaluate measures their paths. Bit widths are chosen before: quantize."
@@ -405,23 +344,18 @@ class MultiExitNetwork(CompiledRunner, BaseEstimator):
         check_number(max_drop, "max_drop", at_least=0, at_most=1)
         check_number(max_top_drop, "max_top_drop", at_least=0, at_most=1)
         rows, codes = self._labelled(X, y)
-        uniform = {level: (level,) * len(self.flops_) for level in {FLOAT, *self.levels_}}
-        tree = PathTree.from_paths(
-            [path[: d + 1] for path in uniform.values() for d in range(len(path))],
-            np.ones(len(uniform) * len(self.flops_)),
+        parts, batch_size = self.parts_, trainer_of(self).batch_size
+        found = accuracy_of_levels(self, rows, codes, batch_size)
+        kept = keep_levels(found, widths, max_drop, max_top_drop)
+        paths = parts.tree(kept, **parts.tree_options)
+        levels: dict[Level, nn.ModuleList] = {level: parts.levels[level] for level in kept}
+        self.parts_ = replace(
+            parts,
+            levels=levels,
+            paths=paths,
+            level_accuracy=found,
+            path_accuracy=accuracy_of_paths(self, paths, rows, codes, levels, batch_size),
         )
-        runs = {**self._levels, FLOAT: self._blocks}
-        accuracy = accuracy_of_paths(self, tree, rows, codes, runs)
-        found = {
-            level: float(accuracy[tree.index("-".join(map(str, path)))])
-            for level, path in sorted(uniform.items())
-        }
-        kept = keep_levels(found, self.levels_, max_drop, max_top_drop)
-        paths = self._paths(kept, **self._tree_options)
-        self._levels = {level: self._levels[level] for level in kept}
-        self.levels_, self.paths_ = tuple(kept), paths
-        self.level_accuracy_ = found
-        self.path_accuracy_ = accuracy_of_paths(self, paths, rows, codes, self._levels)
         return self
 
     def evaluate(self, X: Any, y: ArrayLike | None = None) -> pd.DataFrame:
@@ -441,136 +375,18 @@ class MultiExitNetwork(CompiledRunner, BaseEstimator):
         """
         check_is_fitted(self)
         rows, codes = self._labelled(X, y)
-        self.path_accuracy_ = accuracy_of_paths(self, self.paths_, rows, codes, self._levels)
+        parts = self.parts_
+        accuracy = accuracy_of_paths(
+            self, parts.paths, rows, codes, parts.levels, trainer_of(self).batch_size
+        )
+        self.parts_ = replace(parts, path_accuracy=accuracy)
         return self.summary()
 
     def _labelled(self, X: Any, y: ArrayLike | None) -> tuple[ImageRows, NDArray[np.int64]]:
-        rows = self._format.rows(X)
+        rows = self.parts_.format.rows(X)
         if not len(rows):
             raise ValueError("X holds no image to measure accuracy on: give some, with labels.")
         return rows, known_codes(labels_of(X) if y is None else y, self.classes_, len(rows))
-
-    def _paths(self, levels: Sequence[int], **options: Any) -> PathTree:
-        options = {"random_state": self._seed, **options}
-        classes = self.classes_.tolist()
-        return relative_to_whole(
-            PathTree.from_levels(len(self.flops_), levels, self.flops_, classes=classes, **options)
-        )
-
-    def _forget(self, *names: str) -> None:
-        for name in names:
-            if hasattr(self, name):
-                delattr(self, name)
-
-    # ------------------------------------------------------------------ what it is
-
-    def path_costs(
-        self,
-        kind: str = "bitops",
-        *,
-        batch_size: int = 64,
-        product: bool = False,
-        heads: bool = False,
-        gates: bool = False,
-        embedding_size: int = 8,
-        hidden_size: int = 16,
-    ) -> NDArray[np.float64]:
-        """Return what every path costs, for ``path_costs=`` of a bank or router.
-
-        Parameters
-        ----------
-        kind : {"bitops", "flops", "latency"}, default="bitops"
-            Bit operations, an engine counting by the bits of its type; floating-point
-            operations, whatever the level; or milliseconds of ``measure_costs``, head and gate
-            included.
-        batch_size : int, default=64
-            Rows expected to run together, for "latency".
-        product : bool, default=False
-            Count weight bits times activation bits in place of bits once (equation 17).
-        heads, gates : bool, default=False
-            Count the heads passed, and a gate after each exit but the last.
-        embedding_size, hidden_size : int, default=8, 16
-            Of the gates.
-
-        Returns
-        -------
-        ndarray of shape (n_paths,)
-            For one image.
-
-        See Also
-        --------
-        costed_paths : The tree with these costs.
-        """
-        check_is_fitted(self)
-        tree, n_exits = self.paths_, len(self.flops_)
-        check_option(kind, "kind", ("bitops", "flops", "latency"))
-        if kind == "latency":
-            return self.latency_costs(batch_size)
-        sizes = {"embedding_size": embedding_size, "hidden_size": hidden_size}
-        for name, size in sizes.items():
-            check_integer(size, name, at_least=1)
-        steps = [tree.steps(path) for path in range(tree.n_paths)]
-        bits = {level: 1 if kind == "flops" else BITS.get(level, level) for level in self.levels_}
-        return bit_operations(
-            [[bits[level] for level in path] for path in steps],
-            self.flops_,
-            product=product,
-            head_flops=self.head_flops_ if heads else None,
-            gate=gate_flops(len(self.classes_), n_exits, tree.n_paths, **sizes) if gates else 0,
-        )
-
-    def costed_paths(self, kind: str = "bitops", **options: Any) -> PathTree:
-        """Return the tree with costs of a kind and their unit.
-
-        Parameters
-        ----------
-        kind : {"bitops", "flops", "latency"}, default="bitops"
-            As of ``path_costs``.
-        **options
-            Of ``path_costs``.
-
-        Returns
-        -------
-        PathTree
-            In milliseconds for "latency", else as fractions of the whole network: 1 is its
-            fullest path.
-        """
-        tree = self.paths_.with_costs(self.path_costs(kind, **options), cost_unit="ms")
-        return tree if kind == "latency" else relative_to_whole(tree)
-
-    def summary(self) -> pd.DataFrame:
-        """Return what every path is and costs.
-
-        Returns
-        -------
-        DataFrame
-            A row a path: its exit (layers run), blocks run, parameters (of blocks run and
-            the head that answers), FLOPs, BitOPS (FLOPs times bits), cost (equation 17,
-            or milliseconds once compiled; ``attrs["cost_unit"]`` says which) and, once
-            ``select_levels`` or ``evaluate`` has measured it, accuracy.
-        """
-        import pandas as pd
-
-        check_is_fitted(self)
-        tree = self.paths_
-        weights = np.cumsum([_n_parameters(block) for block in self._blocks])
-        weights += [_n_parameters(head) for head in self._heads]
-        last = tree.depths - 1
-        columns = {
-            "exit": np.array(self.exits_)[last],
-            "blocks": tree.depths,
-            "parameters": weights[last],
-            "flops": np.cumsum(self.flops_)[last],
-            "bitops": self.path_costs().astype(np.int64),
-            "cost": tree.path_costs,
-        }
-        if hasattr(self, "path_accuracy_"):
-            columns["accuracy"] = self.path_accuracy_
-        frame = pd.DataFrame(columns, index=pd.Index(tree.names, name="path"))
-        frame.attrs["cost_unit"] = tree.cost_unit
-        return frame
-
-    # ------------------------------------------------------------------ files
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write the network to a folder: weights in safetensors, the rest in JSON.
@@ -584,7 +400,7 @@ class MultiExitNetwork(CompiledRunner, BaseEstimator):
             refused.
         """
         check_is_fitted(self)
-        _files.save(self, folder)
+        save(self, self.parts_, folder)
 
     @classmethod
     def load(
@@ -625,8 +441,7 @@ class MultiExitNetwork(CompiledRunner, BaseEstimator):
             If files are damaged, do not fit each other or the backbone; the file and the field
             are named.
         """
-        return _files.load(cls, folder, backbone=backbone, heads=heads, device=device)
-
-
-def _n_parameters(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
+        made = load(cls, folder, backbone=backbone, heads=heads, device=device)
+        network: MultiExitNetwork = made[0]
+        network.parts_ = made[1]
+        return network

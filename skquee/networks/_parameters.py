@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from numbers import Integral
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
+import numpy as np
 import timm
-import torch
+from torch import nn
 from torchvision.transforms import InterpolationMode
 
+from skquee.networks._head_trainer import HeadTrainer
 from skquee.values._checks import (
-    check_flag,
     check_integer,
     check_number,
     check_numbers,
@@ -22,30 +23,69 @@ from skquee.values._checks import (
     check_sequence,
 )
 
-if TYPE_CHECKING:
-    from skquee.networks._multi_exit import MultiExitNetwork
-
 __all__ = [
-    "AMP_DTYPES",
     "MOST_PIXELS",
+    "PRETRAINED",
+    "NetworkParameters",
     "check_data_config",
     "check_parameters",
     "check_tree_options",
     "check_widths",
+    "trainer_of",
 ]
 
-AMP_DTYPES = {None: None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+PRETRAINED = "pretrained"  # the weights that timm knows
+
 MOST_PIXELS = 8192  # a side of an image
 MOST_CLASSES = 10**6
 MOST_BITS = 32  # float: no quantisation
-COUNTS = {"in_chans": 1, "max_epochs": 0, "patience": 1, "batch_size": 1, "n_views": 1}
 TREE_OPTIONS = ("monotone", "first", "max_paths", "random_state")
 
 
-def check_parameters(network: MultiExitNetwork) -> None:
-    """Raise for the first parameter that cannot be used.
+class NetworkParameters(Protocol):
+    """The parameters of a network, as they stand in it: what building and cutting read."""
 
-    Warns where there is an augmentation, and one view of each image.
+    backbone: str | nn.Module
+    exits: Sequence[int | str] | None
+    blocks: Sequence[str] | None
+    weights: str | os.PathLike[str] | None
+    backbone_kwargs: dict[str, Any] | None
+    img_size: int | tuple[int, int] | None
+    in_chans: int
+    data_config: dict[str, Any] | None
+    n_classes: int | None
+    trainer: HeadTrainer | None
+    device: str | None
+    random_state: int | np.random.RandomState | None
+
+
+def trainer_of(network: NetworkParameters) -> HeadTrainer:
+    """Return the trainer that holds: the one given, or one with default options.
+
+    Parameters
+    ----------
+    network : MultiExitNetwork
+        Fitted or not.
+
+    Returns
+    -------
+    HeadTrainer
+
+    Raises
+    ------
+    TypeError
+        If it is none.
+    """
+    trainer = HeadTrainer() if network.trainer is None else network.trainer
+    if not isinstance(trainer, HeadTrainer):
+        raise TypeError(
+            f"trainer must be a HeadTrainer, HeadTrainer(max_epochs=50), or None, got {trainer!r}."
+        )
+    return trainer
+
+
+def check_parameters(network: NetworkParameters) -> None:
+    """Raise for the first parameter that cannot be used.
 
     Parameters
     ----------
@@ -59,36 +99,13 @@ def check_parameters(network: MultiExitNetwork) -> None:
     """
     _check_backbone(network)
     _check_exits(network.exits, network.blocks)
-    if network.heads != "linear" and not callable(network.heads):
-        raise ValueError(f"heads must be 'linear' or a callable, got {network.heads!r}.")
-    check_option(network.final_head, "final_head", ("auto", "keep", "train"))
-    if network.amp_dtype is not None:
-        check_option(
-            network.amp_dtype, "amp_dtype", ("bfloat16", "float16"), besides=", or None for float32"
-        )
     if network.n_classes is not None:
         check_integer(network.n_classes, "n_classes", at_least=2, at_most=MOST_CLASSES)
     if network.img_size is not None:
         _check_size(network.img_size)
-    for name, least in COUNTS.items():
-        check_integer(getattr(network, name), name, at_least=least)
-    check_number(network.learning_rate, "learning_rate", above=0)
-    check_number(network.weight_decay, "weight_decay", at_least=0)
+    check_integer(network.in_chans, "in_chans", at_least=1)
     check_seed(network.random_state)
-    if network.augmentation is not None and not callable(network.augmentation):
-        raise ValueError(
-            "augmentation must be a callable, prepared images (n, C, H, W) to changed ones, or "
-            f"None, got {network.augmentation!r}."
-        )
-    if network.n_views > 1 and network.augmentation is None:
-        raise ValueError("n_views is for augmentation=, which is not given.")
-    if network.n_views == 1 and network.augmentation is not None:
-        warnings.warn(
-            "augmentation= changes every view of an image but the first, and n_views is 1: nothing "
-            "is augmented. Give n_views=2 or more.",
-            UserWarning,
-            stacklevel=4,
-        )
+    trainer_of(network).check()
 
 
 def check_widths(levels: Any) -> list[int]:
@@ -178,11 +195,11 @@ def check_data_config(config: Any, channels: int) -> dict[str, Any]:
     return given
 
 
-def _check_backbone(network: MultiExitNetwork) -> None:
+def _check_backbone(network: NetworkParameters) -> None:
     backbone, kwargs = network.backbone, network.backbone_kwargs
-    check_flag(network.pretrained, "pretrained")
-    if network.checkpoint is not None:
-        check_path(network.checkpoint, "checkpoint")
+    pretrained = isinstance(network.weights, str) and network.weights == PRETRAINED
+    if network.weights is not None and not pretrained:
+        check_path(network.weights, "weights")
     texts = isinstance(kwargs, Mapping) and all(isinstance(name, str) for name in kwargs)
     if kwargs is not None and not texts:
         raise ValueError(
@@ -191,23 +208,23 @@ def _check_backbone(network: MultiExitNetwork) -> None:
     own = {"model_name", "pretrained"} & set(kwargs or ())
     if own:
         raise ValueError(
-            f"backbone_kwargs holds {sorted(own)}: give the parameters backbone= and pretrained=."
+            f"backbone_kwargs holds {sorted(own)}: give the parameters backbone= and weights=."
         )
     if not isinstance(backbone, str):
-        for name in ("pretrained", "backbone_kwargs"):
-            if getattr(network, name):
+        for name, given in (("weights='pretrained'", pretrained), ("backbone_kwargs", kwargs)):
+            if given:
                 raise ValueError(
                     f"{name} is for a backbone that timm builds by name; this one is a "
                     f"{type(backbone).__name__}, built already. Leave {name} out."
                 )
         return
     source, colon, _ = backbone.partition(":")
-    if colon and (source == "local-dir" or network.pretrained):
+    if colon and (source == "local-dir" or pretrained):
         return
     if colon:
         raise ValueError(
-            f"backbone={backbone!r} asks the network for what the model is: say pretrained=True, "
-            "or take one of timm.list_models()."
+            f"backbone={backbone!r} asks the network for what the model is: say "
+            "weights='pretrained', or take one of timm.list_models()."
         )
     if not timm.is_model(backbone):
         shapes = (f"{backbone}*", f"*{backbone}*") if backbone.isidentifier() else ()

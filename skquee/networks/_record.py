@@ -14,17 +14,15 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torchvision.transforms import InterpolationMode
 
-from skquee.networks._levels import FLOAT
 from skquee.networks._parameters import MOST_PIXELS
+from skquee.networks._parts import FLOAT
 from skquee.networks.engines import ENGINES, LatencyTable
 from skquee.values import PathTree
 from skquee.values._reading import field, read_json
 
-__all__ = ["ARRAYS", "FORMAT", "LEFT_OUT", "bounded", "check_format", "read_record"]
+__all__ = ["FORMAT", "bounded", "check_format", "read_record"]
 
 FORMAT = 1
-# Parameters that a file cannot hold, or that speak of another machine.
-LEFT_OUT = ("backbone", "heads", "augmentation", "n_views", "random_state", "checkpoint", "device")
 ARRAYS = ("flops_", "head_flops_", "validation_accuracy_", "path_accuracy_")
 MOST_PATHS = 10**6
 MOST_OPTION = 2**16  # a width, a depth, a number of classes

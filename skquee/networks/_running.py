@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -14,8 +15,10 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
 from skquee.networks._execution import run_in_parts
-from skquee.networks._images import ImageFormat, ImageRows
+from skquee.networks._images import ImageRows
+from skquee.networks._parts import Level, Parts
 from skquee.networks._training import cache_features, check_head
+from skquee.networks.engines import LatencyTable
 from skquee.values import PathTree
 from skquee.values._checks import check_integer, check_sequence
 
@@ -25,17 +28,77 @@ __all__ = ["BlockRunner", "run_with_exit"]
 class BlockRunner:
     """What a bank asks of a network, for one that has blocks at each level and heads."""
 
-    levels_: tuple[Any, ...]
-    paths_: PathTree
-    classes_: NDArray[Any]
-    _levels: Mapping[Any, nn.ModuleList]
-    _pools: nn.ModuleList
-    _heads: nn.ModuleList
-    _head_widths: list[int]
-    _format: ImageFormat
-    _device: torch.device
-    # Rows that a compiled network runs together at most.
-    _group: int | None = None
+    parts_: Parts
+
+    @property
+    def paths_(self) -> PathTree:
+        """Every path, with its cost and the classes."""
+        return self.parts_.paths
+
+    @property
+    def levels_(self) -> tuple[Level, ...]:
+        """Bit widths, lowest first; after ``compile`` engines, cheapest first."""
+        return tuple(self.parts_.levels)
+
+    @property
+    def classes_(self) -> NDArray[Any]:
+        """Labels, in the order of the probabilities."""
+        return self.parts_.classes
+
+    @property
+    def exits_(self) -> tuple[Level, ...]:
+        """Layers or names after which the blocks end."""
+        return self.parts_.exits
+
+    @property
+    def flops_(self) -> NDArray[np.int64]:
+        """Floating-point operations of each block for one image."""
+        return self.parts_.flops
+
+    @property
+    def head_flops_(self) -> NDArray[np.int64]:
+        """Floating-point operations of what answers after each block."""
+        return self.parts_.head_flops
+
+    @property
+    def validation_accuracy_(self) -> NDArray[np.float64]:
+        """Accuracy of each float exit on the validation rows of ``fit``."""
+        return self._measured("validation_accuracy", "fit")
+
+    @property
+    def level_accuracy_(self) -> Mapping[int, float]:
+        """Accuracy of the last exit with every block at one level."""
+        return self._measured("level_accuracy", "select_levels")
+
+    @property
+    def path_accuracy_(self) -> NDArray[np.float64]:
+        """Accuracy of every path."""
+        return self._measured("path_accuracy", "evaluate")
+
+    @property
+    def latency_(self) -> LatencyTable:
+        """Milliseconds of blocks and gates."""
+        return self._measured("latency", "measure_costs")
+
+    @property
+    def runtimes_(self) -> Mapping[str, tuple[str, ...]]:
+        """What runs each block at each level, once compiled."""
+        return self._measured("runtimes", "compile")
+
+    def _measured(self, name: str, method: str) -> Any:
+        found = getattr(self.parts_, name)
+        if found is None or (name == "runtimes" and not found):
+            raise AttributeError(f"{name}_ is there once {method} was called.")
+        return found
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "parts_")
+
+    def _with(self, **changes: Any) -> Self:
+        """Return a copy of this network with other parts."""
+        other = copy.copy(self)
+        other.parts_ = replace(self.parts_, **changes)
+        return other
 
     def with_paths(self, paths: PathTree, *, heads: nn.ModuleList | None = None) -> Self:
         """Return this network with other paths, and other heads where given.
@@ -70,26 +133,51 @@ class BlockRunner:
         missing = sorted(set(paths.levels) - set(self.levels_), key=str)
         if missing:
             raise ValueError(f"paths take the levels {missing}; quantize made {self.levels_}.")
-        if paths.n_exits > len(self._pools):
+        if paths.n_exits > len(self.parts_.pools):
             raise ValueError(
-                f"paths run up to {paths.n_exits} blocks, the network has {len(self._pools)}."
+                f"paths run up to {paths.n_exits} blocks, the network has {len(self.parts_.pools)}."
             )
         if heads is not None:
             self._check_heads(heads)
-        other = copy.copy(self)
-        other.paths_ = paths.with_classes(self.classes_.tolist())
-        if heads is not None:
-            other._heads = heads
-        for measured in ("path_accuracy_", "validation_accuracy_"):
-            other.__dict__.pop(measured, None)
-        return other
+        changes: dict[str, Any] = {} if heads is None else {"heads": heads}
+        own = paths.with_classes(self.classes_.tolist())
+        return self._with(paths=own, path_accuracy=None, validation_accuracy=None, **changes)
+
+    def with_latency(self, latency: LatencyTable) -> Self:
+        """Return this network with other times, which ``path_costs(kind="latency")`` goes by.
+
+        Parameters
+        ----------
+        latency : LatencyTable
+            Of its levels, e.g. one that was calibrated.
+
+        Returns
+        -------
+        network
+            Blocks are shared, not copied.
+
+        Raises
+        ------
+        ValueError
+            If the table holds other levels or another number of blocks.
+        """
+        check_is_fitted(self)
+        levels = tuple(map(str, self.levels_))
+        if tuple(latency.levels) != levels or len(latency.blocks) != len(self.flops_):
+            raise ValueError(
+                f"latency holds {len(latency.blocks)} blocks at {latency.levels}; this network "
+                f"has {len(self.flops_)} at {levels}: measure_costs makes its table."
+            )
+        return self._with(latency=latency)
 
     def _check_heads(self, heads: Any) -> None:
         if not isinstance(heads, (nn.ModuleList, list, tuple)):
             raise TypeError(f"heads must be a ModuleList, got a {type(heads).__name__}.")
-        if len(heads) != len(self._pools):
-            raise ValueError(f"heads must be {len(self._pools)}, one an exit, got {len(heads)}.")
-        for head, width in zip(heads, self._head_widths, strict=True):
+        if len(heads) != len(self.parts_.pools):
+            raise ValueError(
+                f"heads must be {len(self.parts_.pools)}, one an exit, got {len(heads)}."
+            )
+        for head, width in zip(heads, self.parts_.head_widths, strict=True):
             check_head(head, width, len(self.classes_))
 
     def rows(self, X: Any) -> ImageRows:
@@ -105,7 +193,7 @@ class BlockRunner:
         ImageRows
         """
         check_is_fitted(self)
-        return self._format.rows(X)
+        return self.parts_.format.rows(X)
 
     def start(self, X: Any) -> Tensor:
         """Return images as the first block takes them.
@@ -120,7 +208,7 @@ class BlockRunner:
         Tensor of shape (n, C, H, W)
         """
         check_is_fitted(self)
-        return self._format.rows(X).tensor().to(self._device)
+        return self.parts_.format.rows(X).tensor().to(self.parts_.device)
 
     def run_block(self, state: Tensor, block: int, level: Any) -> Tensor:
         """Run one block at a level.
@@ -147,9 +235,9 @@ class BlockRunner:
         """
         run = self._at(block, level)
         with _explained(state, block, level):
-            if self._group is None or len(state) <= self._group:
+            if self.parts_.group is None or len(state) <= self.parts_.group:
                 return _run(run, state)
-            return torch.cat([_run(run, part) for part in state.split(self._group)])
+            return torch.cat([_run(run, part) for part in state.split(self.parts_.group)])
 
     def run_exit(self, state: Tensor, block: int, level: Any) -> tuple[Tensor, NDArray[np.float32]]:
         """Run one block at a level, and the exit after it.
@@ -172,18 +260,18 @@ class BlockRunner:
         """
         run = self._at(block, level)
         # Some engines compile the exit with the block; other heads may have come since.
-        if getattr(run, "exit_head", None) is self._heads[block]:
+        if getattr(run, "exit_head", None) is self.parts_.heads[block]:
             # Where a GPU's memory does not do for both at once, they run one after the other.
             with suppress(torch.OutOfMemoryError):
-                return run_with_exit(run, state, self._group)
+                return run_with_exit(run, state, self.parts_.group)
         state = self.run_block(state, block, level)
         return state, self.head(state, block, level)
 
     def _at(self, block: int, level: Any) -> Any:
         check_is_fitted(self)
-        if not isinstance(level, Hashable) or level not in self._levels:
+        if not isinstance(level, (int, str)) or level not in self.parts_.levels:
             raise ValueError(f"There is no level {level!r}; quantize made {self.levels_}.")
-        blocks = self._levels[level]
+        blocks = self.parts_.levels[level]
         return blocks[check_integer(block, "block", at_least=0, at_most=len(blocks) - 1)]
 
     def head(self, state: Tensor, block: int, level: Any) -> NDArray[np.float32]:
@@ -203,8 +291,8 @@ class BlockRunner:
         ndarray of shape (n, n_classes), float32
         """
         check_is_fitted(self)
-        block = check_integer(block, "block", at_least=0, at_most=len(self._pools) - 1)
-        pool, head = self._pools[block], self._heads[block]
+        block = check_integer(block, "block", at_least=0, at_most=len(self.parts_.pools) - 1)
+        pool, head = self.parts_.pools[block], self.parts_.heads[block]
         with _explained(state, block, level, after=True):
             answers = _run(lambda rows: head(pool(rows.float())).softmax(dim=1), state)
         return answers.cpu().numpy()
@@ -213,13 +301,13 @@ class BlockRunner:
     def exit_heads(self) -> nn.ModuleList:
         """Head of each exit, of features to logits; :meth:`features` makes their input."""
         check_is_fitted(self)
-        return self._heads
+        return self.parts_.heads
 
     @property
     def exit_pools(self) -> nn.ModuleList:
         """What makes the features of each exit's head from the state after its block."""
         check_is_fitted(self)
-        return self._pools
+        return self.parts_.pools
 
     def features(self, X: Any, levels: Sequence[Any], *, batch_size: int = 128) -> list[Tensor]:
         """Run images along one path and return what the head of each exit reads.
@@ -240,19 +328,19 @@ class BlockRunner:
         """
         check_is_fitted(self)
         path = check_sequence(levels, "levels", "levels, one a block, (8, 8)")
-        if not 1 <= len(path) <= len(self._pools):
+        if not 1 <= len(path) <= len(self.parts_.pools):
             raise ValueError(
-                f"levels must be 1 to {len(self._pools)}, one for each block that is run, got "
-                f"{len(path)}."
+                f"levels must be 1 to {len(self.parts_.pools)}, one for each block that is run, "
+                f"got {len(path)}."
             )
         check_integer(batch_size, "batch_size", at_least=1)
         blocks = nn.ModuleList(self._at(block, level) for block, level in enumerate(path))
         return cache_features(
             blocks,
-            nn.ModuleList(self._pools[: len(blocks)]),
-            self._format.rows(X),
+            nn.ModuleList(self.parts_.pools[: len(blocks)]),
+            self.parts_.format.rows(X),
             batch_size=batch_size,
-            device=self._device,
+            device=self.parts_.device,
         )
 
     def take(self, state: Tensor, rows: NDArray[np.intp]) -> Tensor:

@@ -161,8 +161,8 @@ def measure_speed(
                 tables: dict[str, LatencyTable] = {}
                 routes: dict[str, Callable[[Tensor], Any]] = {}
                 for kind, router in {**fitted, "one path": FixedPath()}.items():
-                    network.latency_ = latency.get(kind, measured)
-                    costs = network.path_costs("latency", batch_size=size)
+                    timed = network.with_latency(latency.get(kind, measured))
+                    costs = timed.path_costs("latency", batch_size=size)
                     router.set_params(path_costs=costs)
                     if kind not in fitted:
                         router.fit(table, validation[1])
@@ -177,7 +177,6 @@ def measure_speed(
                             steps = table.paths.prefixes(knob)
                             runs[name] = along(network, [table.paths.levels[p] for p in steps])
                         accuracy[name] = float((router.route(held).labels == y).mean())
-                network.latency_ = measured
                 for name, spent in _rounds(runs, batches, repeats).items():
                     speed = size * len(batches) / spent
                     row = {

@@ -8,7 +8,7 @@ from timm.models.vision_transformer import VisionTransformer
 
 from skquee import MultiPathClassifierBank
 from skquee.bank import LazyPathProbabilities
-from skquee.networks import MultiExitNetwork, UniformPTQ
+from skquee.networks import HeadTrainer, MultiExitNetwork, UniformPTQ
 
 Rows = tuple[np.ndarray, np.ndarray]
 
@@ -41,7 +41,9 @@ def network(train: Rows) -> MultiExitNetwork:
             num_classes=10,
             weight_init="jax",
         )
-    network = MultiExitNetwork(backbone, exits=(1, 2, 3), final_head="train", random_state=0)
+    network = MultiExitNetwork(
+        backbone, exits=(1, 2, 3), trainer=HeadTrainer(final_head="train"), random_state=0
+    )
     network.fit(*train)
     return network.quantize((3, 4, 8), calibration=train[0][:32], method=UniformPTQ())
 

@@ -162,9 +162,9 @@ CUT = b"PK\x03\x04 an archive that ends too early"
 def test_what_build_cannot_use_is_one_line_and_starts_no_training(
     change, message, files, tmp_path, capsys, monkeypatch
 ):
-    from skquee.networks import _fit
+    from skquee.networks import _head_trainer
 
-    monkeypatch.setattr(_fit, "cache_features", None)
+    monkeypatch.setattr(_head_trainer, "cache_features", None)
     (tmp_path / "cut.npz").write_bytes(CUT)
     np.savez(tmp_path / "flat.npz", X=np.float64(1), y=[1, 2])
     np.savez(tmp_path / "none.npz", X=np.zeros((0, 8, 8, 3), np.uint8), y=[])

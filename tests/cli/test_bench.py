@@ -14,7 +14,7 @@ from sklearn.datasets import load_digits
 
 from skquee.bank import MultiPathClassifierBank
 from skquee.cli import main
-from skquee.networks import MultiExitNetwork
+from skquee.networks import HeadTrainer, MultiExitNetwork
 from skquee.report import measure_speed
 
 
@@ -34,7 +34,7 @@ def files(images: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
         exits=(1, 2),
         img_size=16,
         backbone_kwargs={"patch_size": 8, "depth": 2, "embed_dim": 24, "num_heads": 2},
-        max_epochs=20,
+        trainer=HeadTrainer(max_epochs=20),
         random_state=0,
     )
     network.fit(X[:150], y[:150]).save(root / "network")

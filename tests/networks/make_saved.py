@@ -13,7 +13,7 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 from skquee import MultiPathClassifierBank
-from skquee.networks import MultiExitNetwork, UniformPTQ
+from skquee.networks import HeadTrainer, MultiExitNetwork, UniformPTQ
 
 FOLDER = Path(__file__).parent / "saved"
 N_ROWS = 8
@@ -34,7 +34,7 @@ def main() -> None:
             "num_heads": 2,
             "num_classes": 10,
         },
-        max_epochs=5,
+        trainer=HeadTrainer(max_epochs=5),
         random_state=0,
     ).fit(images[:400], y[:400])
     network.quantize((4, 8), calibration=images[:32], method=UniformPTQ())

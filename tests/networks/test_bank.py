@@ -9,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skquee import CostAwareRouter, MultiPathClassifierBank, PathErrorRegressor, PathTree
-from skquee.networks import MultiExitNetwork, PTQ4ViT
+from skquee.networks import HeadTrainer, MultiExitNetwork, PTQ4ViT
 
 
 @pytest.fixture(scope="module")
 def quantized(digits, make_backbone):
     X, y = digits
     network = MultiExitNetwork(
-        make_backbone(), exits=(1, 2, 3), final_head="train", random_state=0
+        make_backbone(), exits=(1, 2, 3), trainer=HeadTrainer(final_head="train"), random_state=0
     ).fit(X[:300], y[:300], validation_data=(X[300:], y[300:]))
     return network.quantize((3, 5, 8), calibration=X[:64], method=PTQ4ViT())
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torchvision.models import VisionTransformer
 
 from skquee import MultiPathClassifierBank
-from skquee.networks import MultiExitNetwork, UniformPTQ
+from skquee.networks import HeadTrainer, MultiExitNetwork, UniformPTQ
 from skquee.networks._costs import count_flops, gate_flops
 
 
@@ -22,7 +22,9 @@ def test_flops_count_every_token_and_both_attention_products(digits, make_backbo
     layer = 2 * tokens * (width * 3 * width + width * width + 2 * width * hidden)
     layer += 2 * 2 * heads * tokens * tokens * (width // heads)
     embedding = 2 * 4 * (4 * 4 * 1) * width  # four patches of 4 x 4 pixels
-    network = MultiExitNetwork(make_backbone(), exits=(1, 3), max_epochs=0).fit(X, y)
+    network = MultiExitNetwork(
+        make_backbone(), exits=(1, 3), trainer=HeadTrainer(max_epochs=0)
+    ).fit(X, y)
     assert network.flops_.tolist() == [embedding + layer, 2 * layer]
 
 
@@ -34,7 +36,9 @@ def test_flops_of_a_convolution_and_a_linear_layer():
 
 def test_path_costs_follow_equation_17(digits, make_backbone):
     X, y = digits
-    network = MultiExitNetwork(make_backbone(), exits=(1, 2, 3), max_epochs=0).fit(X, y)
+    network = MultiExitNetwork(
+        make_backbone(), exits=(1, 2, 3), trainer=HeadTrainer(max_epochs=0)
+    ).fit(X, y)
     network.quantize(levels=(3, 8), calibration=X[:8])
     tree, flops = network.paths_, network.flops_
     for name, cost in zip(tree.names, tree.costs, strict=True):
@@ -46,7 +50,9 @@ def test_path_costs_follow_equation_17(digits, make_backbone):
 
 def test_the_tree_can_be_freed_of_the_restrictions_of_the_paper(digits, make_backbone):
     X, y = digits
-    network = MultiExitNetwork(make_backbone(), exits=(1, 3), max_epochs=0).fit(X, y)
+    network = MultiExitNetwork(
+        make_backbone(), exits=(1, 3), trainer=HeadTrainer(max_epochs=0)
+    ).fit(X, y)
     assert network.quantize((4, 8), calibration=X[:8]).paths_.names == ("8", "8-4", "8-8")
     network.quantize((4, 8), calibration=X[:8], first="free", monotone=False)
     assert network.paths_.names == ("4", "8", "4-4", "4-8", "8-4", "8-8")
@@ -146,7 +152,9 @@ def test_flops_of_torchvision_s_vision_transformer_are_the_hand_count():
 
 def test_other_counts_of_bit_operations_follow_their_formulas(digits, make_backbone):
     X, y = digits
-    network = MultiExitNetwork(make_backbone(), exits=(1, 2, 3), max_epochs=0).fit(X, y)
+    network = MultiExitNetwork(
+        make_backbone(), exits=(1, 2, 3), trainer=HeadTrainer(max_epochs=0)
+    ).fit(X, y)
     network.quantize(levels=(3, 8), calibration=X[:8], method=UniformPTQ())
     tree, flops, heads = network.paths_, network.flops_, network.head_flops_
     assert heads.tolist() == [2 * 16 * 10] * 3  # a linear layer on 16 features; norms are free

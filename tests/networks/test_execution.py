@@ -36,7 +36,7 @@ def test_one_row_that_does_not_fit_is_a_clear_error():
 def test_a_network_survives_a_device_that_is_too_small(network, digits, monkeypatch):
     state = network.start(digits[0][:9])
     expected = network.run_block(state, 0, 8)
-    block = network._levels[8][0]
+    block = network.parts_.levels[8][0]
     run = type(block).forward
 
     def limited(self, x):

@@ -13,7 +13,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from skquee import MultiPathClassifierBank
-from skquee.networks import MultiExitNetwork, PTQ4ViT, UniformPTQ
+from skquee.networks import HeadTrainer, MultiExitNetwork, PTQ4ViT, UniformPTQ
 from skquee.networks.engines import LatencyTable
 
 
@@ -30,7 +30,7 @@ def named(digits):
         img_size=8,
         in_chans=1,
         backbone_kwargs={"patch_size": 4, "depth": 2, "embed_dim": 12, "num_heads": 2},
-        max_epochs=2,
+        trainer=HeadTrainer(max_epochs=2),
         random_state=0,
     )
     network.fit(X[:200], y[:200], validation_data=(X[300:], y[300:]))
@@ -60,8 +60,8 @@ def test_a_network_made_by_name_comes_back_bit_for_bit(named, digits, tmp_path):
 def test_saving_holds_one_byte_a_weight_and_level(named, tmp_path):
     named.save(tmp_path / "model")
     size = (tmp_path / "model" / "weights.safetensors").stat().st_size
-    n_float = sum(v.nbytes for v in named._backbone.state_dict().values())
-    n_weights = sum(p.numel() for b in named._blocks for p in b.parameters() if p.ndim > 1)
+    n_float = sum(v.nbytes for v in named.parts_.backbone.state_dict().values())
+    n_weights = sum(p.numel() for b in named.float_blocks for p in b.parameters() if p.ndim > 1)
     n_quantized = sum(level != 32 for level in named.levels_)
     assert size < n_float + n_quantized * 2 * n_weights + 60_000
 
@@ -89,7 +89,10 @@ def test_a_module_cut_by_name_with_heads_of_its_own_comes_back(digits, tmp_path)
         return nn.Sequential(nn.Linear(width, 5), nn.ReLU(), nn.Linear(5, n_classes))
 
     network = MultiExitNetwork(
-        module, blocks=["stem", "body"], heads=heads, max_epochs=1, random_state=0
+        module,
+        blocks=["stem", "body"],
+        trainer=HeadTrainer(heads=heads, max_epochs=1),
+        random_state=0,
     ).fit(X, y)
     network.quantize((8,), calibration=X[:32], method=UniformPTQ())
     network.save(tmp_path / "model")
@@ -270,7 +273,7 @@ def test_a_backbone_that_no_file_may_name_is_given_again(named, saved, digits, t
     folder = forged(saved, tmp_path, changes)
     with pytest.raises(ValueError, match="backbone="):
         MultiExitNetwork.load(folder)
-    loaded = MultiExitNetwork.load(folder, backbone=named._backbone)
+    loaded = MultiExitNetwork.load(folder, backbone=named.parts_.backbone)
     X = digits[0][:3]
     np.testing.assert_array_equal(table(loaded, X), table(named, X))
 

@@ -10,7 +10,7 @@ from torch.utils.data import TensorDataset
 from torchvision.transforms import v2
 
 from skquee import MultiPathClassifierBank
-from skquee.networks import MultiExitNetwork, UniformPTQ
+from skquee.networks import HeadTrainer, MultiExitNetwork, UniformPTQ
 from skquee.networks._images import ImageFormat
 from skquee.networks._training import cache_features
 
@@ -52,14 +52,23 @@ def test_a_checkpoint_brings_its_own_head_which_stays(digits, tmp_path):
     file = tmp_path / "weights.safetensors"
     save_file({k: v.half() for k, v in model.state_dict().items()}, file)
     network = MultiExitNetwork(
-        "vit_tiny_patch16_224", exits=(1, 2), checkpoint=file, max_epochs=3, random_state=0, **GREY
+        "vit_tiny_patch16_224",
+        exits=(1, 2),
+        weights=file,
+        trainer=HeadTrainer(max_epochs=3),
+        random_state=0,
+        **GREY,
     ).fit(X, y)
     model = model.half().float()
     with torch.no_grad():
         expected = model(network.start(X[:20])).softmax(dim=1).numpy()
     np.testing.assert_allclose(last_logits(network, X[:20]), expected, atol=1e-6)
     trained = MultiExitNetwork(
-        "vit_tiny_patch16_224", exits=(1, 2), checkpoint=file, final_head="train", **GREY
+        "vit_tiny_patch16_224",
+        exits=(1, 2),
+        weights=file,
+        trainer=HeadTrainer(final_head="train"),
+        **GREY,
     ).fit(X, y)
     assert trained.validation_accuracy_[1] > network.validation_accuracy_[1]
 
@@ -68,11 +77,13 @@ def test_a_checkpoint_of_other_classes_gives_the_backbone_only(digits, tmp_path)
     X, y = digits
     file = tmp_path / "weights.safetensors"
     save_file(build(7).state_dict(), file)
-    options = {"exits": (1, 2), "checkpoint": file, "random_state": 0, **GREY}
+    options = {"exits": (1, 2), "weights": file, "random_state": 0, **GREY}
     network = MultiExitNetwork("vit_tiny_patch16_224", **options).fit(X, y)
     assert network.validation_accuracy_[1] > 0.3
     with pytest.raises(ValueError, match="no head of 10 outputs"):
-        MultiExitNetwork("vit_tiny_patch16_224", final_head="keep", **options).fit(X, y)
+        MultiExitNetwork(
+            "vit_tiny_patch16_224", trainer=HeadTrainer(final_head="keep"), **options
+        ).fit(X, y)
     network.save(tmp_path / "model")
     loaded = MultiExitNetwork.load(tmp_path / "model")
     np.testing.assert_array_equal(last_logits(loaded, X[:9]), last_logits(network, X[:9]))
@@ -81,11 +92,9 @@ def test_a_checkpoint_of_other_classes_gives_the_backbone_only(digits, tmp_path)
 def test_a_checkpoint_of_another_architecture_is_refused(digits, tmp_path):
     file = tmp_path / "weights.safetensors"
     save_file(nn.Linear(2, 2).state_dict(), file)
-    network = MultiExitNetwork("vit_tiny_patch16_224", exits=(1, 2), checkpoint=file, **GREY)
+    network = MultiExitNetwork("vit_tiny_patch16_224", exits=(1, 2), weights=file, **GREY)
     with pytest.raises(ValueError, match="architecture"):
         network.fit(*digits)
-    with pytest.raises(ValueError, match="not both"):
-        network.set_params(pretrained=True).fit(*digits)
 
 
 def test_a_random_head_is_trained_and_never_kept(digits):
@@ -110,7 +119,7 @@ def test_a_distilled_transformer_answers_with_both_of_its_tokens(digits):
         nn.init.normal_(head.weight)
         nn.init.normal_(head.bias)
     X, y = digits
-    network = MultiExitNetwork(backbone, exits=(1, 2), max_epochs=1).fit(X, y)
+    network = MultiExitNetwork(backbone, exits=(1, 2), trainer=HeadTrainer(max_epochs=1)).fit(X, y)
     with torch.no_grad():
         expected = backbone(network.start(X[:20])).softmax(dim=1).numpy()
     np.testing.assert_allclose(last_logits(network, X[:20]), expected, atol=1e-6)
@@ -142,7 +151,11 @@ def test_any_module_is_cut_by_name(exits, expected, digits):
     torch.manual_seed(0)
     module = Convolutions().eval()
     network = MultiExitNetwork(
-        module, exits, blocks=["stem", "layer1", "layer2"], learning_rate=0.03, random_state=3
+        module,
+        exits,
+        blocks=["stem", "layer1", "layer2"],
+        trainer=HeadTrainer(learning_rate=0.03),
+        random_state=3,
     ).fit(X, y)
     assert network.exits_ == expected
     with torch.no_grad():
@@ -157,8 +170,7 @@ def test_any_module_is_cut_by_name(exits, expected, digits):
         module,
         exits,
         blocks=["stem", "layer1", "layer2"],
-        final_head="train",
-        learning_rate=0.03,
+        trainer=HeadTrainer(final_head="train", learning_rate=0.03),
         random_state=3,
     ).fit(X, y)
     assert trained.validation_accuracy_[-1] > network.validation_accuracy_[-1]
@@ -182,7 +194,9 @@ def test_data_sets_bring_their_labels(digits, make_backbone):
     pixels = torch.from_numpy((X * 255).astype(np.uint8))[:, None]
     data, held = TensorDataset(pixels[:300], torch.from_numpy(y[:300])), (X[300:], y[300:])
     by_set, by_array = (
-        MultiExitNetwork(make_backbone(), exits=(1, 3), max_epochs=4, random_state=0)
+        MultiExitNetwork(
+            make_backbone(), exits=(1, 3), trainer=HeadTrainer(max_epochs=4), random_state=0
+        )
         for _ in range(2)
     )
     by_set.fit(data, validation_data=TensorDataset(pixels[300:], torch.from_numpy(y[300:])))
@@ -198,10 +212,12 @@ def test_data_sets_bring_their_labels(digits, make_backbone):
 
 
 def test_augmented_views_follow_the_plain_one(make_backbone, digits):
-    network = MultiExitNetwork(make_backbone(), exits=(1, 3), max_epochs=1).fit(*digits)
+    network = MultiExitNetwork(
+        make_backbone(), exits=(1, 3), trainer=HeadTrainer(max_epochs=1)
+    ).fit(*digits)
     rows = ImageFormat(1, (8, 8), (0.5,), (0.5,)).rows(digits[0][:10])
     options = {"batch_size": 4, "device": torch.device("cpu")}
-    blocks, pools = network._blocks, network._pools
+    blocks, pools = network.parts_.blocks, network.parts_.pools
     plain = cache_features(blocks, pools, rows, **options)
     both = cache_features(
         blocks, pools, rows, augmentation=v2.RandomHorizontalFlip(p=1), n_views=2, **options
@@ -213,8 +229,9 @@ def test_augmented_views_follow_the_plain_one(make_backbone, digits):
         torch.testing.assert_close(both[exit][10:], mirrored[exit])
 
     def fit():
-        options = {"augmentation": v2.RandomHorizontalFlip(), "n_views": 3, "random_state": 0}
-        return MultiExitNetwork(make_backbone(), exits=(1, 3), **options).fit(*digits)
+        trainer = HeadTrainer(augmentation=v2.RandomHorizontalFlip(), n_views=3)
+        network = MultiExitNetwork(make_backbone(), (1, 3), trainer=trainer, random_state=0)
+        return network.fit(*digits)
 
     several = fit()
     assert several.validation_accuracy_[0] > 0.3  # chance is 0.1; mirrored digits are hard
@@ -225,34 +242,36 @@ def test_augmented_views_follow_the_plain_one(make_backbone, digits):
 def test_mixed_precision_trains_as_well(make_backbone, digits):
     X, y = digits
     network = MultiExitNetwork(
-        make_backbone(), exits=(1, 3), amp_dtype="bfloat16", random_state=0
+        make_backbone(), exits=(1, 3), trainer=HeadTrainer(amp_dtype="bfloat16"), random_state=0
     ).fit(X, y)
     assert network.validation_accuracy_[0] > 0.5
-    assert network._heads[0].weight.dtype == torch.float32
+    assert network.exit_heads[0].weight.dtype == torch.float32
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"heads": "deep"}, "heads must be 'linear' or a callable"),
-        ({"final_head": "drop"}, "final_head must be"),
-        ({"amp_dtype": "int8"}, "amp_dtype must be"),
-        ({"batch_size": 0}, "batch_size must be an integer >= 1, got 0"),
-        ({"n_views": 2}, "n_views is for augmentation="),
+        ({"trainer__heads": "deep"}, "heads must be 'linear' or a callable"),
+        ({"trainer__final_head": "drop"}, "final_head must be"),
+        ({"trainer__amp_dtype": "int8"}, "amp_dtype must be"),
+        ({"trainer__batch_size": 0}, "batch_size must be an integer >= 1, got 0"),
+        ({"trainer__n_views": 2}, "n_views is for augmentation="),
         ({"data_config": {"colour": 1}}, r"data_config holds \['colour'\]"),
     ],
 )
 def test_bad_options_are_refused_before_work(options, message, make_backbone, digits, monkeypatch):
-    from skquee.networks import _fit
+    from skquee.networks import _head_trainer
 
-    monkeypatch.setattr(_fit, "cache_features", None)
+    monkeypatch.setattr(_head_trainer, "cache_features", None)
     with pytest.raises(ValueError, match=message):
-        MultiExitNetwork(make_backbone(), exits=(1, 3), **options).fit(*digits)
+        MultiExitNetwork(make_backbone(), exits=(1, 3)).set_params(**options).fit(*digits)
 
 
 def test_a_failed_fit_leaves_the_network_as_it_was(digits, make_backbone):
     X, y = digits
-    network = MultiExitNetwork(make_backbone(), exits=(1, 3), max_epochs=1).fit(X, y)
+    network = MultiExitNetwork(
+        make_backbone(), exits=(1, 3), trainer=HeadTrainer(max_epochs=1)
+    ).fit(X, y)
     before = last_logits(network, X[:5])
     with pytest.raises(ValueError, match="holds no image"):
         network.fit(X, y, validation_data=(X[:0], y[:0]))

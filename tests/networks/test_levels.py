@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from skquee import MultiPathClassifierBank
-from skquee.networks import MultiExitNetwork, PTQ4ViT, UniformPTQ
+from skquee.networks import HeadTrainer, MultiExitNetwork, PTQ4ViT, UniformPTQ
 from skquee.networks._levels import keep_levels
 
 FOUND = {3: 0.2, 4: 0.86, 5: 0.88, 6: 0.897, 7: 0.90, 8: 0.902, 32: 0.90}
@@ -32,7 +32,9 @@ def test_levels_of_no_use_are_an_error_that_shows_the_accuracies():
 @pytest.fixture(scope="module")
 def trained(digits, make_backbone):
     X, y = digits
-    network = MultiExitNetwork(make_backbone(), exits=(1, 2, 3), final_head="train", random_state=0)
+    network = MultiExitNetwork(
+        make_backbone(), exits=(1, 2, 3), trainer=HeadTrainer(final_head="train"), random_state=0
+    )
     return network.fit(X[:300], y[:300], validation_data=(X[300:], y[300:]))
 
 

@@ -16,7 +16,7 @@ import torch
 from sklearn.datasets import load_digits
 from timm.models.vision_transformer import VisionTransformer
 
-from skquee.networks import MultiExitNetwork, train_backbone
+from skquee.networks import HeadTrainer, MultiExitNetwork, train_backbone
 from skquee.networks.backbones._t2t_vit import T2TViT
 from skquee.speed._engines import external_engines
 
@@ -55,7 +55,9 @@ def network(digits: Any) -> MultiExitNetwork:
             img_size=8, patch_size=4, in_chans=1, embed_dim=32, depth=2, num_heads=2, num_classes=10
         )
     train_backbone(backbone, *digits["train"], epochs=8, random_state=0)
-    network = MultiExitNetwork(backbone, exits=(1, 2), max_epochs=2, random_state=0, device="cpu")
+    network = MultiExitNetwork(
+        backbone, exits=(1, 2), trainer=HeadTrainer(max_epochs=2), random_state=0, device="cpu"
+    )
     return network.fit(*digits["train"], validation_data=digits["test"])
 
 
@@ -133,7 +135,9 @@ def test_more_rows_than_tokens_of_a_performer_are_answered_right() -> None:
         for layer in (tokens.attention1, tokens.attention2):
             layer.kqv.weight *= 4
     y = np.arange(100) % 3
-    network = MultiExitNetwork(backbone, exits=(1,), max_epochs=2, random_state=0, device="cpu")
+    network = MultiExitNetwork(
+        backbone, exits=(1,), trainer=HeadTrainer(max_epochs=2), random_state=0, device="cpu"
+    )
     network.fit(images, y, validation_data=(images, y))
     runs, missing = external_engines(network, images)
     known = ("not installed", "this CPU has no bfloat16")

@@ -102,17 +102,17 @@ def test_only_plain_gelu_is_fused_and_layers_without_a_range_stay_float() -> Non
 
 def test_ranges_hold_every_input_and_zero(network: MultiExitNetwork, digits: Any) -> None:
     X = digits[0][:50]
-    found = input_ranges(network._blocks, network.rows(X).batches(16))
+    found = input_ranges(network.float_blocks, network.rows(X).batches(16))
     seen: dict[str, list[torch.Tensor]] = {}
     handles = [
         module.register_forward_hook(
             lambda module, inputs, output, name=name: seen.setdefault(name, []).append(inputs[0])
         )
-        for name, module in network._blocks.named_modules()
+        for name, module in network.float_blocks.named_modules()
         if suits_int8(module)
     ]
     state = network.start(X)
-    for block in network._blocks:
+    for block in network.float_blocks:
         state = block(state)
     for handle in handles:
         handle.remove()
@@ -121,7 +121,7 @@ def test_ranges_hold_every_input_and_zero(network: MultiExitNetwork, digits: Any
         low, high = found[name]
         assert low == pytest.approx(min(0.0, float(inputs[0].min())), abs=1e-4)
         assert high == pytest.approx(max(0.0, float(inputs[0].max())), rel=1e-4)
-    assert not any(module._forward_pre_hooks for module in network._blocks.modules())
+    assert not any(module._forward_pre_hooks for module in network.float_blocks.modules())
 
 
 # ---------------------------------------------------------------------- compile
@@ -152,14 +152,14 @@ def test_compiled_levels_answer_nearly_as_float_and_share_its_weights(
     table = np.asarray(MultiPathClassifierBank(compiled).transform(X))
     exact = compiled.paths_.index("fp32-fp32-fp32")
     state = network.start(X)
-    for block in network._blocks:
+    for block in network.float_blocks:
         state = block(state)
     np.testing.assert_allclose(table[:, exact], network.head(state, 2, 8), atol=1e-5)
     assert np.abs(table - table[:, [exact]]).max() > 0
     mixed = compiled.paths_.index("fp32-bf16-int8")
     assert np.abs(table[:, mixed] - table[:, exact]).max() < 0.15
-    own = {p.data_ptr() for p in network._blocks.parameters()}
-    int8 = list(compiled._levels["int8"].parameters())
+    own = {p.data_ptr() for p in network.float_blocks.parameters()}
+    int8 = list(compiled.parts_.levels["int8"].parameters())
     # What OpenVINO compiles keeps weights of its own.
     assert bool(int8) == ("torch" in compiled.runtimes_["int8"])
     assert all(p.data_ptr() in own for p in int8)
@@ -312,7 +312,7 @@ def test_bad_input_says_what_to_do(
     with pytest.raises(ValueError, match="cannot be used here|network is on cpu"):
         network.compile(device="cuda:9")
     bare = copy.copy(network)
-    bare._ranges = {}
+    bare.parts_ = replace(bare.parts_, ranges={})
     monkeypatch.setattr(_compiling, "device_engines", lambda device: ("int8", "bf16", "fp32"))
     with pytest.raises(ValueError, match="give calibration="):
         bare.compile()
@@ -424,7 +424,9 @@ def test_few_rows_join_a_dearer_group_where_that_is_faster(
     sizes, levels = (1, 40), compiled.levels_
     # A run takes a millisecond and as good as nothing for each row: whoever joins is free.
     flat = np.ones((3, 3, 2)) + np.array([0.0, 0.01, 0.02])[None, :, None]
-    compiled.latency_ = LatencyTable(levels, sizes, flat, np.zeros(2), 1, "here")
+    compiled.parts_ = replace(
+        compiled.parts_, latency=LatencyTable(levels, sizes, flat, np.zeros(2), 1, "here")
+    )
     walk = MultiPathClassifierBank(compiled, merge_groups=True).transform(X).walk()
     cheap, dear = tree.index("int8"), tree.index("fp32")
     goal = np.array([cheap] * 3 + [dear] * 37)
@@ -434,7 +436,9 @@ def test_few_rows_join_a_dearer_group_where_that_is_faster(
     assert tree.names[walk.merge(inner)[0]] in ("int8-int8", "int8-fp32")
     # Time by the row: apart is as good.
     steep = np.stack([flat[..., 0] / 40, flat[..., 0]], axis=-1)
-    compiled.latency_ = LatencyTable(levels, sizes, steep, np.zeros(2), 1, "here")
+    compiled.parts_ = replace(
+        compiled.parts_, latency=LatencyTable(levels, sizes, steep, np.zeros(2), 1, "here")
+    )
     walk = MultiPathClassifierBank(compiled, merge_groups=True).transform(X).walk()
     np.testing.assert_array_equal(walk.merge(goal), goal)
     plain = MultiPathClassifierBank(compiled).transform(X).walk()
@@ -445,7 +449,10 @@ def test_few_rows_join_a_dearer_group_where_that_is_faster(
 def test_routes_tell_what_merged_rows_ran(compiled: MultiExitNetwork, digits: Any) -> None:
     X, y = digits
     flat = np.ones((3, 3, 2))
-    compiled.latency_ = LatencyTable(compiled.levels_, (1, 40), flat, np.zeros(2), 1, "here")
+    compiled.parts_ = replace(
+        compiled.parts_,
+        latency=LatencyTable(compiled.levels_, (1, 40), flat, np.zeros(2), 1, "here"),
+    )
     bank = MultiPathClassifierBank(compiled, merge_groups=True)
     router = CostAwareRouter(0.2, random_state=0).fit(bank.materialize(X[:200]), y[:200])
     routes = router.route(bank.transform(X[:60]))
@@ -515,7 +522,7 @@ def test_engines_built_alone_run_in_their_type(network: MultiExitNetwork, digits
     state = network.start(digits[0][:3])
     types = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
     for engine, dtype in types.items():
-        block = build_engine(engine, network._blocks, {})[0]
+        block = build_engine(engine, network.float_blocks, {})[0]
         with torch.inference_mode():
             assert block(state).dtype == dtype
 
@@ -546,7 +553,7 @@ def test_int8_takes_the_scales_that_a_quantiser_searched(
     network: MultiExitNetwork, digits: Any
 ) -> None:
     searched = copy.copy(network).quantize((8,), calibration=digits[0][:64], method=PTQ4ViT())
-    quantized = dict(searched._levels[8].named_modules())
+    quantized = dict(searched.parts_.levels[8].named_modules())
     uniform = {
         name: module.input_grid
         for name, module in quantized.items()
@@ -560,14 +567,14 @@ def test_int8_takes_the_scales_that_a_quantiser_searched(
     assert uniform and twins
     searched.compile(("int8",), runtime="torch")
     for name, found in uniform.items():
-        low, high = searched._ranges[name]
+        low, high = searched.parts_.ranges[name]
         assert (high - low) / 255 == pytest.approx(float(found.scale))
         x = torch.linspace(-3 * high, 3 * high, 1001)
         step = (high - low) / 255
         ours = ((x / step).round() - round(low / step)).clamp(0, 255) + round(low / step)
         torch.testing.assert_close(ours, found.codes(x))
     for name in twins:
-        assert searched._ranges[name] == network._ranges[name]
+        assert searched.parts_.ranges[name] == network.parts_.ranges[name]
     plain = copy.copy(network)
-    plain._levels = {}  # nothing was quantised
-    assert plain.compile(("int8",), runtime="torch")._ranges == network._ranges
+    plain.parts_ = replace(plain.parts_, levels={})  # nothing was quantised
+    assert plain.compile(("int8",), runtime="torch").parts_.ranges == network.parts_.ranges

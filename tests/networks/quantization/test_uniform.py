@@ -6,7 +6,7 @@ import torch
 from timm.layers import DiffAttention, StdConv2dSame
 from torch import nn
 
-from skquee.networks import MultiExitNetwork, UniformPTQ
+from skquee.networks import HeadTrainer, MultiExitNetwork, UniformPTQ
 from skquee.networks.backbones._matmul import MatMul
 from skquee.networks.quantization import _grids
 from skquee.networks.quantization._grids import UniformGrid
@@ -118,7 +118,7 @@ def test_ranges_do_not_depend_on_calibration_batches(digits):
 def test_an_activation_that_is_not_finite_names_its_layer(digits, make_backbone):
     X, y = digits
     backbone = make_backbone()
-    network = MultiExitNetwork(backbone, exits=(1, 3), max_epochs=0)
+    network = MultiExitNetwork(backbone, exits=(1, 3), trainer=HeadTrainer(max_epochs=0))
     with torch.no_grad():
         backbone.blocks[1].mlp.fc1.bias[0] = float("nan")
     network.fit(X, y)
@@ -128,7 +128,7 @@ def test_an_activation_that_is_not_finite_names_its_layer(digits, make_backbone)
 
 def test_attention_that_cannot_be_reached_is_refused(digits, make_backbone):
     backbone = make_backbone(attn_layer=DiffAttention)
-    network = MultiExitNetwork(backbone, exits=(3,), max_epochs=0).fit(*digits)
+    network = MultiExitNetwork(backbone, exits=(3,), trainer=HeadTrainer(max_epochs=0)).fit(*digits)
     with pytest.raises(TypeError, match="layer1.attn' is a DiffAttention"):
         network.quantize(levels=(8,), calibration=digits[0][:8])
 

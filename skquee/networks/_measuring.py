@@ -1,0 +1,245 @@
+"""What the paths of a network cost: bit operations, milliseconds, parameters."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.utils.validation import check_is_fitted
+from torch import nn
+
+from skquee.networks._costs import bit_operations, gate_flops
+from skquee.networks._parts import FLOAT
+from skquee.networks._running import BlockRunner
+from skquee.networks.engines import BITS, LatencyTable
+from skquee.networks.engines._engines import time_blocks
+from skquee.networks.engines._gate import gate_like
+from skquee.networks.engines._latency import check_sizes, this_machine
+from skquee.values import PathTree
+from skquee.values._checks import check_integer, check_option
+from skquee.values._tree import relative_to_whole
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["CostedRunner"]
+
+
+class CostedRunner(BlockRunner):
+    """What a network says of the costs of its paths."""
+
+    def measure_costs(
+        self, batch_sizes: Sequence[int] = (1, 16, 64, 256), *, threads: int | None = None
+    ) -> pd.DataFrame:
+        """Measure how long every block takes at every level, for some numbers of rows.
+
+        A block's time holds that of the exit after it; a gate is measured too. Measure on a
+        machine that does nothing else.
+
+        Parameters
+        ----------
+        batch_sizes : sequence of int, default=(1, 16, 64, 256)
+            Numbers of rows.
+        threads : int, default=None
+            Threads of torch. Default: as they are.
+
+        Returns
+        -------
+        DataFrame
+            Milliseconds; also kept as ``latency_``, for ``path_costs(kind="latency")`` and
+            ``MultiPathClassifierBank(network, path_costs="latency")``.
+
+        Warns
+        -----
+        UserWarning
+            If levels are bit widths that are simulated.
+        """
+        check_is_fitted(self)
+        sizes = check_sizes(batch_sizes)
+        if threads is not None:
+            check_integer(threads, "threads", at_least=1)
+        before = torch.get_num_threads()
+        simulated = [level for level in self.levels_ if level not in (*BITS, FLOAT)]
+        if simulated:
+            warnings.warn(
+                f"The bit widths {simulated} are simulated in float, and no faster: their times "
+                "say nothing of real kernels. Call compile() first for levels that pay here.",
+                UserWarning,
+                stacklevel=2,
+            )
+        if threads is not None:
+            torch.set_num_threads(threads)
+        try:
+            found = [self._measure(size) for size in sizes]
+        finally:
+            torch.set_num_threads(before)
+        blocks, gates = (np.stack(parts, axis=-1) for parts in zip(*found, strict=True))
+        latency = LatencyTable(
+            tuple(map(str, self.levels_)),
+            sizes,
+            blocks,
+            gates,
+            threads or before,
+            this_machine(self.parts_.device),
+        )
+        self.parts_ = replace(self.parts_, latency=latency)
+        return latency.to_frame()
+
+    def latency_costs(self, batch_size: int = 64) -> NDArray[np.float64]:
+        """Return the milliseconds that every path takes for one row, head and gate included.
+
+        Parameters
+        ----------
+        batch_size : int, default=64
+            Rows expected to run together.
+
+        Returns
+        -------
+        ndarray of shape (n_paths,)
+
+        Raises
+        ------
+        ValueError
+            If nothing was measured.
+        """
+        check_is_fitted(self)
+        tree, table = self.paths_, self.parts_.latency
+        if table is None:
+            raise ValueError("Nothing was measured: call network.measure_costs() first.")
+        steps = table.step_costs(batch_size)
+        column = {level: number for number, level in enumerate(table.levels)}
+        levels = [column[str(level)] for level in tree.levels]
+        return steps[np.arange(tree.n_exits), np.array(levels)[tree.ancestors]].sum(
+            axis=1, where=tree.ancestors >= 0
+        )
+
+    def path_costs(
+        self,
+        kind: str = "bitops",
+        *,
+        batch_size: int = 64,
+        product: bool = False,
+        heads: bool = False,
+        gates: bool = False,
+        embedding_size: int = 8,
+        hidden_size: int = 16,
+    ) -> NDArray[np.float64]:
+        """Return what every path costs, for ``path_costs=`` of a bank or router.
+
+        Parameters
+        ----------
+        kind : {"bitops", "flops", "latency"}, default="bitops"
+            Bit operations, an engine counting by the bits of its type; floating-point
+            operations, whatever the level; or milliseconds of ``measure_costs``, head and gate
+            included.
+        batch_size : int, default=64
+            Rows expected to run together, for "latency".
+        product : bool, default=False
+            Count weight bits times activation bits in place of bits once (equation 17).
+        heads, gates : bool, default=False
+            Count the heads passed, and a gate after each exit but the last.
+        embedding_size, hidden_size : int, default=8, 16
+            Of the gates.
+
+        Returns
+        -------
+        ndarray of shape (n_paths,)
+            For one image.
+
+        See Also
+        --------
+        costed_paths : The tree with these costs.
+        """
+        check_is_fitted(self)
+        tree, n_exits = self.paths_, len(self.flops_)
+        check_option(kind, "kind", ("bitops", "flops", "latency"))
+        if kind == "latency":
+            return self.latency_costs(batch_size)
+        sizes = {"embedding_size": embedding_size, "hidden_size": hidden_size}
+        for name, size in sizes.items():
+            check_integer(size, name, at_least=1)
+        steps = [tree.steps(path) for path in range(tree.n_paths)]
+        widths: dict[Any, int] = {
+            level: BITS[level] if isinstance(level, str) else level for level in self.levels_
+        }
+        bits = dict.fromkeys(widths, 1) if kind == "flops" else widths
+        return bit_operations(
+            [[bits[level] for level in path] for path in steps],
+            self.flops_,
+            product=product,
+            head_flops=self.head_flops_ if heads else None,
+            gate=gate_flops(len(self.classes_), n_exits, tree.n_paths, **sizes) if gates else 0,
+        )
+
+    def costed_paths(self, kind: str = "bitops", **options: Any) -> PathTree:
+        """Return the tree with costs of a kind and their unit.
+
+        Parameters
+        ----------
+        kind : {"bitops", "flops", "latency"}, default="bitops"
+            As of ``path_costs``.
+        **options
+            Of ``path_costs``.
+
+        Returns
+        -------
+        PathTree
+            In milliseconds for "latency", else as fractions of the whole network: 1 is its
+            fullest path.
+        """
+        tree = self.paths_.with_costs(self.path_costs(kind, **options), cost_unit="ms")
+        return tree if kind == "latency" else relative_to_whole(tree)
+
+    def summary(self) -> pd.DataFrame:
+        """Return what every path is and costs.
+
+        Returns
+        -------
+        DataFrame
+            A row a path: its exit (layers run), blocks run, parameters (of blocks run and
+            the head that answers), FLOPs, BitOPS (FLOPs times bits), cost (equation 17,
+            or milliseconds once compiled; ``attrs["cost_unit"]`` says which) and, once
+            ``select_levels`` or ``evaluate`` has measured it, accuracy.
+        """
+        import pandas as pd
+
+        check_is_fitted(self)
+        tree = self.paths_
+        weights = np.cumsum([_n_parameters(block) for block in self.parts_.blocks])
+        weights += [_n_parameters(head) for head in self.parts_.heads]
+        last = tree.depths - 1
+        columns = {
+            "exit": np.array(self.exits_)[last],
+            "blocks": tree.depths,
+            "parameters": weights[last],
+            "flops": np.cumsum(self.flops_)[last],
+            "bitops": self.path_costs().astype(np.int64),
+            "cost": tree.path_costs,
+        }
+        if self.parts_.path_accuracy is not None:
+            columns["accuracy"] = self.parts_.path_accuracy
+        frame = pd.DataFrame(columns, index=pd.Index(tree.names, name="path"))
+        frame.attrs["cost_unit"] = tree.cost_unit
+        return frame
+
+    def _measure(self, n_rows: int) -> tuple[NDArray[np.float64], ...]:
+        states = self.parts_.states(n_rows)
+        # As routing runs them: in groups, where a compiled network runs groups.
+        runs: dict[str, Any] = {
+            str(level): [partial(self.run_exit, block=b, level=level) for b in range(len(blocks))]
+            for level, blocks in self.parts_.levels.items()
+        }
+        blocks = time_blocks(runs, states[:-1])
+        gate = gate_like(n_rows, len(self.classes_), self.paths_.n_paths)
+        gates = time_blocks({"gate": [lambda _: gate()]}, states[:1])
+        return np.stack([blocks[str(level)] for level in self.levels_], axis=1), gates["gate"][0]
+
+
+def _n_parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())

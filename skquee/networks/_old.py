@@ -1,0 +1,70 @@
+"""Parameters of before: where each stands now, for one release."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from skquee.networks._head_trainer import HeadTrainer
+from skquee.networks._parameters import PRETRAINED
+from skquee.values._deprecated import warn_of_old
+
+__all__ = ["OLD", "in_new_keywords", "in_new_names"]
+
+TRAINERS = tuple(HeadTrainer().get_params(deep=False))
+#: Old keyword of a network to what is written instead.
+OLD = {
+    **{name: f"trainer=HeadTrainer({name}=...)" for name in TRAINERS},
+    "pretrained": f"weights={PRETRAINED!r}",
+    "checkpoint": "weights=",
+}
+
+
+def in_new_keywords(old: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keywords of a network that say what old ones said.
+
+    Parameters
+    ----------
+    old : mapping of str to object
+        Of ``OLD``.
+
+    Returns
+    -------
+    dict
+        ``trainer`` and ``weights``, where they were given.
+    """
+    own = {name: value for name, value in old.items() if name in TRAINERS}
+    new: dict[str, Any] = {"trainer": HeadTrainer(**own)} if own else {}
+    return new | _weights(old)
+
+
+def in_new_names(params: Mapping[str, Any], weights: object) -> dict[str, Any]:
+    """Return parameters by their present names, as ``set_params`` takes them; old ones warn.
+
+    Parameters
+    ----------
+    params : mapping of str to object
+        By old or new names.
+    weights : str, path or None
+        Those that hold so far: ``pretrained=False`` takes no file away.
+
+    Returns
+    -------
+    dict
+    """
+    old = {name: value for name, value in params.items() if name in OLD}
+    for name in old:
+        instead = f"trainer__{name}" if name in TRAINERS else OLD[name]
+        warn_of_old(f"`{name}` of MultiExitNetwork", instead, "0.3")
+    kept = {name: value for name, value in params.items() if name not in OLD}
+    own = {f"trainer__{name}": value for name, value in old.items() if name in TRAINERS}
+    return kept | own | _weights(old, None if weights == PRETRAINED else weights)
+
+
+def _weights(old: Mapping[str, Any], before: object = None) -> dict[str, Any]:
+    if "pretrained" not in old and "checkpoint" not in old:
+        return {}
+    file = old["checkpoint"] if "checkpoint" in old else None if old["pretrained"] else before
+    if old.get("pretrained") and file is not None:
+        raise ValueError("Give weights='pretrained' or a file of weights, not both.")
+    return {"weights": PRETRAINED if old.get("pretrained") else file}
