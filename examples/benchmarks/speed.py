@@ -83,7 +83,7 @@ def memory(runtime: str) -> None:
         load_vit(), exits=EXITS["vit"], data_config={"mean": MEAN, "std": STD}
     )
     images = np.random.default_rng(0).integers(0, 255, (200, 32, 32, 3), dtype=np.uint8)
-    network.set_params(max_epochs=1).fit(images, np.arange(200) % 10)
+    network.set_params(trainer__max_epochs=1).fit(images, np.arange(200) % 10)
     weights = sum(p.numel() for p in network.float_blocks.parameters()) * 4 / 2**20
     with torch.inference_mode():
         state = network.start(images[:64])

@@ -14,7 +14,7 @@ import torch
 from timm.layers import BatchNormAct2d
 from torch import nn
 
-from skquee.networks import MultiExitNetwork, UniformPTQ, _compiling
+from skquee.networks import HeadTrainer, MultiExitNetwork, UniformPTQ, _compiling
 from skquee.networks.engines import _int8, build_engine, input_ranges
 from skquee.networks.engines._folding import norms_to_fold
 from skquee.networks.engines._int8 import (
@@ -182,7 +182,11 @@ def all_engines(monkeypatch: pytest.MonkeyPatch) -> None:
 def fitted(backbone: nn.Module, blocks: Sequence[str], size: int = 32) -> MultiExitNetwork:
     X = np.random.default_rng(0).integers(0, 256, (40, size, size, 3), dtype=np.uint8)
     network = MultiExitNetwork(
-        backbone.eval(), blocks=blocks, img_size=size, max_epochs=1, random_state=0
+        backbone.eval(),
+        blocks=blocks,
+        img_size=size,
+        trainer=HeadTrainer(max_epochs=1),
+        random_state=0,
     )
     return network.fit(X, np.arange(40) % 4)
 
