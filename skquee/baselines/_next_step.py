@@ -120,8 +120,6 @@ class NextStepRouter(RoutingMixin, BaseEstimator):
         kept = None if weights is None else weights[rows]
         split_seed, target_seed, gate_seed = spawn_seeds(self.random_state, 3).tolist()
         self.targets_ = self._make("targets", target_seed)
-        extra = {} if kept is None else {"sample_weight": kept}
-        self.targets_.fit(table, labels, **extra)
         errors = cross_fitted_targets(
             self.targets_, table, labels, parts=self.cross_fit, seed=split_seed, sample_weight=kept
         )

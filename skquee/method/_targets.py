@@ -12,7 +12,6 @@ from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.cluster import KMeans
 from sklearn.model_selection import KFold
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
-from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from skquee.evaluation import calibration_error
@@ -29,8 +28,13 @@ from skquee.values._labels import (
     wrong_of,
 )
 from skquee.values._public import publish
+from skquee.values._threads import threads
 
 __all__ = ["ClusteredErrorTargets", "cross_fitted_targets"]
+
+# Rows a cluster that the random starts of K-means are compared on.
+START_ROWS = 100
+TINY = 1e-12
 
 
 class ClusteredErrorTargets(TransformerMixin, BaseEstimator):
@@ -46,7 +50,7 @@ class ClusteredErrorTargets(TransformerMixin, BaseEstimator):
     n_clusters : int, default=20
         Clusters a path (K). Lowered, with a warning, where there are fewer samples.
     n_init : int, default=10
-        Random starts of K-means.
+        Random starts of K-means, each on 100 rows a cluster; the best goes on with all rows.
     clusterer : scikit-learn clusterer, default=None
         With ``fit`` and ``predict``; replaces K-means and `n_init`, and `n_clusters` unless
         it is its parameter.
@@ -139,6 +143,36 @@ class ClusteredErrorTargets(TransformerMixin, BaseEstimator):
         -------
         self
         """
+        self.fit_held_out(probs, y, sample_weight, parts=1)
+        return self
+
+    def fit_held_out(
+        self,
+        probs: Any,
+        y: ArrayLike | None,
+        sample_weight: ArrayLike | None = None,
+        *,
+        parts: int = 2,
+        seed: int = 0,
+    ) -> NDArray[np.float64]:
+        """Fit, and return targets of the rows themselves that know nothing of their own labels.
+
+        Clusters need no labels, so all rows place them; the share of errors in a cluster is then
+        counted for each part of the rows on the other parts.
+
+        Parameters
+        ----------
+        probs, y, sample_weight
+            As of :meth:`fit`.
+        parts : int, default=2
+            Parts, at random. 1, or too few rows to part: each row counts in its own target.
+        seed : int, default=0
+            Of the parts.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_paths)
+        """
         table = as_path_probabilities(probs, self.paths, classes=self.classes)
         classes, codes = encode_labels(table, y)
         weights = check_weights(sample_weight, len(table))
@@ -147,8 +181,11 @@ class ClusteredErrorTargets(TransformerMixin, BaseEstimator):
         columns = table.paths.path_columns
         readers = [int(np.flatnonzero(columns == c)[0]) for c in range(table.shape[1])]
         seeds = spawn_seeds(self.random_state, table.shape[1])
+        folds = _parts(len(table), parts, seed)
         fitted = Parallel(n_jobs=self.n_jobs)(
-            delayed(_cluster_column)(self, table, path, wrong[:, path], weights, n_clusters, int(s))
+            delayed(_cluster_column)(
+                self, table, path, wrong[:, path], weights, n_clusters, int(s), folds
+            )
             for path, s in tqdm(
                 list(zip(readers, seeds, strict=True)),
                 desc="clustering paths",
@@ -160,11 +197,11 @@ class ClusteredErrorTargets(TransformerMixin, BaseEstimator):
         self.paths_ = table.paths.with_classes(None if outcomes else classes.tolist())
         self.classes_ = classes
         self.n_features_in_ = table.shape[1]
-        self.clusterers_ = [clusterer for clusterer, _, _ in fitted]
+        self.clusterers_ = [clusterer for clusterer, _, _, _ in fitted]
         self.cluster_error_ = [fitted[c][1] for c in columns]
         self.cluster_size_ = [fitted[c][2] for c in columns]
         self.path_error_ = np.average(wrong, axis=0, weights=weights)
-        return self
+        return np.column_stack([fitted[c][3] for c in columns])
 
     def transform(self, probs: Any) -> NDArray[np.float64]:
         """Return the error targets of samples, which need no labels.
@@ -288,21 +325,20 @@ def cross_fitted_targets(
     seed: int,
     sample_weight: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
-    """Return targets of every row made by clusters of other rows, so that none judges itself.
+    """Fit targets on all rows and return those of every row, counted on other rows' labels.
 
     Parameters
     ----------
-    targets : ClusteredErrorTargets
-        Fitted on all the rows; its clones are fitted on the parts. With too few rows to
-        part, or ``parts=1``, its own targets are returned.
+    targets : ClusteredErrorTargets or transformer
+        Fitted here on all the rows. Of another class: its clones are fitted on the parts too.
     table : PathProbabilities
         Rows.
     labels : ndarray of shape (n_samples,)
         Their labels.
     parts : int
-        Parts.
+        Parts. With too few rows to part, or ``parts=1``, rows count in their own targets.
     seed : int
-        Of the parts and their clusters.
+        Of the parts.
     sample_weight : ndarray of shape (n_samples,), default=None
         Weights.
 
@@ -310,73 +346,121 @@ def cross_fitted_targets(
     -------
     ndarray of shape (n_samples, n_paths)
     """
-    parts = min(parts, len(table) // 2)
-    if parts < 2:
-        return targets.transform(table)
-    goals = np.empty((len(table), table.paths.n_paths))
-    splits = KFold(parts, shuffle=True, random_state=seed).split(goals)
-    for fold, (rest, part) in enumerate(splits, start=1):
-        if labels is not None and len(np.unique(labels[rest])) < 2:
-            goals[part] = targets.transform(table[part])
+    own = {} if sample_weight is None else {"sample_weight": sample_weight}
+    if type(targets) is ClusteredErrorTargets:  # heirs may fit in another way
+        return targets.fit_held_out(table, labels, parts=parts, seed=seed, **own)
+    targets.fit(table, labels, **own)
+    part_of = _parts(len(table), parts, seed)
+    goals: NDArray[np.float64] = targets.transform(table)
+    for part in range(int(part_of.max()) + 1 if part_of.any() else 0):
+        mine, rest = part_of == part, part_of != part
+        known = None if labels is None else labels[rest]
+        if known is not None and len(np.unique(known)) < 2:
             continue
         other = clone(targets)
         if "random_state" in other.get_params(deep=False):
-            other.set_params(random_state=(seed + fold) % 2**31)
+            other.set_params(random_state=(seed + part + 1) % 2**31)
         extra = {} if sample_weight is None else {"sample_weight": sample_weight[rest]}
-        known = None if labels is None else labels[rest]
-        goals[part] = other.fit(table[rest], known, **extra).transform(table[part])
+        goals[mine] = other.fit(table[rest], known, **extra).transform(table[mine])
     return goals
+
+
+def _parts(n_samples: int, parts: int, seed: int) -> NDArray[np.intp]:
+    """Return the part of each row, at random; all 0 where there are too few rows to part."""
+    parts, found = min(parts, n_samples // 2), np.zeros(n_samples, dtype=np.intp)
+    if parts > 1:
+        splits = KFold(parts, shuffle=True, random_state=seed).split(found)
+        for part, (_, rows) in enumerate(splits):
+            found[rows] = part
+    return found
 
 
 def _cluster_column(
     targets: ClusteredErrorTargets,
     table: PathProbabilities,
     path: int,
-    wrong: NDArray[np.bool_],
+    wrong: NDArray[Any],
     weights: NDArray[np.float64] | None,
     n_clusters: int,
     seed: int,
-) -> tuple[Any, NDArray[np.float64], NDArray[np.float64]]:
-    """Cluster one classifier's vectors; return clusterer, errors and sizes of clusters."""
-    if targets.clusterer is None:
-        clusterer = KMeans(
-            n_clusters, init="random", n_init=targets.n_init, random_state=seed, copy_x=False
-        )
-    else:
-        clusterer = clone(targets.clusterer)
-        known = clusterer.get_params()
-        if "n_clusters" in known:
-            clusterer.set_params(n_clusters=min(n_clusters, known["n_clusters"]))
-        if "random_state" in known and known["random_state"] is None:
-            clusterer.set_params(random_state=seed)
+    part_of: NDArray[np.intp],
+) -> tuple[Any, NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Cluster one classifier's vectors; return clusterer, errors, sizes, and targets of rows."""
     vectors = table.path(path)
-    limit = targets.max_samples
     chosen = np.arange(len(vectors)) if weights is None else np.flatnonzero(weights)
-    if limit is not None and len(chosen) > limit:
-        rng = np.random.default_rng(seed)
-        chosen = np.sort(rng.choice(chosen, size=limit, replace=False))
-    extra = {}
-    if weights is not None and has_fit_parameter(clusterer, "sample_weight"):
-        extra["sample_weight"] = weights[chosen]
-    with threadpool_limits(limits=1), warnings.catch_warnings():
+    rng = np.random.default_rng(seed)
+    if targets.max_samples is not None and len(chosen) > targets.max_samples:
+        chosen = np.sort(rng.choice(chosen, size=targets.max_samples, replace=False))
+    with threads().limit(limits=1), warnings.catch_warnings():
         # Fewer distinct vectors than clusters is fine: the empty ones get the path's error.
         warnings.filterwarnings("ignore", "Number of distinct clusters")
-        clusterer.fit(vectors[chosen], **extra)
-        assigned = clusterer.predict(vectors)
+        if targets.clusterer is None:
+            clusterer: Any = _k_means(
+                vectors[chosen].astype(np.float32, copy=False),
+                None if weights is None else weights[chosen],
+                n_clusters,
+                targets.n_init,
+                seed,
+                rng,
+            )
+        else:
+            clusterer = clone(targets.clusterer)
+            known = clusterer.get_params()
+            if "n_clusters" in known:
+                clusterer.set_params(n_clusters=min(n_clusters, known["n_clusters"]))
+            if "random_state" in known and known["random_state"] is None:
+                clusterer.set_params(random_state=seed)
+            extra = {}
+            if weights is not None and has_fit_parameter(clusterer, "sample_weight"):
+                extra["sample_weight"] = weights[chosen]
+            clusterer.fit(vectors[chosen], **extra)
+    assigned = _assign(clusterer, table, path)
     k = max(int(assigned.max()) + 1, getattr(clusterer, "n_clusters", 0) or 0)
-    sizes = np.bincount(assigned, weights=weights, minlength=k).astype(np.float64)
+    n_parts = int(part_of.max()) + 1
+    cells = assigned * n_parts + part_of
+    sizes = np.bincount(cells, weights, k * n_parts).astype(np.float64).reshape(k, n_parts)
     mass = wrong if weights is None else wrong * weights
-    errors = np.bincount(assigned, weights=mass, minlength=k)
-    mean = float(np.average(wrong, weights=weights))
-    drawn = errors + targets.shrinkage * mean
-    weight = sizes + targets.shrinkage
-    return clusterer, np.divide(drawn, weight, out=np.full(k, mean), where=weight > 0), sizes
+    errors = np.bincount(cells, mass, k * n_parts).reshape(k, n_parts)
+
+    def shares(errors: NDArray[np.float64], sizes: NDArray[np.float64]) -> NDArray[np.float64]:
+        mean = errors.sum() / max(sizes.sum(), TINY)
+        weight = sizes + targets.shrinkage
+        drawn = errors + targets.shrinkage * mean
+        return np.divide(drawn, weight, out=np.full(k, mean), where=weight > 0)
+
+    all_errors, all_sizes = errors.sum(axis=1), sizes.sum(axis=1)
+    whole = shares(all_errors, all_sizes)
+    if n_parts == 1:
+        return clusterer, whole, all_sizes, whole[assigned]
+    held = [shares(all_errors - e, all_sizes - m) for e, m in zip(errors.T, sizes.T, strict=True)]
+    return clusterer, whole, all_sizes, np.stack(held, axis=1)[assigned, part_of]
+
+
+def _k_means(
+    vectors: NDArray[np.float32],
+    weights: NDArray[np.float64] | None,
+    n_clusters: int,
+    n_init: int,
+    seed: int,
+    rng: np.random.Generator,
+) -> KMeans:
+    """Return K-means of the vectors, from the best of random starts on some of them."""
+    start: Any = "random"
+    limit = START_ROWS * n_clusters
+    if n_init > 1 and len(vectors) > 2 * limit:
+        some = np.sort(rng.choice(len(vectors), size=limit, replace=False))
+        first = KMeans(n_clusters, init=start, n_init=n_init, random_state=seed, copy_x=False).fit(
+            vectors[some], sample_weight=None if weights is None else weights[some]
+        )
+        start, n_init = first.cluster_centers_, 1
+    made = KMeans(n_clusters, init=start, n_init=n_init, random_state=seed)
+    return made.fit(vectors, sample_weight=weights)
 
 
 def _assign(clusterer: Any, table: PathProbabilities, path: int) -> NDArray[np.intp]:
     parts = []
     centres = getattr(clusterer, "cluster_centers_", None)
-    with threadpool_limits(limits=1):
+    with threads().limit(limits=1):
         for _, chunk in table.chunks():
             vectors = chunk.path(path)
             if centres is not None:  # K-means takes no other float type than that of its fit

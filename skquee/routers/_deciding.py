@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from skquee.method.policy import next_steps
 from skquee.method.policy._aim import aim_at
-from skquee.method.policy._rules import TIE
+from skquee.method.policy._plans import TIE
 from skquee.values import PathTree
 from skquee.walk import Decider, Visit
 

@@ -305,8 +305,8 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, SurveyMixin, BaseEstimator):
             return wrong.astype(np.float64)
         labels = None if answers.facts.outcomes else self.classes_[codes]
         self.targets_ = self._part("targets", seeds[0])
-        self.targets_.fit(answers, labels, **params)
         if extra is not None:
+            self.targets_.fit(answers, labels, **params)
             return self.targets_.transform(answered(self.answer_, extra))
         goals = cross_fitted_targets(
             self.targets_, answers, labels, parts=self.cross_fit, seed=seeds[1], **params

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from skquee.evaluation import CostCurve
-from skquee.method.policy._aim import aim_at
+from skquee.method.policy._aim import plan_of
 from skquee.method.policy._sweep import sweep
 from skquee.routers._deciding import Start, begin
 from skquee.routers._prices import CallCostModel
@@ -236,16 +236,19 @@ class SurveyMixin(RoutingMixin):
     ) -> NDArray[np.intp]:
         policy = self.policy_in_use()
 
-        def first(knob: float) -> NDArray[np.intp]:
-            if len(tree.roots) == 1:
-                return np.full(n_samples, tree.roots[0])
-            if -1 in survey:
-                costs = tree.path_costs if row_costs is None else row_costs
-                aimed = aim_at(policy, survey[-1], costs, knob, None)
-                return tree.ancestors[aimed, 0]
-            return np.full(n_samples, self._start(knob, tree, policy).root)
-
-        return sweep(partial(aim_at, policy), survey, knobs, tree, n_samples, first, row_costs)
+        if len(tree.roots) == 1:
+            firsts = np.full((len(knobs), 1), tree.roots[0])
+        elif -1 in survey:
+            costs = tree.path_costs if row_costs is None else row_costs
+            aim, every = plan_of(policy, survey[-1], costs, prefix=None), np.arange(n_samples)
+            firsts = tree.ancestors[[aim(knob, every) for knob in knobs.tolist()], 0]
+        elif self.first == "free":
+            firsts = self._best_roots(knobs, tree, policy)[:, None]
+        else:
+            starts = [self._start(knob, tree, policy) for knob in knobs.tolist()]
+            firsts = np.array([[start.root] for start in starts])
+        firsts = np.broadcast_to(firsts, (len(knobs), n_samples))
+        return sweep(partial(plan_of, policy), survey, knobs, tree, firsts, row_costs)
 
     def _seen_costs(self, table: PathProbabilities) -> NDArray[np.float64] | None:
         """Return what each path costs for each row as decisions see it: known or predicted."""
@@ -258,22 +261,23 @@ class SurveyMixin(RoutingMixin):
 
     def _start(self, lambda_: float, tree: PathTree, policy: Any) -> Start:
         """Return the first step where samples are all alike."""
-        free = partial(self._best_root, lambda_, tree, policy)
+
+        def free() -> int:
+            return int(self._best_roots(np.array([lambda_]), tree, policy)[0])
+
         return begin(self.first, policy, lambda_, tree, self.regressor_.base_errors_, free)
 
-    def _best_root(self, lambda_: float, tree: PathTree, policy: Any) -> int:
+    def _best_roots(
+        self, knobs: NDArray[np.float64], tree: PathTree, policy: Any
+    ) -> NDArray[np.intp]:
         """Return the first step from which this router loses least on rows of fit."""
         assert self._start_rows is not None
         survey, wrong, weights = self._start_rows
         rows = np.arange(len(wrong))
         losses = []
         for root in tree.roots.tolist():
-            first = partial(_everywhere, root, len(rows))
-            (taken,) = sweep(partial(aim_at, policy), survey, lambda_, tree, len(rows), first)
-            loss = wrong[rows, taken] + lambda_ * tree.path_costs[taken]
-            losses.append(np.average(loss, weights=weights))
-        return int(tree.roots[int(np.argmin(losses))])
-
-
-def _everywhere(path: int, n_samples: int, lambda_: float) -> NDArray[np.intp]:
-    return np.full(n_samples, path)
+            starts = np.full((len(knobs), len(rows)), root)
+            taken = sweep(partial(plan_of, policy), survey, knobs, tree, starts)
+            loss = wrong[rows, taken] + knobs[:, None] * tree.path_costs[taken]
+            losses.append(np.average(loss, axis=1, weights=weights))
+        return tree.roots[np.argmin(losses, axis=0)]

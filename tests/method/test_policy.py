@@ -14,6 +14,7 @@ from sklearn.linear_model import Ridge
 
 from skquee import CostAwareRouter, PathTree
 from skquee.answers import EnsembleAnswer
+from skquee.method.policy._plans import plan_open_loop
 from skquee.method.policy._sweep import mean_loss, sweep
 from skquee.policy import (
     ClosedLoop,
@@ -238,7 +239,7 @@ def test_sweep_walks_every_row_down_the_tree(name: str, make: Any) -> None:
     policy = make().fit(survey, wrong, tree)
     start = tree.roots[np.arange(25) % len(tree.roots)]
     knobs = [0.0, 0.05, 0.3, 10.0]
-    taken = sweep(policy.aim, survey, knobs, tree, 25, lambda knob: start)
+    taken = sweep(policy.plan, survey, knobs, tree, np.tile(start, (4, 1)))
     for line, knob in zip(taken, knobs, strict=True):
         expected = [naive_walk(policy, survey, i, knob, tree, int(start[i])) for i in range(25)]
         assert line.tolist() == expected
@@ -364,3 +365,27 @@ def test_a_router_hands_weights_to_its_policy_answer_and_first_step() -> None:
     survey, wrong, given = router._start_rows
     np.testing.assert_array_equal(given, weights)
     assert router.policy_.k_ == OptionValue().fit(survey, wrong, tree, given).k_
+
+
+@names
+@pytest.mark.parametrize("policy", [OptionValue(0.2), Pessimistic(), ClosedLoop()])
+def test_a_plan_aims_as_the_policy_does(name: str, policy: Any) -> None:
+    tree = TREES[name]
+    survey, wrong = make_survey(tree, 40)
+    policy.fit(survey, wrong, tree)
+    rows = np.arange(0, 40, 3)
+    for prefix, errors in survey.items():
+        costs = tree.path_costs[tree.descendants(prefix)]
+        plan = policy.plan(errors, costs, prefix=prefix)
+        for lambda_ in (0.0, 0.1, 1.0):
+            aimed = policy.aim(errors[rows], costs, lambda_, prefix=prefix)
+            np.testing.assert_array_equal(plan(lambda_, rows), aimed)
+            if not isinstance(policy, ClosedLoop):
+                opened = plan_open_loop(errors, costs)(lambda_, rows)
+                np.testing.assert_array_equal(opened, open_loop(errors[rows], costs, lambda_))
+
+
+def test_a_plan_names_the_sample_whose_score_is_no_number() -> None:
+    errors = np.array([[0.1, 0.2], [np.nan, 0.3]])
+    with pytest.raises(ValueError, match="sample 1 is NaN"):
+        plan_open_loop(errors, [0.5, 1.0])(0.1, np.arange(2))

@@ -10,10 +10,12 @@ import pytest
 from joblib import parallel_config
 from sklearn.base import clone
 from sklearn.cluster import KMeans, MiniBatchKMeans
+from sklearn.model_selection import KFold
 
 from skquee import ClusteredErrorTargets, PathProbabilities, PathTree
 from skquee.method._targets import cross_fitted_targets
 from skquee.testing import make_path_probabilities
+from skquee.values._labels import path_answers
 
 TABLE, Y = make_path_probabilities(200)
 FRESH, FRESH_Y = make_path_probabilities(80, random_state=1)
@@ -237,3 +239,17 @@ def test_bare_arrays_work_with_a_tree_and_a_clone_is_unfitted() -> None:
         fitted.transform(np.asarray(FRESH)), quick().fit(TABLE, Y).transform(FRESH)
     )
     assert not hasattr(clone(fitted), "clusterers_")
+
+
+def test_held_out_targets_are_counted_on_the_other_parts() -> None:
+    fitted = quick(shrinkage=3.0)
+    weights = np.linspace(0.5, 2, len(Y))
+    held = fitted.fit_held_out(TABLE, Y, weights, parts=3, seed=1)
+    clusters, wrong = fitted.predict_clusters(TABLE), path_answers(TABLE) != Y[:, None]
+    for rest, part in KFold(3, shuffle=True, random_state=1).split(Y):
+        mean = np.average(wrong[rest], axis=0, weights=weights[rest])
+        for row in part[:20]:
+            for path in range(TABLE.paths.n_paths):
+                same = rest[clusters[rest, path] == clusters[row, path]]
+                drawn = weights[same] @ wrong[same, path] + 3 * mean[path]
+                assert held[row, path] == pytest.approx(drawn / (weights[same].sum() + 3))

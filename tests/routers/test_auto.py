@@ -16,7 +16,7 @@ from skquee.baselines import FixedPath, ThresholdRouter
 from skquee.evaluation._curve import hull_area, hull_points
 from skquee.persistence import dump, load
 from skquee.policy import ClosedLoop, OptionValue
-from skquee.routers.auto._judging import FoldCurves, held_out, ladder
+from skquee.routers.auto._judging import FoldCurves, held_out, ladder, paired
 from skquee.testing import make_path_probabilities
 
 TREE = PathTree.from_levels(n_exits=3, levels=(4, 8))
@@ -184,3 +184,26 @@ def test_a_candidate_is_judged_at_points_chosen_on_other_folds() -> None:
         corners = np.unique([int(np.argmin(1 - a + price * c)) for price in grid])
         hull = hull_points(cost[fold][corners], accuracy[fold][corners])
         assert areas[fold] == pytest.approx(hull_area(*hull, 0.1, 0.9))
+
+
+def test_who_is_far_behind_is_tried_on_no_further_fold(auto: AutoRouter) -> None:
+    hopeless = {**candidates(), "hopeless": ThresholdRouter(along=TREE.names[0])}
+    raced = AutoRouter(candidates=hopeless, random_state=0, discard=1.0).fit(TABLE[FIT], Y[FIT])
+    board = raced.leaderboard_
+    assert board.loc["hopeless", "folds"] == 1 and board.index[-1] == "hopeless"
+    assert board["folds"].iloc[0] == 3 and board["folds"].is_monotonic_decreasing
+    whole = AutoRouter(candidates=hopeless, random_state=0, discard=None).fit(TABLE[FIT], Y[FIT])
+    assert (whole.leaderboard_["folds"] == 3).all()
+    assert whole.best_name_ == raced.best_name_ == auto.best_name_
+    with pytest.raises(ValueError, match="discard must be"):
+        AutoRouter(discard=-1.0).fit(TABLE[FIT], Y[FIT])
+
+
+def test_what_a_candidate_loses_beyond_the_best_is_paired_by_row() -> None:
+    rng = np.random.default_rng(0)
+    mine, best, weights = rng.random(50), rng.random(50), rng.integers(1, 4, size=50)
+    mean, error = paired(mine, best, None)
+    assert mean == pytest.approx((mine - best).mean())
+    assert error == pytest.approx((mine - best).std() / np.sqrt(50))
+    mean, _ = paired(mine, best, weights.astype(float))
+    assert mean == pytest.approx(np.repeat(mine - best, weights).mean())

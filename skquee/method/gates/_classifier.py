@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,6 @@ from sklearn.base import BaseEstimator, clone, is_classifier
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
-from threadpoolctl import ThreadpoolController, threadpool_limits
 
 from skquee.method.gates._logistic import MOST_FEATURES, fit_logistic
 from skquee.method.gates._one import OneLinear
@@ -24,6 +22,7 @@ from skquee.values import PathProbabilities, PathTree
 from skquee.values._as_table import as_path_probabilities
 from skquee.values._checks import check_n_jobs, check_number, check_option, check_seed
 from skquee.values._labels import check_weights, spawn_seeds
+from skquee.values._threads import threads
 
 __all__ = ["PathErrorClassifier"]
 
@@ -315,7 +314,7 @@ def _fit_prefix(
         features = (features - centre) / scale
     if penalty is not None and features.shape[1] <= MOST_FEATURES:
         return _fit_shared(features, goals, weights, centre, scale, penalty)
-    with threadpool_limits(limits=1):  # the same bits whatever n_jobs
+    with threads().limit(limits=1):  # the same bits whatever n_jobs
         models = [_fit_one(template, features, goal, weights, seed) for goal in goals.T]
     if not linear:
         return _Several(models)
@@ -329,12 +328,6 @@ def _fit_prefix(
             coefficients[:, place] = model.coef_[0] / scale
             bias[place] = model.intercept_[0] - centre @ coefficients[:, place]
     return _Linear(coefficients, bias)
-
-
-@cache
-def _threads() -> ThreadpoolController:
-    """Return what limits numpy's threads: looking for them takes longer than a model's fit."""
-    return ThreadpoolController()
 
 
 def _fit_shared(
@@ -354,7 +347,7 @@ def _fit_shared(
     )
     bias[~varies] = np.log(constant / (1 - constant))
     if varies.any():
-        with _threads().limit(limits=1):  # the same bits whatever n_jobs
+        with threads().limit(limits=1):  # the same bits whatever n_jobs
             found, bias[varies] = fit_logistic(features, goals[:, varies], weights, penalty=penalty)
         coefficients[:, varies] = found / scale[:, None]
         bias[varies] -= centre @ coefficients[:, varies]

@@ -10,7 +10,6 @@ from joblib import Parallel, delayed
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
-from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from skquee.method.gates._features import GateLayout, gate_features, gate_layouts
@@ -30,6 +29,7 @@ from skquee.values._checks import (
 )
 from skquee.values._labels import check_weights, spawn_seeds
 from skquee.values._table_checks import check_probabilities
+from skquee.values._threads import threads
 
 __all__ = ["PathErrorRegressor"]
 
@@ -239,7 +239,7 @@ class PathErrorRegressor(BaseEstimator):
         if n_held == 0:
             held = train
         # Also around all gates: a gate that ends would lift the limit of threads beside it.
-        with threadpool_limits(limits=1):
+        with threads().limit(limits=1):
             fitted = Parallel(n_jobs=self.n_jobs)(
                 delayed(_fit_gate)(
                     self, table, layout, goal, weights, train, held, int(seed), sigmoid, rich
@@ -369,7 +369,7 @@ def _fit_gate(
 ) -> tuple[Any, dict[str, Any], float, int]:
     """Train one gate; return it with its report, squared error and count on held rows."""
     rng = np.random.default_rng(seed)
-    with threadpool_limits(limits=1):  # the same bits whatever n_jobs
+    with threads().limit(limits=1):  # the same bits whatever n_jobs
         data = _gate_data(table, layout, goals, weights, train, regressor.max_pairs, rng, rich)
         limit = max(2, regressor.max_pairs // 5)
         validation = _gate_data(table, layout, goals, weights, held, limit, rng, rich)

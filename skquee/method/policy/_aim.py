@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from skquee.method.policy._plans import Plan, plan_open_loop
 from skquee.method.policy._protocol import Policy, PolicyFunction
 from skquee.method.policy._rules import open_loop
 
-__all__ = ["aim_at"]
+__all__ = ["aim_at", "plan_of"]
 
 
 def aim_at(
@@ -44,6 +45,41 @@ def aim_at(
         return _positions(aim(errors, costs, lambda_, prefix=prefix), errors, policy)
     assert callable(policy)
     return _positions(policy(errors, costs, lambda_), errors, policy)
+
+
+def plan_of(
+    policy: Policy | PolicyFunction | None,
+    errors: NDArray[np.floating],
+    costs: NDArray[np.float64],
+    *,
+    prefix: int | None,
+) -> Plan:
+    """Return :func:`aim_at` of some rows for any trade-off.
+
+    Parameters
+    ----------
+    policy, errors, costs, prefix
+        As of :func:`aim_at`. What does not depend on the trade-off is done once by a policy that
+        has ``plan(errors, costs, prefix=...)``, as those of :mod:`skquee.policy` have.
+
+    Returns
+    -------
+    callable
+        ``plan(lambda_, rows)`` returns the positions aimed at.
+    """
+    if costs.ndim == 1 and policy is None:
+        return plan_open_loop(errors, costs)
+    make = getattr(policy, "plan", None)
+    if costs.ndim == 1 and make is not None:
+        made: Plan = make(errors, costs, prefix=prefix)
+        return made
+
+    def plan(lambda_: float, rows: NDArray[np.intp]) -> NDArray[np.intp]:
+        prices = costs if costs.ndim == 1 else costs[rows]
+        mine = errors if len(rows) == len(errors) else errors[rows]
+        return aim_at(policy, mine, prices, lambda_, prefix)
+
+    return plan
 
 
 def _positions(

@@ -9,7 +9,8 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
-from skquee.method.policy._rules import TIE, open_loop
+from skquee.method.policy._plans import TIE, Plan
+from skquee.method.policy._rules import open_loop
 from skquee.method.policy._sweep import Survey
 from skquee.values import PathTree
 from skquee.values._checks import check_integer, check_number
@@ -89,8 +90,9 @@ class ClosedLoop(BaseEstimator):
             self._models[prefix] = model, len(children)
             error = np.empty((self.n_lambdas, n))
             cost = np.empty((self.n_lambdas, n))
+            every, values = np.arange(n), self._values(prefix, survey[prefix])
             for place, price in enumerate(self.lambdas_.tolist()):
-                steps = self._steps(prefix, survey[prefix], price)
+                steps = self._steps(prefix, survey[prefix], values, price, every)
                 for number, step in enumerate([prefix, *children.tolist()]):
                     rows = steps == number
                     if number == 0:
@@ -102,21 +104,31 @@ class ClosedLoop(BaseEstimator):
             ahead[prefix] = error, cost
         return self
 
-    def _steps(self, prefix: int, errors: NDArray[np.floating], lambda_: float) -> NDArray[np.intp]:
-        """Return 0 for exit now, else the number of the child, from 1."""
+    def _values(self, prefix: int, errors: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Return error and cost that follow, shape (n_lambdas, 2, n_children, n_samples)."""
         model, n_children = self._models[prefix]
+        values = model.predict(errors).reshape(len(errors), n_children, 2, self.n_lambdas)
+        return np.ascontiguousarray(values.transpose(3, 2, 1, 0))
+
+    def _steps(
+        self,
+        prefix: int,
+        errors: NDArray[np.floating],
+        values: NDArray[np.float64],
+        lambda_: float,
+        rows: NDArray[np.intp],
+    ) -> NDArray[np.intp]:
+        """Return 0 for exit now, else the number of the child, from 1."""
         places = np.log(np.clip(lambda_, self.lambdas_[0], self.lambdas_[-1]))
         at = float(np.interp(places, np.log(self.lambdas_), np.arange(self.n_lambdas)))
         low = max(min(int(at), self.n_lambdas - 2), 0)
-        share = at - low
-        # Children, error or cost, trade-offs.
-        values = model.predict(errors).reshape(len(errors), n_children, 2, self.n_lambdas)
-        high = min(low + 1, self.n_lambdas - 1)
-        values = (1 - share) * values[..., low] + share * values[..., high]
-        onward = values[:, :, 0] + lambda_ * values[:, :, 1]
-        now = errors[:, :1] + lambda_ * self._tree.path_costs[prefix]
-        scores = np.hstack([now, onward])
-        return np.argmax(scores <= scores.min(axis=1, keepdims=True) + TIE, axis=1)
+        share, high = at - low, min(low + 1, self.n_lambdas - 1)
+        mine = values if len(rows) == values.shape[-1] else values[[low, high]][..., rows]
+        low, high = (low, high) if mine is values else (0, 1)
+        error, cost = (1 - share) * mine[low] + share * mine[high]
+        now = errors[rows, 0] + lambda_ * self._tree.path_costs[prefix]
+        scores = np.vstack([now, error + lambda_ * cost])
+        return np.argmax(scores <= scores.min(axis=0) + TIE, axis=0)
 
     def aim(
         self, errors: ArrayLike, costs: ArrayLike, lambda_: float, *, prefix: int | None
@@ -132,16 +144,36 @@ class ClosedLoop(BaseEstimator):
         -------
         ndarray of shape (n_samples,)
         """
+        return self.plan(errors, costs, prefix=prefix)(lambda_, np.arange(len(np.asarray(errors))))
+
+    def plan(self, errors: ArrayLike, costs: ArrayLike, *, prefix: int | None) -> Plan:
+        """Return :meth:`aim` of some rows for any trade-off, as of :meth:`OptionValue.plan`.
+
+        Parameters
+        ----------
+        errors, costs, prefix
+            As of :meth:`aim`; costs may differ from row to row.
+
+        Returns
+        -------
+        callable
+        """
+        known, prices = np.asarray(errors), np.asarray(costs)
         if prefix is None:
-            return open_loop(errors, costs, lambda_)
+            return lambda lambda_, rows: open_loop(known[rows], prices, lambda_)
         candidates = self._tree.descendants(prefix)
-        prices, known = np.asarray(costs), self._tree.path_costs[candidates]
-        factor = prices.sum() / known.sum() if known.any() else 1.0
-        if not np.allclose(prices, factor * known, atol=1e-8 * prices.max()):
+        usual = self._tree.path_costs[candidates]
+        factor = prices.sum() / usual.sum() if usual.any() else 1.0
+        if not np.allclose(prices, factor * usual, atol=1e-8 * prices.max()):
             raise ValueError(
                 "policy 'closed-loop' learned what follows at the costs of fit, and these have "
                 "other proportions: call fit again."
             )
         children = self._tree.children(prefix)
         places = np.array([0, *(int(np.flatnonzero(candidates == c)[0]) for c in children)])
-        return places[self._steps(prefix, np.asarray(errors), lambda_ * factor)]
+        values = self._values(prefix, known)
+
+        def plan(lambda_: float, rows: NDArray[np.intp]) -> NDArray[np.intp]:
+            return places[self._steps(prefix, known, values, lambda_ * factor, rows)]
+
+        return plan

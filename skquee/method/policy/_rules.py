@@ -6,14 +6,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 
+from skquee.method.policy._plans import TIE, Plan, least, plan_open_loop
 from skquee.method.policy._sweep import Survey, mean_loss
 from skquee.values import PathTree
 from skquee.values._checks import check_number
 
 __all__ = ["TIE", "OptionValue", "Pessimistic", "open_loop"]
-
-# Scores this close count as equal: float32 gates differ by less between batch sizes.
-TIE = 1e-6
 
 
 def open_loop(predicted_errors: ArrayLike, costs: ArrayLike, lambda_: float) -> NDArray[np.intp]:
@@ -53,23 +51,11 @@ def open_loop(predicted_errors: ArrayLike, costs: ArrayLike, lambda_: float) -> 
         )
     if prices.ndim == 2:
         scores = errors + lambda_ * prices
-        near = scores <= _least(scores) + TIE
+        near = scores <= least(scores, 1) + TIE
         return np.argmin(np.where(near, prices, np.inf), axis=1)
     order = np.argsort(prices, kind="stable")
     scores = errors[:, order] + lambda_ * prices[order]
-    return order[np.argmax(scores <= _least(scores) + TIE, axis=1)]
-
-
-def _least(scores: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Return the least of every line, which is NaN where one of them is."""
-    least: NDArray[np.floating] = scores.min(axis=1, keepdims=True)
-    if np.isnan(least).any():
-        row = int(np.flatnonzero(np.isnan(least))[0])
-        raise ValueError(
-            f"lambda_ * cost + predicted error of sample {row} is NaN: predicted_errors, costs "
-            "and lambda_ must be numbers, and a cost beyond all bounds needs lambda_ > 0."
-        )
-    return least
+    return order[np.argmax(scores <= least(scores, 1) + TIE, axis=1)]
 
 
 class OptionValue(BaseEstimator):
@@ -157,10 +143,28 @@ class OptionValue(BaseEstimator):
         -------
         ndarray of shape (n_samples,)
         """
+        return open_loop(self._scaled(errors, prefix), costs, lambda_)
+
+    def plan(self, errors: ArrayLike, costs: ArrayLike, *, prefix: int | None) -> Plan:
+        """Return :meth:`aim` of some rows for any trade-off.
+
+        Parameters
+        ----------
+        errors, costs, prefix
+            As of :meth:`aim`.
+
+        Returns
+        -------
+        callable
+            ``plan(lambda_, rows)`` returns the positions aimed at.
+        """
+        return plan_open_loop(self._scaled(errors, prefix), costs)
+
+    def _scaled(self, errors: ArrayLike, prefix: int | None) -> NDArray[np.float64]:
         k = getattr(self, "k_", self.k) or 0.0
         scaled = np.array(errors, dtype=np.float64)
         scaled[:, 0 if prefix is None else 1 :] *= 1 - k
-        return open_loop(scaled, costs, lambda_)
+        return scaled
 
 
 class Pessimistic(BaseEstimator):
@@ -213,6 +217,23 @@ class Pessimistic(BaseEstimator):
         -------
         ndarray of shape (n_samples,)
         """
+        return open_loop(self._raised(errors, prefix), costs, lambda_)
+
+    def plan(self, errors: ArrayLike, costs: ArrayLike, *, prefix: int | None) -> Plan:
+        """Return :meth:`aim` of some rows for any trade-off, as of :meth:`OptionValue.plan`.
+
+        Parameters
+        ----------
+        errors, costs, prefix
+            As of :meth:`OptionValue.plan`.
+
+        Returns
+        -------
+        callable
+        """
+        return plan_open_loop(self._raised(errors, prefix), costs)
+
+    def _raised(self, errors: ArrayLike, prefix: int | None) -> NDArray[np.float64]:
         raised = np.array(errors, dtype=np.float64)
         raised[:, 0 if prefix is None else 1 :] += self.margin
-        return open_loop(raised, costs, lambda_)
+        return raised

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import has_fit_parameter
 
+from skquee.method.policy._plans import Plan
 from skquee.values import PathTree
 from skquee.values._labels import default_lambdas
 
@@ -67,30 +68,27 @@ def next_steps(tree: PathTree, candidates: NDArray[np.intp], depth: int) -> NDAr
 
 
 def sweep(
-    aim: Callable[..., NDArray[np.intp]],
+    plan: Callable[..., Plan],
     survey: Survey,
     knobs: ArrayLike,
     tree: PathTree,
-    n_samples: int,
-    first: Callable[[float], NDArray[np.intp]],
+    starts: NDArray[np.intp],
     row_costs: NDArray[np.float64] | None = None,
 ) -> NDArray[np.intp]:
     """Return the path of every sample at every trade-off, from what gates would predict.
 
     Parameters
     ----------
-    aim : callable
-        ``aim(errors, costs, lambda_, prefix=...)``.
+    plan : callable
+        ``plan(errors, costs, prefix=...)`` returns what aims, ``(lambda_, rows)`` to positions.
     survey : mapping of int to ndarray of shape (n_samples, n_candidates)
         Predicted errors after each prefix.
     knobs : array-like of shape (n_knobs,)
         Trade-offs.
     tree : PathTree
         With the costs that hold.
-    n_samples : int
-        Rows.
-    first : callable
-        Trade-off to the first path of each sample.
+    starts : ndarray of shape (n_knobs, n_samples)
+        First path of each sample.
     row_costs : ndarray of shape (n_samples, n_paths), default=None
         Cost of every path for each sample, where it differs.
 
@@ -98,30 +96,22 @@ def sweep(
     -------
     ndarray of shape (n_knobs, n_samples)
     """
-    grid = np.atleast_1d(np.asarray(knobs, dtype=np.float64))
-    taken = np.empty((len(grid), n_samples), dtype=np.intp)
-    for line, knob in zip(taken, grid.tolist(), strict=True):
-        start = first(knob)
-        standing = {int(p): np.flatnonzero(start == p) for p in np.unique(start)}
-        while standing:
-            prefix, rows = standing.popitem()
-            if prefix not in survey:
-                line[rows] = prefix
-                continue
-            candidates = tree.descendants(prefix)
-            judged = survey[prefix]
-            judged = judged if len(rows) == n_samples else judged[rows]
-            costs = tree.path_costs[candidates]
-            if row_costs is not None:
-                costs = row_costs[rows[:, None], candidates]
-            best = aim(judged, costs, knob, prefix=prefix)
-            steps = next_steps(tree, candidates, int(tree.depths[prefix]))[best]
-            for step in np.unique(steps).tolist():
-                members = rows[steps == step]
-                if step == prefix:
-                    line[members] = prefix
-                else:
-                    standing[step] = members
+    grid = np.atleast_1d(np.asarray(knobs, dtype=np.float64)).tolist()
+    taken = starts.astype(np.intp)
+    inner = np.flatnonzero(tree.is_inner)
+    for prefix in inner[np.argsort(tree.depths[inner], kind="stable")].tolist():
+        standing = [np.flatnonzero(line == prefix) for line in taken]
+        if prefix not in survey or not any(len(rows) for rows in standing):
+            continue
+        candidates = tree.descendants(prefix)
+        costs = tree.path_costs[candidates]
+        if row_costs is not None:
+            costs = row_costs[:, candidates]
+        aim = plan(survey[prefix], costs, prefix=prefix)
+        steps = next_steps(tree, candidates, int(tree.depths[prefix]))
+        for line, knob, rows in zip(taken, grid, standing, strict=True):
+            if len(rows):  # who aims at the prefix itself stays
+                line[rows] = steps[aim(knob, rows)]
     return taken
 
 
@@ -137,7 +127,7 @@ def mean_loss(
     Parameters
     ----------
     policy : policy
-        With ``aim``.
+        With ``plan``.
     survey, wrong, tree, sample_weight
         As of :class:`OptionValue`.
 
@@ -150,12 +140,9 @@ def mean_loss(
     n = len(wrong)
     # Where several paths begin, from the one that is best on average.
     base = np.average(wrong, axis=0, weights=sample_weight)
-
-    def first(knob: float) -> NDArray[np.intp]:
-        best = int(np.argmin(base + knob * tree.path_costs))
-        return np.full(n, tree.ancestors[best, 0])
-
-    taken = sweep(policy.aim, survey, grid, tree, n, first)
+    best = (base + grid[:, None] * tree.path_costs).argmin(axis=1)
+    starts = np.repeat(tree.ancestors[best, :1], n, axis=1)
+    taken = sweep(policy.plan, survey, grid, tree, starts)
     error = np.average(wrong[np.arange(n), taken], axis=1, weights=sample_weight)
     cost = np.average(tree.path_costs[taken], axis=1, weights=sample_weight)
     # A trade-off weighs a step of cost against one of error: divided out, all count alike.

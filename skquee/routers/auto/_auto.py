@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -18,8 +19,9 @@ from tqdm import tqdm
 from skquee.evaluation import CostCurve
 from skquee.routers import BudgetMixin
 from skquee.routers._checking import check_folds
+from skquee.routers.auto._board import Line, rank, survivors
 from skquee.routers.auto._candidates import default_candidates
-from skquee.routers.auto._judging import fold_curves, held_out, ladder
+from skquee.routers.auto._judging import ladder
 from skquee.routers.auto._search import Swept, fit_on, seeded, share_trainings, try_out
 from skquee.values import PathProbabilities, PathTree
 from skquee.values._checks import check_n_jobs, check_number, check_seed
@@ -57,6 +59,9 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
         Folds.
     paths, path_costs, classes
         As of :class:`skquee.CostAwareRouter`.
+    discard : float or None, default=3.0
+        After each fold, candidates whose loss is more than so many standard errors behind that of
+        the best (paired by row) are tried on no further fold. None tries all on all.
     random_state : int, RandomState or None, default=None
         Seed of folds and routers. Results do not depend on `n_jobs`.
     n_jobs : int, default=None
@@ -73,8 +78,9 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
     leaderboard_ : DataFrame
         A row a candidate, best first: ``area`` (mean height of its hull over cost), ``se`` over
         folds, ``loss`` (error plus priced cost, the mean over prices from 0.01 to 1
-        for the dearest path),
-        ``fit_seconds`` of all folds, and ``failed``, the error of one that did not fit.
+        for the dearest path), ``behind`` (loss beyond the best one's on the same rows) and
+        ``behind_se``, its standard error, ``folds`` it was tried on, ``fit_seconds`` of these,
+        and ``failed``, the error of one that did not fit.
     cv_curve_ : CostCurve
         The sweep of the chosen one, each row by a router that has not seen it.
 
@@ -97,12 +103,12 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
     >>> candidates = {"threshold": ThresholdRouter(), "fixed": FixedPath()}
     >>> router = AutoRouter(0.2, candidates=candidates, random_state=0).fit(probs, y)
     >>> list(router.leaderboard_.columns)
-    ['area', 'se', 'loss', 'fit_seconds', 'failed']
+    ['area', 'se', 'loss', 'behind', 'behind_se', 'folds', 'fit_seconds', 'failed']
     >>> router.predict(probs).shape
     (400,)
     """
 
-    _read_in_fit: ClassVar = ("candidates", "cv", "classes")
+    _read_in_fit: ClassVar = ("candidates", "cv", "classes", "discard")
 
     def __init__(
         self,
@@ -113,6 +119,7 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
         paths: PathTree | None = None,
         path_costs: ArrayLike | None = None,
         classes: Sequence[Any] | None = None,
+        discard: float | None = 3.0,
         random_state: Any = None,
         n_jobs: int | None = None,
     ) -> None:
@@ -122,6 +129,7 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
         self.paths = paths
         self.path_costs = path_costs
         self.classes = classes
+        self.discard = discard
         self.random_state = random_state
         self.n_jobs = n_jobs
 
@@ -148,6 +156,8 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
         self.check_knobs()
         check_seed(self.random_state)
         check_n_jobs(self.n_jobs)
+        if self.discard is not None:
+            check_number(self.discard, "discard", at_least=0)
         table, codes = self.start_fit(X, y)
         table = stored(table)
         outcomes = table.facts.outcomes
@@ -168,20 +178,19 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
         if getattr(cv, "shuffle", None) is False and isinstance(self.cv, int):
             cv = type(cv)(cv.get_n_splits(), shuffle=True, random_state=fold_seed)
         splits = list(cv.split(codes, labels))
-        groups = share_trainings(routers)
-        jobs = [(group, train, test) for group in groups for train, test in splits]
-        results = Parallel(n_jobs=self.n_jobs)(
-            delayed(try_out)({n: routers[n] for n in group}, table, labels, weights, train, test)
-            for group, train, test in tqdm(jobs, desc="trying routers", disable=None, leave=False)
-        )
-        found: dict[str, list[Swept]] = {name: [] for name in routers}
-        for result in results:
-            for name, swept in result.items():
-                found[name].append(swept)
-        rows = np.concatenate([test for _, test in splits])
         parts = None if weights is None else [weights[test] for _, test in splits]
-        self._rank(found, parts)
-        self.best_name_ = self._lines[0][0]
+        found = self._race(routers, table, labels, weights, splits, parts)
+        rows = np.concatenate([test for _, test in splits])
+        lines = self._ranked(found, parts)
+        for line in lines:
+            if line.failed:
+                warnings.warn(
+                    f"The candidate {line.name!r} failed and is left out: {line.failed}",
+                    UserWarning,
+                    stacklevel=2,
+                )
+        self._lines = [tuple(vars(line).values()) for line in lines]
+        self.best_name_ = lines[0].name
         best, swept = routers[self.best_name_], found[self.best_name_]
         prices = table.row_path_costs()
         self.cv_curve_ = CostCurve(
@@ -202,33 +211,47 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
         self._rungs = self._ladder(self._fitted_paths)
         return self
 
-    def _rank(
-        self, found: dict[str, list[Swept]], weights: list[NDArray[np.float64]] | None
-    ) -> None:
-        """Fill the leaderboard."""
-        costs = self._fitted_paths.path_costs
-        prices = np.geomspace(0.01, 1, 25) / (costs.max() or 1.0)
-        low, high = float(costs.min()), float(costs.max())
-        lines: list[tuple[str, float, float, float, float, str]] = []
-        for name, swept in found.items():
-            seconds = sum(part.seconds for part in swept)
-            failed = next((part.failed for part in swept if part.failed), "")
-            if failed:
-                warnings.warn(
-                    f"The candidate {name!r} failed and is left out: {failed}",
-                    UserWarning,
-                    stacklevel=3,
+    def _race(
+        self,
+        routers: Mapping[str, Any],
+        table: PathProbabilities,
+        labels: NDArray[Any] | None,
+        weights: NDArray[np.float64] | None,
+        splits: Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]],
+        parts: Sequence[NDArray[np.float64]] | None,
+    ) -> dict[str, list[Swept]]:
+        """Try the candidates fold after fold, those far behind no further."""
+        found: dict[str, list[Swept]] = {name: [] for name in routers}
+        alive = list(routers)
+        for fold, (train, test) in enumerate(splits):
+            groups = share_trainings({name: routers[name] for name in alive})
+            results = Parallel(n_jobs=self.n_jobs)(
+                delayed(try_out)(
+                    {n: routers[n] for n in group}, table, labels, weights, train, test
                 )
-                lines.append((str(name), np.nan, np.nan, np.nan, seconds, failed))
-                continue
-            curves = fold_curves(swept, costs, weights)
-            areas, losses = held_out(curves, prices, low, high)
-            error = np.std(areas, ddof=1) / np.sqrt(len(areas)) if len(areas) > 1 else np.nan
-            lines.append((str(name), areas.mean(), float(error), losses.mean(), seconds, ""))
-        if all(line[-1] for line in lines):
-            raise ValueError(f"No candidate could be fitted; the last one failed: {lines[-1][-1]}")
-        # Best first; what failed comes last.
-        self._lines = sorted(lines, key=lambda line: (bool(line[-1]), line[3] - line[1]))
+                for group in tqdm(
+                    groups,
+                    desc=f"trying routers, fold {fold + 1} of {len(splits)}",
+                    disable=None,
+                    leave=False,
+                )
+            )
+            for result in results:
+                for name, swept in result.items():
+                    found[name].append(swept)
+            if fold + 1 < len(splits):
+                tried = {name: found[name] for name in alive}
+                alive = survivors(self._ranked(tried, parts), self.discard)
+        return found
+
+    def _ranked(
+        self, found: Mapping[str, list[Swept]], parts: Sequence[NDArray[np.float64]] | None
+    ) -> list[Line]:
+        lines = rank(found, self._fitted_paths, parts)
+        if lines[0].failed:
+            last = lines[-1].failed
+            raise ValueError(f"No candidate could be fitted; the last one failed: {last}")
+        return lines
 
     @property
     def leaderboard_(self) -> pd.DataFrame:
@@ -236,8 +259,9 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
         pd = require("pandas", "AutoRouter.leaderboard_")
 
         check_is_fitted(self)
-        columns = ["candidate", "area", "se", "loss", "fit_seconds", "failed"]
-        return pd.DataFrame(self._lines, columns=columns).set_index("candidate")
+        columns = [field.name for field in fields(Line)]
+        frame = pd.DataFrame(self._lines, columns=columns).set_index("name")
+        return frame.rename(columns={"seconds": "fit_seconds"}).rename_axis("candidate")
 
     # ------------------------------------------------------------------ route
 

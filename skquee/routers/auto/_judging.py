@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from skquee.evaluation._curve import hull_area, hull_points
 from skquee.routers.auto._search import Swept
 
-__all__ = ["FoldCurves", "fold_curves", "held_out", "ladder"]
+__all__ = ["FoldCurves", "fold_curves", "held_out", "ladder", "paired", "row_losses"]
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,53 @@ def held_out(
         loss = 1 - curves.accuracy[fold][chosen] + prices * curves.cost[fold][chosen]
         losses.append(loss.mean())
     return np.array(areas), np.array(losses)
+
+
+def row_losses(
+    swept: Sequence[Swept],
+    curves: FoldCurves,
+    prices: NDArray[np.float64],
+    costs: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Return what each row loses, the mean over prices, at points chosen as in :func:`held_out`.
+
+    Parameters
+    ----------
+    swept : sequence of Swept
+        One candidate on every fold.
+    curves : FoldCurves
+        Of the same folds.
+    prices : ndarray of shape (n_prices,)
+        Values of lambda.
+    costs : ndarray of shape (n_paths,)
+        Costs of the paths.
+
+    Returns
+    -------
+    ndarray of shape (n_samples,)
+        Rows in the order of the folds.
+    """
+    losses = []
+    for fold, part in enumerate(swept):
+        accuracy, cost = curves.without(fold)
+        chosen = (1 - accuracy + prices[:, None] * cost).argmin(axis=1)
+        points, place = np.unique(chosen, return_inverse=True)
+        # Prices that share a point are added up first: rows are many.
+        times = np.bincount(place) / len(prices)
+        priced = np.bincount(place, weights=prices) / len(prices)
+        paid = costs[part.paths[points]] if part.costs is None else part.costs[points]
+        losses.append(times @ (1 - part.correct[points]) + priced @ paid)
+    return np.concatenate(losses)
+
+
+def paired(
+    losses: NDArray[np.float64], others: NDArray[np.float64], weights: NDArray[np.float64] | None
+) -> tuple[float, float]:
+    """Return the mean of what the first loses more than the others, and its standard error."""
+    share = np.full(len(losses), 1 / len(losses)) if weights is None else weights / weights.sum()
+    more = losses - others
+    mean = float(more @ share)
+    return mean, float(np.sqrt(((more - mean) ** 2) @ share**2))
 
 
 def ladder(

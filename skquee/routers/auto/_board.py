@@ -1,0 +1,144 @@
+"""The ranking of candidates on the folds they were tried on, and who is tried on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skquee.routers.auto._judging import fold_curves, held_out, paired, row_losses
+from skquee.routers.auto._search import Swept
+from skquee.values import PathTree
+
+__all__ = ["Line", "rank", "survivors"]
+
+
+@dataclass(frozen=True)
+class Line:
+    """What is known of one candidate.
+
+    Attributes
+    ----------
+    name : str
+        Its name.
+    area, se : float
+        Mean height of its hull over cost, and the standard error over folds.
+    loss : float
+        Error plus priced cost, the mean over prices.
+    behind, behind_se : float
+        Loss beyond that of the best candidate, and its standard error, paired by row, on the
+        folds that both were tried on.
+    folds : int
+        On how many it was tried.
+    seconds : float
+        Of fits and sweeps.
+    failed : str
+        The error of one that did not fit.
+    """
+
+    name: str
+    area: float = np.nan
+    se: float = np.nan
+    loss: float = np.nan
+    behind: float = np.nan
+    behind_se: float = np.nan
+    folds: int = 0
+    seconds: float = 0.0
+    failed: str = ""
+
+    @property
+    def score(self) -> float:
+        """Loss less area: the least is best."""
+        return self.loss - self.area
+
+
+def rank(
+    found: Mapping[str, Sequence[Swept]],
+    tree: PathTree,
+    weights: Sequence[NDArray[np.float64]] | None,
+) -> list[Line]:
+    """Return candidates, best first: those tried on most folds, then by area and loss.
+
+    Parameters
+    ----------
+    found : mapping of str to sequence of Swept
+        Each candidate on the folds that it was tried on, from the first.
+    tree : PathTree
+        With costs.
+    weights : sequence of ndarray, or None
+        Weights of the rows of every fold.
+
+    Returns
+    -------
+    list of Line
+        What failed comes last.
+    """
+    costs = tree.path_costs
+    prices = np.geomspace(0.01, 1, 25) / (costs.max() or 1.0)
+    span = float(costs.min()), float(costs.max())
+    lines, losses = [], {}
+    for name, swept in found.items():
+        seconds = sum(part.seconds for part in swept)
+        failed = next((part.failed for part in swept if part.failed), "")
+        if failed:
+            lines.append(Line(name, folds=len(swept), seconds=seconds, failed=failed))
+            continue
+        known = None if weights is None else weights[: len(swept)]
+        curves = fold_curves(swept, costs, known)
+        areas, lost = held_out(curves, prices, *span)
+        error = np.std(areas, ddof=1) / np.sqrt(len(areas)) if len(areas) > 1 else np.nan
+        losses[name] = row_losses(swept, curves, prices, costs)
+        lines.append(
+            Line(
+                name,
+                float(areas.mean()),
+                float(error),
+                float(lost.mean()),
+                folds=len(swept),
+                seconds=seconds,
+            )
+        )
+    lines.sort(key=lambda line: (bool(line.failed), -line.folds, line.score))
+    return [_behind(line, lines[0], losses, weights) for line in lines]
+
+
+def _behind(
+    line: Line,
+    best: Line,
+    losses: Mapping[str, NDArray[np.float64]],
+    weights: Sequence[NDArray[np.float64]] | None,
+) -> Line:
+    """Return a line that knows how far it is behind the best."""
+    if line.failed:
+        return line
+    mine = losses[line.name]
+    n = min(len(mine), len(losses[best.name]))
+    known = None if weights is None else np.concatenate(list(weights))[:n]
+    mean, error = paired(mine[:n], losses[best.name][:n], known)
+    return Line(**{**line.__dict__, "behind": mean, "behind_se": error})
+
+
+def survivors(lines: Sequence[Line], discard: float | None) -> list[str]:
+    """Return who is tried on the next fold.
+
+    Parameters
+    ----------
+    lines : sequence of Line
+        Candidates that are still tried.
+    discard : float or None
+        Standard errors of the paired difference of losses, taken twice as the score is a loss
+        less an area that moves with it, that a score may be behind the best; None keeps all.
+
+    Returns
+    -------
+    list of str
+    """
+    best = min(line.score for line in lines if not line.failed)
+    return [
+        line.name
+        for line in lines
+        if not line.failed
+        and (discard is None or line.score - best <= 2 * discard * line.behind_se)
+    ]
