@@ -5,12 +5,11 @@ from skquee.evaluation._certify import Certificate, certify
 from skquee.evaluation._compare import compare
 from skquee.evaluation._curve import CostCurve, hull_points
 from skquee.evaluation._intervals import (
-    PairedComparison,
     bootstrap_interval,
-    paired_bootstrap,
     subset_interval,
 )
 from skquee.evaluation._metrics import brier_score, calibration_bins, calibration_error, rmse
+from skquee.evaluation._paired import PairedComparison, holm_adjusted, paired_bootstrap
 from skquee.evaluation._risk import (
     binomial_p_value,
     conformal_risk_threshold,
@@ -46,6 +45,7 @@ __all__ = [
     "conformal_risk_threshold",
     "cost_curve",
     "hoeffding_bentkus_p_value",
+    "holm_adjusted",
     "hull_points",
     "learn_then_test",
     "paired_bootstrap",

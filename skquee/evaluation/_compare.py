@@ -8,17 +8,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skquee.evaluation._curve import CostCurve, check_cost_range, hull_area, hull_corners
-from skquee.evaluation._intervals import bootstrap_areas, corrected_interval, paired_comparison
-from skquee.evaluation._scorers import cost_curve
-from skquee.values._checks import check_integer, check_number, check_seed
-from skquee.values._costs import common_unit
+from skquee.values._checks import check_integer, check_number, check_numbers, check_seed
 from skquee.values._optional import require
+from skquee.evaluation._curve import CostCurve, check_cost_range
+from skquee.evaluation._intervals import corrected_interval
+from skquee.evaluation._paired import common_reach, difference_of, holm_adjusted, side_of
+from skquee.evaluation._resampling import Hull, Measure, bootstrap_hulls
+from skquee.evaluation._scorers import cost_curve
+from skquee.values._costs import common_unit
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["compare"]
+
+COLUMNS = ("value", "low", "high", "difference", "difference_low", "difference_high", "p_value")
+# Costs at which the band of a hull is looked at, to find where it holds an accuracy.
+N_COSTS = 101
 
 
 def compare(
@@ -27,12 +33,18 @@ def compare(
     y: ArrayLike | None = None,
     *,
     reference: str | None = None,
+    at_cost: ArrayLike | None = None,
+    at_accuracy: ArrayLike | None = None,
     cost_range: tuple[float, float] | None = None,
     n_resamples: int = 1000,
     confidence: float = 0.95,
     random_state: int | None = None,
 ) -> pd.DataFrame:
     """Compare the curves of several methods on the same rows.
+
+    By their areas, their accuracy at given mean costs, and their mean cost at given accuracies.
+    Intervals hold for one number each. ``p_adjusted`` holds for the whole table: where it is below
+    ``a`` for what differs, the chance that any of these is a false find is at most ``a``. COVERAGE
 
     Parameters
     ----------
@@ -49,7 +61,7 @@ def compare(
         Range of cost of the areas. Default: where all have operating points, up to the
         dearest path.
     n_resamples : int, default=1000
-        Bootstrap resamples, the same rows for both of a pair.
+        Bootstrap resamples, the same rows for all methods.
     confidence : float, default=0.95
         Level of the intervals.
     random_state : int, default=None
@@ -61,8 +73,13 @@ def compare(
         A row a method: ``area`` under its hull over the range; ``low`` and ``high``, the
         interval of its own area as of :func:`bootstrap_interval`;
         ``difference``, the reference's area less its own, with ``difference_low``,
-        ``difference_high`` and ``p_value`` of :func:`paired_bootstrap`.
-        ``attrs["curves"]`` holds the curves by name, for a picture.
+        ``difference_high`` and ``p_value`` of :func:`paired_bootstrap`; ``p_adjusted``, after
+        :func:`holm_adjusted` over all rows of the table but the reference's.
+        With `at_cost` or `at_accuracy` a row is a measure and a method, and ``value`` stands for
+        ``area``: ``table.loc["accuracy at 2 ms"]``. NaN where a method does not answer at that
+        cost, infinity and NaN where it does not reach that accuracy.
+        ``attrs["curves"]`` holds the curves by name, for
+        :meth:`skquee.display.CostCurveDisplay.from_comparison`.
 
     Raises
     ------
@@ -81,6 +98,10 @@ def compare(
     >>> table = compare(fitted, X[150:], y[150:], n_resamples=20, random_state=0)
     >>> list(table.index), float(table.loc["threshold", "difference"])
     (['threshold', 'fixed'], 0.0)
+    >>> options = {"at_cost": 0.5, "at_accuracy": [0.6, 0.7], "n_resamples": 20}
+    >>> table = compare(fitted, X[150:], y[150:], random_state=0, **options)
+    >>> table.index.unique("measure").tolist()  # doctest: +NORMALIZE_WHITESPACE
+    ['area', 'accuracy at 0.5 of the whole network', 'cost at 0.6', 'cost at 0.7']
     """
     pd = require("pandas", "compare")
 
@@ -122,39 +143,90 @@ def compare(
                 "methods can only be compared on the same rows."
             )
     unit = common_unit(curve.tree.cost_unit for curve in curves.values())
-    low, high = (
-        (
-            max(curve.cost.min() for curve in curves.values()),
-            max(curve.cost_range[1] for curve in curves.values()),
-        )
-        if cost_range is None
-        else check_cost_range(cost_range)
+    reach = (
+        common_reach(list(curves.values())) if cost_range is None else check_cost_range(cost_range)
     )
-
-    def area(cost: NDArray[np.float64], accuracy: NDArray[np.float64]) -> float:
-        return hull_area(*hull_corners(cost, accuracy), low, high)
-
-    whole, resampled = bootstrap_areas(list(curves.values()), area, n_resamples, random_state)
-    ours = list(curves).index(first)
-    rows_of = []
-    for place, curve in enumerate(curves.values()):
-        pair = paired_comparison(
-            whole[ours] - whole[place], resampled[ours] - resampled[place], confidence
-        )
-        own = corrected_interval(whole[place], resampled[place], curve.sample_weight, confidence)
-        rows_of.append(
-            {
-                "area": whole[place],
-                "low": own[0],
-                "high": own[1],
-                "difference": pair.difference,
-                "difference_low": pair.low,
-                "difference_high": pair.high,
-                "p_value": pair.p_value,
-            }
-        )
-    table = pd.DataFrame(rows_of, index=pd.Index(list(curves), name="method"))
-    table.attrs.update(
-        curves=curves, reference=first, cost_range=(float(low), float(high)), cost_unit=unit
+    measures = [
+        Measure("area", reach),
+        *(Measure("accuracy", (at,)) for at in _several(at_cost, "at_cost")),
+        *(Measure("cost", (at,)) for at in _several(at_accuracy, "at_accuracy", at_most=1.0)),
+    ]
+    hulls = dict(
+        zip(curves, bootstrap_hulls(list(curves.values()), n_resamples, random_state), strict=True)
     )
+    bands = {
+        name: _band(curve, hulls[name], confidence)
+        for name, curve in curves.items()
+        if at_accuracy is not None
+    }
+    lines = []
+    for measure in measures:
+        sides = {
+            name: side_of(curve, measure, hulls[name])
+            for name, curve in curves.items()
+            if measure.reached(curve)
+        }
+        for name, curve in curves.items():
+            line = dict.fromkeys(COLUMNS, np.nan)
+            lines.append(line)
+            if name not in sides:
+                line["value"] = np.inf if measure.kind == "cost" else np.nan
+                continue
+            line["value"] = sides[name].value
+            line["low"], line["high"] = (
+                _inverted(bands[name], *measure.at)
+                if measure.kind == "cost"
+                else corrected_interval(
+                    sides[name].value, sides[name].resampled, curve.sample_weight, confidence
+                )
+            )
+            if first in sides:
+                pair = difference_of(sides[first], sides[name], measure, confidence)
+                line.update(
+                    difference=pair.difference,
+                    difference_low=pair.low,
+                    difference_high=pair.high,
+                    p_value=pair.p_value,
+                )
+    names = [(measure.name(unit), name) for measure in measures for name in curves]
+    table = pd.DataFrame(lines, index=pd.MultiIndex.from_tuples(names, names=["measure", "method"]))
+    others = table.index.get_level_values("method") != first
+    table["p_adjusted"] = table["p_value"]
+    table.loc[others, "p_adjusted"] = holm_adjusted(table.loc[others, "p_value"])
+    if len(measures) == 1:
+        table = table.droplevel("measure").rename(columns={"value": "area"})
+    table.attrs.update(curves=curves, reference=first, cost_range=reach, cost_unit=unit)
     return table
+
+
+def _several(given: ArrayLike | None, name: str, at_most: float | None = None) -> list[float]:
+    """Return the places at which to compare."""
+    if given is None:
+        return []
+    places = np.atleast_1d(check_numbers(given, name)).ravel().tolist()
+    return [
+        check_number(place, name, at_least=0, at_most=at_most) for place in dict.fromkeys(places)
+    ]
+
+
+def _band(curve: CostCurve, hulls: list[Hull], confidence: float) -> NDArray[np.float64]:
+    """Return costs, and the interval of the hull's accuracy at each, shape (3, n_costs)."""
+    costs = np.linspace(curve.cost.min(), max(curve.cost.min(), curve.cost_range[1]), N_COSTS)
+    drawn = np.array([np.interp(costs, *hull) for hull in hulls])
+    bounds = [
+        corrected_interval(value, heights, curve.sample_weight, confidence)
+        for value, heights in zip(np.interp(costs, *curve.hull()), drawn.T, strict=True)
+    ]
+    return np.vstack([costs, np.maximum.accumulate(bounds).T])
+
+
+def _inverted(band: NDArray[np.float64], accuracy: float) -> tuple[float, float]:
+    """Return the costs between which the band of a hull holds an accuracy.
+
+    They cover the true cost as often as the band covers the accuracy there.
+    """
+    costs, lower, upper = band
+    return (
+        float(np.interp(accuracy, upper, costs, right=np.inf)),
+        float(np.interp(accuracy, lower, costs, right=np.inf)),
+    )

@@ -365,10 +365,12 @@ def hull_corners(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return :func:`hull_points` of points that are known to be finite."""
     order = np.lexsort((-accuracy, cost))
+    heights = accuracy[order]
+    # Others are no dearer and no worse than a point before them.
+    rising = np.append(True, heights[1:] > np.maximum.accumulate(heights)[:-1])
+    order = order[rising]
     corners: list[tuple[float, float]] = []
     for x, y in zip(cost[order].tolist(), accuracy[order].tolist(), strict=True):
-        if corners and (y <= corners[-1][1] or x <= corners[-1][0]):
-            continue
         while len(corners) > 1:
             (x0, y0), (x1, y1) = corners[-2:]
             if (y1 - y0) * (x - x0) > (y - y0) * (x1 - x0):

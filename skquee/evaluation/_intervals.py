@@ -1,36 +1,27 @@
-"""How sure a curve, or the difference of two, is."""
+"""How sure a curve is."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from sklearn.utils.validation import check_random_state
 
-from skquee.evaluation._curve import CLOSE, CostCurve, check_cost_range, hull_area, hull_corners
-from skquee.values._checks import check_integer, check_number, check_seed
-from skquee.values._costs import common_unit
+from skquee.values._checks import check_integer, check_number, check_numbers, check_seed
 from skquee.values._optional import require
+from skquee.evaluation._curve import CLOSE, CostCurve, check_cost_range, hull_area, hull_corners
+from skquee.evaluation._resampling import effective_rows, points, resamples
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
-    "PairedComparison",
-    "bootstrap_areas",
     "bootstrap_interval",
     "corrected_interval",
-    "paired_bootstrap",
-    "paired_comparison",
     "subset_interval",
 ]
-
-# Areas and accuracies differ by less than this only by rounding: one row of a million by more.
-ROUNDING = 1e-12
 
 
 def subset_interval(
@@ -99,10 +90,7 @@ def subset_interval(
         line[part] = curve.sample_weight[part]
     share /= share.sum(axis=1, keepdims=True)
     values = np.array(
-        [
-            [*accuracy, hull_area(*hull_corners(cost, accuracy), *reach)]
-            for cost, accuracy in _points(curve, share)
-        ]
+        [_read(cost, accuracy, reach, None) for cost, accuracy in points(curve, share)]
     )
     t = stats.t.ppf((1 + confidence) / 2, n_subsets - 1)
     half = t * values.std(axis=0, ddof=1) / n_subsets**0.5
@@ -113,6 +101,7 @@ def subset_interval(
 def bootstrap_interval(
     curve: CostCurve,
     *,
+    costs: ArrayLike | None = None,
     n_resamples: int = 1000,
     confidence: float = 0.95,
     cost_range: tuple[float, float] | None = None,
@@ -120,20 +109,22 @@ def bootstrap_interval(
 ) -> pd.DataFrame:
     """Return intervals over bootstrap resamples of the rows.
 
-    Those of the points are percentile intervals. That of the area is corrected for what the hull
-    of few rows lies too high, which resampling shows, and has the shape of Wilson's interval, which
-    does not shrink to nothing where hardly any answer is wrong. At 95 % it covered the true area in
-    93 to 96 of 100 simulations with 100 to 1,000 rows, at accuracies of 0.75 and 0.98
-    (``examples/benchmarks/interval_coverage.py``).
+    The hull is drawn anew in every resample, so that choosing operating points is part of what is
+    resampled. Intervals of areas and of the hull are corrected for what the hull of few rows lies
+    too high, which resampling shows; all have the shape of Wilson's interval, which does not shrink
+    to nothing where hardly any answer is wrong. COVERAGE
 
     Parameters
     ----------
     curve : CostCurve
         The curve.
+    costs : array-like of shape (n_costs,) or int, default=None
+        Mean costs at which to give the interval of what the hull reaches, or how many of them
+        from its cheapest point to the dearest path. Default: intervals of the operating points.
     n_resamples : int, default=1000
         Resamples.
     confidence : float, default=0.95
-        Level of the intervals.
+        Level of each interval.
     cost_range : (float, float), default=None
         Range of the area. Default: from the cheapest to the dearest path.
     random_state : int, RandomState or None, default=None
@@ -142,7 +133,13 @@ def bootstrap_interval(
     Returns
     -------
     DataFrame
-        As of :func:`subset_interval`; accuracy and area are those of all rows.
+        As of :func:`subset_interval`; accuracy and area are those of all rows. With `costs`, a row
+        a cost and no knob.
+
+    Raises
+    ------
+    ValueError
+        If a cost lies below the cheapest operating point.
 
     Examples
     --------
@@ -153,22 +150,56 @@ def bootstrap_interval(
     >>> curve = CostCurve([1.0], np.zeros((1, 40)), correct, PathTree.chain([1]))
     >>> bootstrap_interval(curve, random_state=0)[["accuracy_low", "accuracy_high"]].round(2)
        accuracy_low  accuracy_high
-    0           0.6           0.88
+    0          0.59           0.86
     """
     _check_options(confidence, random_state)
     reach = curve.cost_range if cost_range is None else check_cost_range(cost_range)
+    at = None if costs is None else _costs_of(curve, costs)
     rng = check_random_state(random_state)
+    n_points = len(curve) if at is None else len(at)
     values = np.array(
         [
-            [*accuracy, hull_area(*hull_corners(cost, accuracy), *reach)]
-            for share in _resamples(rng, curve.sample_weight, n_resamples)
-            for cost, accuracy in _points(curve, share)
+            _read(cost, accuracy, reach, at)
+            for share in resamples(rng, curve.sample_weight, n_resamples)
+            for cost, accuracy in points(curve, share)
         ]
     )
-    low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
-    area = curve.area(reach)
-    low[-1], high[-1] = corrected_interval(area, values[:, -1], curve.sample_weight, confidence)
-    return _interval_frame(curve, np.append(curve.accuracy, area), low, high)
+    whole = _read(curve.cost, curve.accuracy, reach, at)
+    # A point is a plain mean, which no choice among points has raised.
+    raised = np.arange(n_points + 1) >= (n_points if at is None else 0)
+    low, high = np.transpose(
+        [
+            corrected_interval(value, drawn, curve.sample_weight, confidence, raised=bool(up))
+            for value, drawn, up in zip(whole, values.T, raised, strict=True)
+        ]
+    )
+    return _interval_frame(curve, whole, low, high, at)
+
+
+def _read(
+    cost: NDArray[np.float64],
+    accuracy: NDArray[np.float64],
+    reach: tuple[float, float],
+    at: NDArray[np.float64] | None,
+) -> NDArray[np.float64]:
+    """Accuracies of the points, or of the hull at some costs, and the area."""
+    hull = hull_corners(cost, accuracy)
+    heights = accuracy if at is None else np.interp(at, *hull)
+    return np.append(heights, hull_area(*hull, *reach))
+
+
+def _costs_of(curve: CostCurve, costs: ArrayLike) -> NDArray[np.float64]:
+    cheapest = float(curve.cost.min())
+    if isinstance(costs, int):
+        number = check_integer(costs, "costs", at_least=2)
+        return np.linspace(cheapest, max(curve.cost_range[1], cheapest), number)
+    at = check_numbers(costs, "costs", shape=(None,), what="one an interval")
+    if at.min(initial=np.inf) < cheapest * (1 - CLOSE):
+        raise ValueError(
+            f"costs must be at least {cheapest:.6g}, that of the cheapest operating point, got "
+            f"{at.min():.6g}."
+        )
+    return at
 
 
 def corrected_interval(
@@ -176,8 +207,10 @@ def corrected_interval(
     resampled: NDArray[np.float64],
     sample_weight: NDArray[np.float64],
     confidence: float,
+    *,
+    raised: bool = True,
 ) -> tuple[float, float]:
-    r"""Return an interval of the area under a hull from bootstrap resamples.
+    r"""Return an interval of the area under a hull, or its height, from bootstrap resamples.
 
     Resampled areas lie above the area of all rows by the bias :math:`b` by which that lies above
     the true one. With their deviation :math:`s`, :math:`m = A - b`, :math:`w^2 = s^2 + b^2`, the
@@ -195,6 +228,8 @@ def corrected_interval(
         Weights of the rows.
     confidence : float
         Level.
+    raised : bool, default=True
+        Whether there is that bias.
 
     Returns
     -------
@@ -205,10 +240,10 @@ def corrected_interval(
     .. [1] Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 10.
     .. [2] Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", 1927.
     """
-    n = sample_weight.sum() ** 2 / (sample_weight**2).sum()
+    n = effective_rows(sample_weight)
     if n <= 1:
         return 0.0, 1.0
-    bias = float(resampled.mean() - area)
+    bias = float(resampled.mean() - area) if raised else 0.0
     width = np.hypot(resampled.std(), bias)
     t = stats.t.ppf((1 + confidence) / 2, n - 1) * (n / (n - 1)) ** 0.5
     middle = area - bias + t**2 / (2 * n)
@@ -217,207 +252,20 @@ def corrected_interval(
     return float(low), float(high)
 
 
-@dataclass(frozen=True)
-class PairedComparison:
-    """Difference of two curves on the same rows.
-
-    Attributes
-    ----------
-    difference : float
-        First less second, on all rows.
-    low, high : float
-        Bootstrap percentile interval.
-    p_value : float
-        Two-sided: how often resampling turns the sign.
-    """
-
-    difference: float
-    low: float
-    high: float
-    p_value: float
-
-
-def paired_bootstrap(
-    first: CostCurve,
-    second: CostCurve,
-    *,
-    at_cost: float | None = None,
-    cost_range: tuple[float, float] | None = None,
-    n_resamples: int = 1000,
-    confidence: float = 0.95,
-    random_state: object = None,
-) -> PairedComparison:
-    """Compare two curves by resampling the same rows for both.
-
-    Parameters
-    ----------
-    first, second : CostCurve
-        Curves over the same rows, in the same order, with costs in the same unit.
-    at_cost : float, default=None
-        Compare the hulls' accuracy at this mean cost. Default: compare areas.
-    cost_range : (float, float), default=None
-        Range of the areas. Default: where both curves have operating points, up to the
-        dearest path.
-    n_resamples : int, default=1000
-        Resamples.
-    confidence : float, default=0.95
-        Level of the interval.
-    random_state : int, RandomState or None, default=None
-        Seed.
-
-    Returns
-    -------
-    PairedComparison
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from skquee import PathTree
-    >>> from skquee.evaluation import CostCurve, paired_bootstrap
-    >>> correct = np.random.default_rng(0).random((1, 40)) < 0.7
-    >>> curve = CostCurve([1.0], np.zeros((1, 40)), correct, PathTree.chain([1, 1]))
-    >>> paired_bootstrap(curve, curve, random_state=0).difference
-    0.0
-    """
-    _check_options(confidence, random_state)
-    common_unit([first.tree.cost_unit, second.tree.cost_unit])
-    low, high = (
-        (
-            max(first.cost.min(), second.cost.min()),
-            max(first.cost_range[1], second.cost_range[1]),
-        )
-        if cost_range is None
-        else check_cost_range(cost_range)
-    )
-    at = None if at_cost is None else check_number(at_cost, "at_cost", at_least=0)
-
-    def value(cost: NDArray[np.float64], accuracy: NDArray[np.float64]) -> float:
-        hull = hull_corners(cost, accuracy)
-        if at is not None:
-            return float(np.interp(at * (1 + CLOSE), *hull, left=0.0))
-        return hull_area(*hull, low, high)
-
-    whole, resampled = bootstrap_areas([first, second], value, n_resamples, random_state)
-    return paired_comparison(whole[0] - whole[1], resampled[0] - resampled[1], confidence)
-
-
-def bootstrap_areas(
-    curves: Sequence[CostCurve],
-    value: Callable[[NDArray[np.float64], NDArray[np.float64]], float],
-    n_resamples: int,
-    random_state: object,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return a number of each curve, and of resamples of the rows, the same for all curves.
-
-    Parameters
-    ----------
-    curves : sequence of CostCurve
-        Over the same rows, in the same order.
-    value : callable
-        ``value(cost, accuracy)`` of a curve's points.
-    n_resamples : int
-        Resamples.
-    random_state : int, RandomState or None
-        Seed.
-
-    Returns
-    -------
-    whole : ndarray of shape (n_curves,)
-    resampled : ndarray of shape (n_curves, n_resamples)
-
-    Raises
-    ------
-    ValueError
-        If the curves differ in rows or weights.
-    """
-    first = curves[0]
-    for other in curves[1:]:
-        found = first.paths.shape[1], other.paths.shape[1]
-        if found[0] != found[1]:
-            raise ValueError(
-                f"The curves must be measured on the same rows, but they have {found[0]} and "
-                f"{found[1]}."
-            )
-        if not np.array_equal(first.sample_weight, other.sample_weight):
-            raise ValueError("The curves must have the same sample weights.")
-    rng = check_random_state(random_state)
-    whole = np.array([value(curve.cost, curve.accuracy) for curve in curves])
-    resampled = [
-        [[value(*points) for points in _points(curve, share)] for curve in curves]
-        for share in _resamples(rng, first.sample_weight, n_resamples)
-    ]
-    return whole, np.concatenate([np.array(part) for part in resampled], axis=1)
-
-
-def paired_comparison(
-    difference: float, resampled: NDArray[np.float64], confidence: float
-) -> PairedComparison:
-    """Return what resampled differences say of the difference.
-
-    Parameters
-    ----------
-    difference : float
-        On all rows.
-    resampled : ndarray of shape (n_resamples,)
-        On resamples of them.
-    confidence : float
-        Level of the interval.
-
-    Returns
-    -------
-    PairedComparison
-    """
-    # Two hulls over the same points may be summed in another order: that is no difference.
-    values = np.where(np.abs(resampled) <= ROUNDING, 0.0, resampled)
-    tail = (1 - confidence) / 2
-    turned = min((values <= 0).sum(), (values >= 0).sum())
-    return PairedComparison(
-        difference=0.0 if abs(difference) <= ROUNDING else float(difference),
-        low=float(np.quantile(values, tail)),
-        high=float(np.quantile(values, 1 - tail)),
-        # The given rows count as one resample: no finite number of draws shows p = 0.
-        p_value=float(min(1.0, 2 * (turned + 1) / (len(values) + 1))),
-    )
-
-
-def _resamples(
-    rng: np.random.RandomState, weights: NDArray[np.float64], n_resamples: int
-) -> Iterator[NDArray[np.float64]]:
-    """Yield row weights of resamples, some at a time to bound memory."""
-    check_integer(n_resamples, "n_resamples", at_least=1)
-    weighted = np.flatnonzero(weights)
-    n_samples, n_rows = len(weights), len(weighted)
-    size = max(1, min(n_resamples, 8_000_000 // n_samples))
-    for start in range(0, n_resamples, size):
-        k = min(size, n_resamples - start)
-        drawn = weighted[rng.randint(n_rows, size=(k, n_rows))]
-        draws = drawn + n_samples * np.arange(k)[:, None]
-        counts = np.bincount(draws.ravel(), minlength=k * n_samples).reshape(k, n_samples)
-        share = counts * weights
-        yield share / share.sum(axis=1, keepdims=True)
-
-
-def _points(
-    curve: CostCurve, share: NDArray[np.float64]
-) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
-    accuracy = share @ curve.correct.T.astype(np.float64)
-    cost = share @ curve.sample_costs.T
-    yield from zip(cost, accuracy, strict=True)
-
-
 def _interval_frame(
     curve: CostCurve,
     mean: NDArray[np.float64],
     low: NDArray[np.float64],
     high: NDArray[np.float64],
+    at: NDArray[np.float64] | None = None,
 ) -> pd.DataFrame:
-    """Frame of intervals at every point; the last entry is the area's."""
+    """Frame of intervals at every point, or at some costs; the last entry is the area's."""
     pd = require("pandas", "A table of intervals")
 
+    place = {curve.knob: curve.knobs, "cost": curve.cost} if at is None else {"cost": at}
     frame = pd.DataFrame(
         {
-            curve.knob: curve.knobs,
-            "cost": curve.cost,
+            **place,
             "accuracy": mean[:-1],
             "accuracy_low": low[:-1],
             "accuracy_high": high[:-1],

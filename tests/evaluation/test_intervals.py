@@ -14,7 +14,6 @@ from skquee.evaluation import (
     subset_interval,
     wilson_interval,
 )
-from skquee.evaluation._intervals import paired_comparison
 
 TREE = PathTree.from_levels(n_exits=3, levels=(4, 8))
 
@@ -54,18 +53,34 @@ def test_bootstrap_interval_agrees_with_drawing_rows_one_by_one():
     frame = bootstrap_interval(curve, n_resamples=40, random_state=5)
     draws = np.random.RandomState(5).randint(80, size=(40, 80))
     copies = [rows_of(curve, rows) for rows in draws]
-    low, high = np.quantile([copy.accuracy for copy in copies], [0.025, 0.975], axis=0)
-    np.testing.assert_allclose(frame["accuracy_low"], low)
-    np.testing.assert_allclose(frame["accuracy_high"], high)
+    t, n = stats.t.ppf(0.975, 79) * np.sqrt(80 / 79), 80
+
+    def interval(value, drawn, bias):
+        """Shifted by the bias that resampling shows, in Wilson's form."""
+        half = t * np.sqrt(np.var(drawn) + bias**2 + (t / (2 * n)) ** 2)
+        middle = value - bias + t**2 / (2 * n)
+        return (middle - half) / (1 + t**2 / n), (middle + half) / (1 + t**2 / n)
+
     np.testing.assert_allclose(frame["accuracy"], curve.accuracy)
-    # The area's interval: shifted by the bias that resampling shows, in Wilson's form.
+    for k, value in enumerate(curve.accuracy):
+        found = frame.loc[k, ["accuracy_low", "accuracy_high"]]
+        drawn = [copy.accuracy[k] for copy in copies]
+        np.testing.assert_allclose(found.astype(float), interval(value, drawn, 0.0))
     areas = np.array([copy.area() for copy in copies])
-    bias, t, n = areas.mean() - curve.area(), stats.t.ppf(0.975, 79) * np.sqrt(80 / 79), 80
-    half = t * np.sqrt(areas.var() + bias**2 + (t / (2 * n)) ** 2)
-    middle = curve.area() - bias + t**2 / (2 * n)
-    low, high = (middle - half) / (1 + t**2 / n), (middle + half) / (1 + t**2 / n)
+    low, high = interval(curve.area(), areas, areas.mean() - curve.area())
     area = {"mean": curve.area(), "low": low, "high": high}
     assert frame.attrs["area"] == pytest.approx(area)
+    costs = [0.5, 0.9]
+    band = bootstrap_interval(curve, costs=costs, n_resamples=40, random_state=5)
+    assert band["cost"].tolist() == costs
+    assert band.attrs["area"] == frame.attrs["area"]
+    for k, cost in enumerate(costs):
+        value = curve.accuracy_at(cost)
+        drawn = np.array([copy.accuracy_at(cost) for copy in copies])
+        found = band.loc[k, ["accuracy_low", "accuracy_high"]]
+        np.testing.assert_allclose(
+            found.astype(float), interval(value, drawn, drawn.mean() - value)
+        )
 
 
 def test_the_interval_of_the_area_covers_the_true_one_as_often_as_it_says():
@@ -101,9 +116,13 @@ def test_rounding_is_no_difference():
     again.knobs = again.knobs + 1e-9
     result = paired_bootstrap(curve, again, n_resamples=200, random_state=0)
     assert (result.difference, result.low, result.high, result.p_value) == (0.0, 0.0, 0.0, 1.0)
-    noise = np.random.default_rng(0).normal(0, 1e-15, 200)
-    assert paired_comparison(1e-16, noise, 0.95).p_value == 1.0
-    assert paired_comparison(1e-6, np.full(200, 1e-6), 0.95).p_value < 0.02
+    one_more = curve.correct.copy()
+    one_more[:, np.flatnonzero(~curve.correct.any(axis=0))[0]] = True
+    other = CostCurve(curve.knobs, curve.paths, one_more, TREE)
+    result = paired_bootstrap(other, curve, n_resamples=200, random_state=0)
+    assert 0 < result.difference < 1 / 80 + 1e-9
+    assert result.low < 0 < result.high
+    assert 0.05 < result.p_value < 1.0
 
 
 def test_bootstrap_interval_has_the_width_of_a_binomial_one():
@@ -151,10 +170,46 @@ def test_paired_bootstrap_draws_the_same_rows_for_both():
         [rows_of(first, r).area(reach) - rows_of(second, r).area(reach) for r in draws]
     )
     assert result.difference == pytest.approx(first.area(reach) - second.area(reach))
-    low, high = np.quantile(differences, [0.025, 0.975])
-    assert (result.low, result.high) == pytest.approx((low, high))
-    turned = min((differences <= 0).sum(), (differences >= 0).sum())
-    assert result.p_value == pytest.approx(min(1, 2 * (turned + 1) / 51))
+    t = stats.t.ppf(0.975, 79) * np.sqrt(80 / 79)
+    # What one row weighs: by leaving each out.
+    every = np.arange(80)
+    moved = [
+        result.difference - (rows_of(first, r).area(reach) - rows_of(second, r).area(reach))
+        for r in (np.delete(every, i) for i in every)
+    ]
+    square = max(np.sum(np.power(moved, 4)) / np.sum(np.square(moved)), 0.25 / 80**2)
+    half = t * np.sqrt(differences.var() + t**2 * square / 2)
+    assert result.high - result.difference == pytest.approx(half, rel=0.03)
+    assert result.difference - result.low == pytest.approx(half, rel=0.03)
+    # At the level of the p-value the interval ends at zero.
+    level = 1 - result.p_value
+    again = paired_bootstrap(first, second, n_resamples=50, confidence=level, random_state=2)
+    assert min(abs(again.low), abs(again.high)) == pytest.approx(0, abs=1e-9)
+
+
+def test_few_rows_that_differ_prove_as_little_as_in_an_exact_test():
+    """Methods that differ in k of 500 rows, all to one side: against the sign test."""
+    tree = PathTree.chain([1])
+    for k in range(1, 21):
+        right = np.ones((2, 500), dtype=bool)
+        right[1, :k] = False
+        better, worse = (CostCurve([0], np.zeros((1, 500)), r[None], tree) for r in right)
+        result = paired_bootstrap(better, worse, random_state=0)
+        exact = stats.binomtest(k, k).pvalue
+        assert (result.p_value < 0.05) == (exact < 0.05) == (result.low > 0)
+        if exact < 0.1:
+            assert result.p_value == pytest.approx(exact, abs=0.02)
+    same = CostCurve([0], np.zeros((1, 500)), better.correct, tree)
+    assert paired_bootstrap(better, same, random_state=0).high == 0
+
+
+def test_methods_that_agree_on_all_rows_by_different_paths_may_still_differ():
+    tree, right = PathTree.chain([1, 1]), np.ones((1, 200), dtype=bool)
+    first = CostCurve([0], np.zeros((1, 200)), right, tree)
+    second = CostCurve([0], np.ones((1, 200)), right, tree)
+    result = paired_bootstrap(first, second, at_cost=2, n_resamples=20, random_state=0)
+    assert (result.difference, result.p_value) == (0.0, 1.0)
+    assert -result.low == result.high == pytest.approx(2.77 / 200, rel=0.02)
 
 
 def test_swapping_the_curves_turns_the_sign():
@@ -200,6 +255,10 @@ def test_at_cost_compares_accuracies_on_the_hulls():
         (lambda c: paired_bootstrap(c, c, at_cost=np.nan), "at_cost must be a finite number"),
         (lambda c: paired_bootstrap(c, c, at_cost="a"), "at_cost must be a finite number"),
         (lambda c: paired_bootstrap(c, c, cost_range=(1, 0)), "cost_range must rise"),
+        (lambda c: paired_bootstrap(c, c, at_cost=1, at_accuracy=1), "Give at_cost or at_acc"),
+        (lambda c: paired_bootstrap(c, c, at_accuracy=2), "at_accuracy must be a finite number"),
+        (lambda c: bootstrap_interval(c, costs=[0.0]), "costs must be at least .*, got 0"),
+        (lambda c: bootstrap_interval(c, costs=1), "costs must be an integer >= 2"),
         (lambda c: bootstrap_interval(c, cost_range="ab"), "cost_range must hold"),
         (lambda c: paired_bootstrap(c, make_curve(n_samples=79)), "same rows, .* 80 and 79"),
         (
