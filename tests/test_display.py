@@ -30,10 +30,13 @@ from skquee.display import (
     ErrorCalibrationDisplay,
     PathUsageDisplay,
 )
+from skquee.display._style import line_style
 from skquee.evaluation import (
+    CostCurve,
     bootstrap_interval,
     calibration_bins,
     calibration_error,
+    compare,
     subset_interval,
 )
 
@@ -203,6 +206,96 @@ def test_curves_are_told_apart_by_colour_marker_and_name():
     assert len({line.get_color() for line in display.lines_}) == 3
     assert len({line.get_marker() for line in display.lines_}) == 3
     assert [text.get_text() for text in display.legend_.get_texts()] == ["a", "b", "c"]
+
+
+def test_eight_curves_and_more_differ_in_colour_and_in_marker_and_dashes():
+    X, y = make_table()
+    curve = ThresholdRouter().fit(X, y).cost_curve([0.5, 0.9], X, y)
+    display = CostCurveDisplay.from_predictions([curve] * 9, names=list("abcdefghi"))
+    assert len({line.get_color() for line in display.lines_}) == 9
+    assert len({line.get_marker() for line in display.lines_}) == 9
+    # Each line carries its markers, and neighbours are told apart in grey print.
+    assert all(line.get_markevery() for line in display.lines_)
+    looks = [tuple(map(str, line_style(place).values())) for place in range(36)]
+    assert len(set(looks)) == 36
+    assert all(one[2] != other[2] for one, other in zip(looks, looks[1:], strict=False))
+
+
+@pytest.mark.parametrize("log_cost", [False, True])
+def test_bands_are_as_long_as_their_lines(router, log_cost):
+    X, y = make_table(seed=1)
+    curves = [
+        router.cost_curve([0.1, 0.5], X, y),
+        ThresholdRouter().fit(X, y).cost_curve([0.5, 0.7], X, y),
+    ]
+    intervals = [
+        subset_interval(curves[0], random_state=0),
+        bootstrap_interval(curves[1], costs=7, n_resamples=20, random_state=0),
+    ]
+    display = CostCurveDisplay.from_predictions(
+        curves, intervals=intervals, names=["a", "b"], log_cost=log_cost
+    )
+    for line, band in zip(display.lines_, display.bands_, strict=True):
+        corners = band.get_paths()[0].vertices[:, 0]
+        assert corners.max() == pytest.approx(1.0)
+        assert corners.min() == pytest.approx(line.get_xdata().min())
+        assert line.get_xdata().max() == pytest.approx(1.0)
+
+
+def test_a_comparison_is_drawn_with_its_names_and_the_intervals_of_its_hulls(router):
+    X, y = make_table(seed=1)
+    methods = {"quee": router, "threshold": ThresholdRouter().fit(X, y)}
+    table = compare(methods, X, y, confidence=0.9, n_resamples=20, random_state=3)
+    display = CostCurveDisplay.from_comparison(table)
+    assert [line.get_label() for line in display.lines_] == list(methods)
+    curve = table.attrs["curves"]["quee"]
+    low = float(curve.cost.min())
+    frame = bootstrap_interval(
+        curve, costs=[low, 1.0], confidence=0.9, n_resamples=20, random_state=3
+    )
+    corners = display.bands_[0].get_paths()[0].vertices
+    for side in ("accuracy_low", "accuracy_high"):
+        for cost, height in zip(frame["cost"], frame[side], strict=True):
+            assert np.isclose(corners, [cost, height]).all(axis=1).any()
+    assert CostCurveDisplay.from_comparison(table, bands=False).bands_ == [None, None]
+    many = compare({str(i): curve for i in range(4)}, None, n_resamples=2, random_state=0)
+    assert CostCurveDisplay.from_comparison(many).bands_ == [None] * 4
+    with pytest.raises(ValueError, match="table must be what compare.* got DataFrame with attrs"):
+        CostCurveDisplay.from_comparison(pd.DataFrame({"area": [1.0]}))
+
+
+def test_the_axis_of_costs_can_be_logarithmic_and_lines_stay_what_mixing_reaches():
+    tree = PathTree.chain([1, 99], cost_unit="ms")
+    curve = CostCurve([0, 1], [[0, 0], [1, 1]], [[0, 1], [1, 1]], tree)
+    display = CostCurveDisplay.from_predictions(curve, log_cost=True)
+    assert display.ax_.get_xscale() == "log"
+    assert display.ax_.get_xlabel() == "Mean cost (ms)"
+    cost, height = display.line_.get_data()
+    np.testing.assert_allclose(height, 0.5 + 0.5 * (cost - 1) / 99)
+    assert len(cost) > 50
+    free = CostCurve([0], [[0, 0]], [[0, 1]], PathTree.chain([0, 5]))
+    with pytest.raises(ValueError, match="log_cost needs mean costs above 0, got 0"):
+        CostCurveDisplay.from_predictions(free, log_cost=True)
+
+
+def test_the_legend_goes_where_there_is_room():
+    X, y = make_table()
+    curve = ThresholdRouter().fit(X, y).cost_curve([0.5, 0.9], X, y)
+
+    def beside(display):
+        display.figure_.draw_without_rendering()
+        right = display.ax_.get_window_extent().x1
+        return display.legend_.get_window_extent().x0 >= right
+
+    assert beside(CostCurveDisplay.from_predictions(curve))
+    assert not beside(CostCurveDisplay.from_predictions(curve, ax=plt.subplots()[1]))
+    roomy = plt.subplots(layout="constrained")[1]
+    assert beside(CostCurveDisplay.from_predictions(curve, ax=roomy))
+    assert not beside(CostCurveDisplay.from_predictions(curve, legend="inside"))
+    assert CostCurveDisplay.from_predictions(curve, legend="none").legend_ is None
+    assert curve.plot(legend="none").legend_ is None
+    with pytest.raises(ValueError, match="legend must be one of"):
+        CostCurveDisplay.from_predictions(curve, legend="left")
 
 
 def test_picture_says_which_rows_were_measured(router):

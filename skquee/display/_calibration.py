@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skquee.display._style import COLORS, MARKERS, QUIET, beside, new_axes, tidy
+from skquee.display._style import QUIET, legend_of, line_style, new_axes, tidy
 from skquee.evaluation import calibration_bins, route, unpack
 
 if TYPE_CHECKING:
@@ -163,7 +163,12 @@ class ErrorCalibrationDisplay:
         return display.plot(ax, **kwargs)
 
     def plot(
-        self, ax: Axes | None = None, *, name: str | None = None, **kwargs: Any
+        self,
+        ax: Axes | None = None,
+        *,
+        name: str | None = None,
+        legend: str = "auto",
+        **kwargs: Any,
     ) -> ErrorCalibrationDisplay:
         """Plot.
 
@@ -173,6 +178,9 @@ class ErrorCalibrationDisplay:
             Axes to plot on. Default: of a new figure.
         name : str, default=None
             Name for the legend. Default: that of the display.
+        legend : {"auto", "beside", "inside", "none"}, default="auto"
+            Where it stands. "auto": beside the axes where the figure's layout makes room for it,
+            inside otherwise.
         **kwargs
             Of ``Axes.plot``.
 
@@ -189,8 +197,7 @@ class ErrorCalibrationDisplay:
             ax.axline((0, 0), slope=1, color=QUIET, linestyle="--", linewidth=1, label=diagonal)
         n = len([label for label in earlier if label != diagonal])
         style = {
-            "color": COLORS[n % len(COLORS)],
-            "marker": MARKERS[n % len(MARKERS)],
+            **line_style(n),
             "linewidth": 1.6,
             "markersize": 5,
             "label": ece if name is None else f"{name}\n({ece})",
@@ -204,6 +211,6 @@ class ErrorCalibrationDisplay:
         ax.set_xlabel("Predicted error (mean of bin)")
         ax.set_ylabel("Share of wrong answers")
         tidy(ax)
-        self.legend_ = beside(ax)
+        self.legend_ = legend_of(ax, legend)
         self.ax_, self.figure_ = ax, ax.figure
         return self

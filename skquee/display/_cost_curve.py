@@ -6,12 +6,26 @@ from collections.abc import Sequence
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from skquee.baselines import FixedPath, OracleRouter
-from skquee.display._style import COLORS, MARKERS, QUIET, beside, cost_label, new_axes, tidy
-from skquee.evaluation import CostCurve
+from skquee.display._curve_parts import (
+    check_positive,
+    draw_band,
+    name_best_paths,
+    rows_of,
+    to_the_dearest,
+)
+from skquee.display._style import (
+    QUIET,
+    cost_label,
+    legend_of,
+    line_style,
+    log_costs,
+    new_axes,
+    tidy,
+)
+from skquee.evaluation import CostCurve, bootstrap_interval
 from skquee.evaluation import cost_curve as sweep
 from skquee.evaluation._scorers import router_of
 from skquee.values._as_table import as_path_probabilities
@@ -22,6 +36,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = ["CostCurveDisplay"]
+
+# Up to so many lines each shows its operating points in full, and its band.
+FEW = 3
+# Costs at which the interval of a hull is drawn.
+N_COSTS = 61
 
 
 class CostCurveDisplay:
@@ -69,7 +88,7 @@ class CostCurveDisplay:
     >>> import numpy as np
     >>> from skquee import PathTree
     >>> from skquee.display import CostCurveDisplay
-    >>> from skquee.evaluation import CostCurve
+    >>> from skquee.evaluation import CostCurve, bootstrap_interval
     >>> paths, correct = [[1, 1], [0, 0]], [[True, True], [True, False]]
     >>> curve = CostCurve([0.0, 1.0], paths, correct, PathTree.chain([1, 1]), label="router")
     >>> display = CostCurveDisplay.from_predictions(curve)
@@ -104,6 +123,8 @@ class CostCurveDisplay:
         fixed: bool = True,
         oracle: bool = True,
         name: str | None = None,
+        log_cost: bool = False,
+        legend: str = "auto",
         ax: Axes | None = None,
         **kwargs: Any,
     ) -> CostCurveDisplay:
@@ -125,6 +146,10 @@ class CostCurveDisplay:
             Whether to draw the fixed paths and the oracle.
         name : str, default=None
             Name for the legend. Default: the class of the router.
+        log_cost : bool, default=False
+            As of :meth:`plot`.
+        legend : {"auto", "beside", "inside", "none"}, default="auto"
+            As of :meth:`plot`.
         ax : matplotlib Axes, default=None
             Axes to plot on. Default: of a new figure.
         **kwargs
@@ -150,6 +175,8 @@ class CostCurveDisplay:
             fixed=baseline(FixedPath()) if fixed else None,
             oracle=baseline(OracleRouter()) if oracle else None,
             names=None if name is None else [name],
+            log_cost=log_cost,
+            legend=legend,
             ax=ax,
             **kwargs,
         )
@@ -163,6 +190,8 @@ class CostCurveDisplay:
         fixed: CostCurve | None = None,
         oracle: CostCurve | None = None,
         names: Sequence[str] | None = None,
+        log_cost: bool = False,
+        legend: str = "auto",
         ax: Axes | None = None,
         **kwargs: Any,
     ) -> CostCurveDisplay:
@@ -178,6 +207,10 @@ class CostCurveDisplay:
             Curves of the fixed paths and of the oracle.
         names : sequence of str, default=None
             Names for the legend. Default: the curves' labels.
+        log_cost : bool, default=False
+            As of :meth:`plot`.
+        legend : {"auto", "beside", "inside", "none"}, default="auto"
+            As of :meth:`plot`.
         ax : matplotlib Axes, default=None
             Axes to plot on. Default: of a new figure.
         **kwargs
@@ -192,7 +225,96 @@ class CostCurveDisplay:
             intervals = None if intervals is None else [intervals]
         given = list(curves) if hasattr(curves, "__iter__") else curves
         display = cls(curves=given, intervals=intervals, fixed=fixed, oracle=oracle, names=names)
-        return display.plot(ax, **kwargs)
+        return display.plot(ax, log_cost=log_cost, legend=legend, **kwargs)
+
+    @classmethod
+    def from_comparison(
+        cls,
+        table: pd.DataFrame,
+        *,
+        bands: bool | None = None,
+        fixed: CostCurve | None = None,
+        oracle: CostCurve | None = None,
+        log_cost: bool = False,
+        legend: str = "auto",
+        ax: Axes | None = None,
+        **kwargs: Any,
+    ) -> CostCurveDisplay:
+        """Plot the curves of a comparison.
+
+        Parameters
+        ----------
+        table : DataFrame
+            As :func:`skquee.evaluation.compare` returned it.
+        bands : bool, default=None
+            Whether to draw the interval of each hull, at the confidence of the comparison, along
+            the whole line. Default: where there are at most three methods. Bands may overlap where
+            methods on the same rows do differ: the table tells.
+        fixed, oracle : CostCurve, default=None
+            Curves of the fixed paths and of the oracle.
+        log_cost : bool, default=False
+            As of :meth:`plot`.
+        legend : {"auto", "beside", "inside", "none"}, default="auto"
+            As of :meth:`plot`.
+        ax : matplotlib Axes, default=None
+            Axes to plot on. Default: of a new figure.
+        **kwargs
+            Of ``Axes.plot``, for the lines.
+
+        Returns
+        -------
+        CostCurveDisplay
+
+        Raises
+        ------
+        ValueError
+            If the table has lost its curves: pandas keeps ``attrs`` in most operations, files not.
+
+        Examples
+        --------
+        >>> from skquee.baselines import FixedPath, ThresholdRouter
+        >>> from skquee.display import CostCurveDisplay
+        >>> from skquee.evaluation import compare
+        >>> from skquee.testing import make_path_probabilities
+        >>> X, y = make_path_probabilities(300)
+        >>> methods = {"threshold": ThresholdRouter(), "fixed": FixedPath()}
+        >>> fitted = {name: method.fit(X[:150], y[:150]) for name, method in methods.items()}
+        >>> table = compare(fitted, X[150:], y[150:], n_resamples=20, random_state=0)
+        >>> display = CostCurveDisplay.from_comparison(table)
+        >>> [line.get_label() for line in display.lines_]
+        ['threshold', 'fixed']
+        """
+        attrs = getattr(table, "attrs", {})
+        known = attrs.get("curves")
+        if not known:
+            raise ValueError(
+                f"table must be what compare(...) returned, with its curves in attrs, got "
+                f"{type(table).__name__} with attrs {sorted(map(str, attrs))}."
+            )
+        drawn = len(known) <= FEW if bands is None else bands
+        intervals = [
+            bootstrap_interval(
+                curve,
+                costs=N_COSTS,
+                n_resamples=attrs["n_resamples"],
+                confidence=attrs["confidence"],
+                random_state=attrs["random_state"],
+            )
+            if drawn
+            else None
+            for curve in known.values()
+        ]
+        return cls.from_predictions(
+            list(known.values()),
+            intervals=intervals,
+            fixed=fixed,
+            oracle=oracle,
+            names=list(known),
+            log_cost=log_cost,
+            legend=legend,
+            ax=ax,
+            **kwargs,
+        )
 
     def _check_curves(self) -> None:
         """Raise unless there is something to plot."""
@@ -205,13 +327,26 @@ class CostCurveDisplay:
                 f"got {type(wrong[0]).__name__ if wrong else 'none'}: see router.cost_curve(...)."
             )
 
-    def plot(self, ax: Axes | None = None, **kwargs: Any) -> CostCurveDisplay:
+    def plot(
+        self,
+        ax: Axes | None = None,
+        *,
+        log_cost: bool = False,
+        legend: str = "auto",
+        **kwargs: Any,
+    ) -> CostCurveDisplay:
         """Plot.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
             Axes to plot on. Default: of a new figure.
+        log_cost : bool, default=False
+            Whether the axis of costs is logarithmic: for costs that differ by orders of magnitude.
+            Lines stay what mixing reaches, which bends between distant points there.
+        legend : {"auto", "beside", "inside", "none"}, default="auto"
+            Where it stands. "auto": beside the axes where the figure's layout makes room for it,
+            inside otherwise.
         **kwargs
             Of ``Axes.plot``, for the lines.
 
@@ -227,49 +362,42 @@ class CostCurveDisplay:
         label_of_costs = cost_label(curve.tree.cost_unit for curve in drawn)
         ax = new_axes(ax, (8.0, 4.6))
         high = max(curve.cost_range[1] for curve in drawn)
+        if log_cost:
+            log_costs(ax, check_positive(drawn), high)
         sources = {curve.source for curve in drawn}
         self.lines_, self.points_, self.bands_ = [], [], []
+        # Where lines are many, dots of all of them would hide which is which.
+        many = n > FEW
         for i, (curve, name, frame) in enumerate(zip(self.curves, names, frames, strict=True)):
-            color, marker = COLORS[i % len(COLORS)], MARKERS[i % len(MARKERS)]
             label = name or f"curve {i + 1}"
-            style = {"color": color, "linewidth": 2.0, "zorder": 4, **kwargs}
             if len(sources) > 1:
-                label = f"{label} ({_rows(curve)})"
-            cost, accuracy = curve.hull()
-            # The line shows no markers itself, but its entry in the legend does.
+                label = f"{label} ({rows_of(curve)})"
+            style = {"linewidth": 2.0, "zorder": 4, **line_style(i), **kwargs}
+            # Among few the line shows no markers itself, but its entry in the legend does.
+            every = (0.12 * i / n, 0.12) if many else []
             (line,) = ax.plot(
-                np.append(cost, max(high, cost[-1])),
-                np.append(accuracy, accuracy[-1]),
-                **{"label": label, "marker": marker, "markersize": 4, "markevery": [], **style},
+                *to_the_dearest(*curve.hull(), high, log_cost),
+                **{"label": label, "markersize": 6 if many else 4, "markevery": every, **style},
             )
             (points,) = ax.plot(
                 curve.cost,
                 curve.accuracy,
                 linestyle="none",
-                marker=marker,
-                markersize=4.0,
-                markeredgewidth=0.3,
+                marker=style["marker"],
+                markersize=1.8 if many else 4.0,
+                markeredgewidth=0.0 if many else 0.3,
                 markeredgecolor="white",
                 color=line.get_color(),
+                alpha=0.6 if many else None,
                 zorder=4,
             )
-            band = None
-            if frame is not None:
-                frame = frame.sort_values("cost")
-                band = ax.fill_between(
-                    frame["cost"],
-                    frame["accuracy_low"],
-                    frame["accuracy_high"],
-                    color=line.get_color(),
-                    alpha=0.18,
-                    linewidth=0,
-                    zorder=2,
-                )
             self.lines_.append(line)
             self.points_.append(points)
-            self.bands_.append(band)
+            self.bands_.append(
+                None if frame is None else draw_band(ax, frame, high, line.get_color(), log_cost)
+            )
         self.line_ = self.lines_[0]
-        self._plot_oracle(ax, high)
+        self._plot_oracle(ax, high, log_cost)
         self.fixed_ = None
         if self.fixed is not None:
             self.fixed_ = ax.scatter(
@@ -286,25 +414,21 @@ class CostCurveDisplay:
         ax.set_ylabel("Accuracy")
         if len(sources) == 1:
             ax.set_title(
-                f"Measured on {_rows(self.curves[0])}", loc="left", fontsize="medium", color=QUIET
+                f"Measured on {rows_of(self.curves[0])}", loc="left", fontsize="medium", color=QUIET
             )
         ax.margins(y=0.08)  # room for a name below the lowest path
         tidy(ax)
-        self.legend_ = beside(ax)
+        self.legend_ = legend_of(ax, legend, handlelength=3.2)
         self.ax_, self.figure_ = ax, ax.figure
-        self.texts_: list[Any] = []
-        if self.fixed is not None:
-            self._name_best_paths(self.fixed)
+        self.texts_ = [] if self.fixed is None else name_best_paths(ax, self.fixed, self.curves)
         return self
 
-    def _plot_oracle(self, ax: Axes, high: float) -> None:
+    def _plot_oracle(self, ax: Axes, high: float, log_cost: bool) -> None:
         self.oracle_ = None
         if self.oracle is None:
             return
-        cost, accuracy = self.oracle.hull()
         (self.oracle_,) = ax.plot(
-            np.append(cost, max(high, cost[-1])),
-            np.append(accuracy, accuracy[-1]),
+            *to_the_dearest(*self.oracle.hull(), high, log_cost),
             color="black",
             linestyle=":",
             linewidth=1.6,
@@ -312,59 +436,9 @@ class CostCurveDisplay:
             zorder=3,
         )
 
-    def _name_best_paths(self, fixed: CostCurve) -> None:
-        """Name the paths on the hull of fixed paths, where the names do not collide."""
-        ax = self.ax_
-        # Room for the legend is made when the figure is laid out; only then boxes are known.
-        root: Any = ax.figure.figure
-        root.draw_without_rendering()
-        frame = ax.get_window_extent()
-        drawn = [np.column_stack([fixed.cost, fixed.accuracy])]
-        steps = np.linspace(*ax.get_xlim(), 400)
-        for curve in self.curves:
-            drawn.append(np.column_stack([curve.cost, curve.accuracy]))
-            drawn.append(np.column_stack([steps, np.interp(steps, *curve.hull(), left=np.nan)]))
-        marks = ax.transData.transform(np.concatenate(drawn))
-        taken: list[Any] = []
-        costs, heights = fixed.hull()
-        for cost, height in zip(costs, heights, strict=True):
-            point = np.flatnonzero((fixed.cost == cost) & (fixed.accuracy == height))[0]
-            text = ax.annotate(
-                fixed.tree.names[int(fixed.paths[point, 0])],
-                (cost, height),
-                xytext=(0, 0),
-                textcoords="offset points",
-                fontsize="small",
-                color="0.3",
-                zorder=6,
-            )
-            for right, up in ((1, -1), (-1, -1), (-1, 1), (1, 1)):
-                text.set(ha="left" if right > 0 else "right", va="bottom" if up > 0 else "top")
-                text.set_position((5 * right, 4 * up))
-                box = text.get_window_extent()
-                low, high = box.padded(3.0).get_points()
-                inside = ((marks > low) & (marks < high)).all(axis=1)
-                if (
-                    frame.x0 < box.x0 < box.x1 < frame.x1
-                    and frame.y0 < box.y0 < box.y1 < frame.y1
-                    and not inside.any()
-                    and not any(box.overlaps(other) for other in taken)
-                ):
-                    taken.append(box.padded(1.0))
-                    self.texts_.append(text)
-                    break
-            else:
-                text.remove()
-
     def _per_curve(self, what: str, given: Any, default: list[Any]) -> list[Any]:
         if given is None:
             return default
         if len(given) != len(default):
             raise ValueError(f"{what} has {len(given)} entries for {len(default)} curves.")
         return list(given)
-
-
-def _rows(curve: CostCurve) -> str:
-    """Which rows a curve is measured on, with their number."""
-    # "450 rows held out in fit" brings its own count.
-    return curve.source if curve.source[:1].isdigit() else f"{curve.paths.shape[1]} {curve.source}"

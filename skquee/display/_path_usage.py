@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skquee.display._style import COLORS, QUIET, colors_of, cost_label, new_axes, shades, tidy
+from skquee.display._style import (
+    COLORS,
+    QUIET,
+    colors_of,
+    cost_label,
+    legend_of,
+    new_axes,
+    shades,
+    tidy,
+)
 from skquee.evaluation import route
 from skquee.values import PathTree
 from skquee.values._checks import check_labels_given
@@ -181,6 +190,7 @@ class PathUsageDisplay:
         *,
         by: str = "path",
         max_classes: int = 30,
+        legend: str = "beside",
         **kwargs: Any,
     ) -> PathUsageDisplay:
         """Plot.
@@ -194,6 +204,8 @@ class PathUsageDisplay:
             its last step. Of paths, the twelve most used are shown and the others together.
         max_classes : int, default=30
             With more classes, only the cheapest and the dearest ones are shown.
+        legend : {"beside", "none"}, default="beside"
+            Whether to draw it.
         **kwargs
             Of ``Axes.barh``.
 
@@ -253,10 +265,11 @@ class PathUsageDisplay:
             color="0.3",
             annotation_clip=False,
         )
-        self.legend_ = ax.legend(
-            loc="upper left",
+        # Bars fill the axes: there is no room inside.
+        self.legend_ = legend_of(
+            ax,
+            "none" if legend == "none" else "beside",
             bbox_to_anchor=(1.12, 1.0),
-            frameon=False,
             title=title,
             alignment="left",
         )

@@ -15,18 +15,47 @@ __all__ = [
     "COLORS",
     "MARKERS",
     "QUIET",
-    "beside",
     "colors_of",
     "cost_label",
+    "legend_of",
+    "line_style",
+    "log_costs",
     "new_axes",
     "shades",
     "tidy",
 ]
 
-# Okabe and Ito's palette, told apart by colour-blind readers; its yellow is too pale for lines.
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#332288")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+# Okabe and Ito's palette, told apart by colour-blind readers, without its yellow, which is too pale
+# for lines; then Tol's indigo, wine and olive.
+COLORS = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#56B4E9",
+    "#332288",
+    "#882255",
+    "#999933",
+)
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
+# Dotted is the oracle's.
+DASHES = ("-", (0, (6, 1.5)), (0, (6, 1.5, 1.5, 1.5)), (0, (3, 1.5)))
 QUIET = "0.45"
+PLACES = ("auto", "beside", "inside", "none")
+
+
+def line_style(place: int) -> dict[str, Any]:
+    """Return colour, marker and dashes of the line at a place, none of the first 36 like another.
+
+    The dashes change with every line, so that lines over each other and in grey print are told
+    apart too.
+    """
+    return {
+        "color": COLORS[place % len(COLORS)],
+        "marker": MARKERS[place % len(MARKERS)],
+        "linestyle": DASHES[place % len(DASHES)],
+    }
 
 
 def new_axes(ax: Axes | None, figsize: tuple[float, float]) -> Axes:
@@ -88,13 +117,27 @@ def cost_label(units: Iterable[str | None]) -> str:
     return f"Mean cost ({unit})" if unit else "Mean cost"
 
 
-def beside(ax: Axes, **kwargs: Any) -> Any:
-    """Draw the legend to the right of the axes, over no data.
+def log_costs(ax: Axes, low: float, high: float) -> None:
+    """Make the axis of costs logarithmic, with plain numbers, the fewer the wider the range."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    ax.set_xscale("log")
+    subs = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0) if high < 10 * low else (1.0, 2.0, 5.0)
+    ax.xaxis.set_major_locator(LogLocator(subs=subs if high < 1000 * low else (1.0,)))
+    ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+
+
+def legend_of(ax: Axes, place: str = "auto", **kwargs: Any) -> Any:
+    """Draw the legend inside the axes or to the right of them.
 
     Parameters
     ----------
     ax : matplotlib Axes
         Axes with labelled artists.
+    place : {"auto", "beside", "inside", "none"}, default="auto"
+        "auto": beside the axes where the figure has a layout that makes room for it (a constrained
+        one, as figures of displays have), inside otherwise.
     **kwargs
         Of ``Axes.legend``.
 
@@ -103,9 +146,16 @@ def beside(ax: Axes, **kwargs: Any) -> Any:
     matplotlib Legend or None
         None where nothing is labelled.
     """
-    if not ax.get_legend_handles_labels()[1]:
+    if place not in PLACES:
+        raise ValueError(f"legend must be one of {list(PLACES)}, got {place!r}.")
+    if place == "none" or not ax.get_legend_handles_labels()[1]:
         return None
-    return ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, **kwargs)
+    root: Any = ax.figure.figure
+    makes_room = root.get_layout_engine() is not None
+    if place == "beside" or (place == "auto" and makes_room):
+        beside = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "frameon": False}
+        return ax.legend(**{**beside, **kwargs})
+    return ax.legend(loc="best", framealpha=0.85, edgecolor="0.9", **kwargs)
 
 
 def shades(color: str, n: int) -> list[tuple[float, ...]]:

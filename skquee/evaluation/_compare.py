@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skquee.values._checks import check_integer, check_number, check_numbers, check_seed
-from skquee.values._optional import require
 from skquee.evaluation._curve import CostCurve, check_cost_range
 from skquee.evaluation._intervals import corrected_interval
 from skquee.evaluation._paired import common_reach, difference_of, holm_adjusted, side_of
 from skquee.evaluation._resampling import Hull, Measure, bootstrap_hulls
 from skquee.evaluation._scorers import cost_curve
+from skquee.values._checks import check_integer, check_number, check_numbers, check_seed
 from skquee.values._costs import common_unit
+from skquee.values._optional import require
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,7 +44,7 @@ def compare(
 
     By their areas, their accuracy at given mean costs, and their mean cost at given accuracies.
     Intervals hold for one number each. ``p_adjusted`` holds for the whole table: where it is below
-    ``a`` for what differs, the chance that any of these is a false find is at most ``a``. COVERAGE
+    ``a`` for what differs, the chance that any of these is a false find is at most ``a``.
 
     Parameters
     ----------
@@ -195,7 +195,15 @@ def compare(
     table.loc[others, "p_adjusted"] = holm_adjusted(table.loc[others, "p_value"])
     if len(measures) == 1:
         table = table.droplevel("measure").rename(columns={"value": "area"})
-    table.attrs.update(curves=curves, reference=first, cost_range=reach, cost_unit=unit)
+    table.attrs.update(
+        curves=curves,
+        reference=first,
+        cost_range=reach,
+        cost_unit=unit,
+        confidence=confidence,
+        n_resamples=n_resamples,
+        random_state=random_state,
+    )
     return table
 
 

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from skquee.values._checks import check_number, check_seed
 from skquee.evaluation._curve import CostCurve, check_cost_range
 from skquee.evaluation._resampling import (
     Hull,
@@ -19,6 +18,7 @@ from skquee.evaluation._resampling import (
     effective_rows,
     influences,
 )
+from skquee.values._checks import check_number, check_seed
 from skquee.values._costs import common_unit
 
 __all__ = [
@@ -79,7 +79,7 @@ def paired_bootstrap(
     where :math:`u^2 = \sum_i \psi_i^4 / \sum_i \psi_i^2`, at least half an answer in one row, is
     the square of what one row weighs in the difference (its influence :math:`\psi_i`). The second
     term does what two rows more, one for each side, do in [1]_: where hardly any row tells the
-    methods apart, resampling knows of no others. COVERAGE
+    methods apart, resampling knows of no others.
 
     Parameters
     ----------

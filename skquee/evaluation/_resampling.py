@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_random_state
 
-from skquee.values._checks import check_integer
 from skquee.evaluation._curve import CLOSE, CostCurve, hull_area, hull_corners
+from skquee.values._checks import check_integer
 
 __all__ = [
     "Hull",

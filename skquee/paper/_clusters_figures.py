@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skquee.display import ClusterDisplay
-from skquee.display._style import COLORS, beside, tidy
+from skquee.display._style import COLORS, legend_of, tidy
 from skquee.paper._study import Study
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def figure_5b_9(study: Study) -> tuple[Figure, pd.DataFrame]:
     ax.set_ylabel("Expected calibration error")
     ax.set_ylim(0, None)
     tidy(ax)
-    beside(ax)
+    legend_of(ax, "beside")
     return figure, found.assign(quadratic=fit(counts))
 
 

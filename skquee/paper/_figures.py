@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from skquee.display import CostCurveDisplay, PathUsageDisplay
-from skquee.display._style import MARKERS, QUIET, beside, colors_of, tidy
+from skquee.display._style import MARKERS, QUIET, colors_of, legend_of, tidy
 from skquee.evaluation import CostCurve, compare, subset_interval
 from skquee.paper._clusters_figures import (
     figure_5a,
@@ -230,7 +230,7 @@ def figure_5c(study: Study) -> tuple[Figure, pd.DataFrame]:
     ax.set_ylabel("Accuracy")
     _cost_label(ax, study)
     tidy(ax)
-    beside(ax)
+    legend_of(ax, "beside")
     table = accuracy_table({f"K = {k}": curve for k, curve in found.items()})
     table.insert(0, "area", [curve.area() for curve in found.values()])
     return figure, table
