@@ -152,6 +152,28 @@ def test_door_of_services_ends_in_dollars(tmp_path, monkeypatch):
     assert set(names["held"].predict(names["new"])) <= {"small", "large"}
 
 
+def test_the_map_leads_to_pages_that_exist_and_is_as_it_is_drawn():
+    drawn = runpy.run_path(str(DOCS / "map.py"))["draw"]()
+    assert (DOCS / "_static" / "map.svg").read_text(encoding="utf-8") == drawn
+    listed = re.findall(r"^   ([\w.]+)$", (DOCS / "api.rst").read_text(encoding="utf-8"), re.M)
+    words = (DOCS / "choose.rst").read_text(encoding="utf-8")
+    for link, choice in re.findall(r'<a href="([^"]+)" aria-label="([^"]+)"', drawn):
+        if link.startswith("api/skquee."):
+            assert link.removeprefix("api/skquee.").removesuffix(".html") in listed
+        else:
+            assert (DOCS / link.split(".html")[0]).with_suffix(".rst").exists(), link
+        assert choice.rsplit(": ", 1)[1].replace("&quot;", '"') in words, choice
+
+
+def test_reference_shows_no_private_modules():
+    listed = re.findall(r"^   ([\w.]+)$", (DOCS / "api.rst").read_text(encoding="utf-8"), re.M)
+    for name in listed:
+        found = skquee
+        for part in name.split("."):
+            found = getattr(found, part)
+        assert not re.search(r"skquee(\.\w+)*\._", found.__doc__ or ""), name
+
+
 @pytest.mark.parametrize("page", [page for page in PAGES if not page.startswith("appendix")])
 def test_a_page_is_read_in_one_sitting(page):
     text = (DOCS / page).read_text(encoding="utf-8")

@@ -115,7 +115,7 @@ class BudgetRouter(RoutingMixin, BaseEstimator):
     Examples
     --------
     >>> from skquee.baselines import ThresholdRouter
-    >>> from skquee.routers._budget import BudgetRouter
+    >>> from skquee import BudgetRouter
     >>> from skquee.testing import make_path_probabilities
     >>> table, y = make_path_probabilities(2000)
     >>> router = ThresholdRouter().fit(table, y)

@@ -39,7 +39,7 @@ def combine_costs(
 
     Examples
     --------
-    >>> from skquee.routers._costs import combine_costs
+    >>> from skquee.router import combine_costs
     >>> costs = {"ms": [2.0, 5.0], "dollars": [0.01, 0.04]}
     >>> combine_costs(costs, {"ms": 1.0, "dollars": 100.0})
     array([3., 9.])
