@@ -10,7 +10,7 @@ from xml.sax.saxutils import escape
 
 DOCS = Path(__file__).resolve().parent
 API = "api/skquee."
-WIDTH, BOX, GAP, TOP, HEIGHT = 940, 172, 14, 34, 118
+WIDTH, BOX, GAP, TOP, HEIGHT = 800, 150, 7, 34, 118
 
 # Of each band: its title, its question, and (what the reader says, what to take, where that is).
 BANDS = [
@@ -51,21 +51,21 @@ BANDS = [
     ),
     (
         "Guarantee",
-        "What must not happen?",
+        "What must not happen? More errors ...",
         [
-            ("more errors than the whole", "max_error_increase", "guarantees.html"),
-            ("more errors than this", "max_error", "guarantees.html"),
-            ("other answers, no labels", "max_disagreement", "guarantees.html"),
-            ("drift unnoticed", "RouteMonitor", f"{API}monitoring.RouteMonitor.html"),
+            ("than the whole model", "max_error_increase", "guarantees.html"),
+            ("than a limit", "max_error", "guarantees.html"),
+            ("or other answers", "max_disagreement", "guarantees.html"),
+            ("or drift unnoticed", "RouteMonitor", f"{API}monitoring.RouteMonitor.html"),
         ],
     ),
 ]
 STYLE = """
-.map { min-width: 760px; width: 100%; height: auto; font-family: inherit; }
-.map text { fill: currentColor; text-anchor: middle; font-size: 13px; }
+.map { min-width: 660px; width: 100%; height: auto; font-family: inherit; }
+.map text { fill: currentColor; text-anchor: middle; font-size: 12.5px; }
 .map .title { font-size: 16px; font-weight: 600; text-anchor: start; }
 .map .asked { text-anchor: start; opacity: 0.85; }
-.map .take { font-weight: 600; fill: var(--pst-color-link, #0a7d91); }
+.map .take { font-weight: 600; font-size: 12px; fill: var(--pst-color-link, #0a7d91); }
 .map rect { fill: none; stroke: currentColor; stroke-opacity: 0.45; }
 .map a rect { stroke: var(--pst-color-link, #0a7d91); stroke-opacity: 1; }
 .map a:hover rect, .map a:focus rect { stroke-width: 3; }
@@ -94,7 +94,7 @@ def draw() -> str:
         parts.append(
             f'<g role="group" aria-label="{title}: {asked}">'
             f'<text class="title" x="8" y="{y + 14}">{i + 1}. {title}</text>'
-            f'<text class="asked" x="{8 + 110}" y="{y + 14}">{asked}</text>'
+            f'<text class="asked" x="134" y="{y + 14}">{asked}</text>'
         )
         step = BOX + GAP
         for k, choice in enumerate(choices):
