@@ -104,3 +104,18 @@ def test_a_pickle_holds_the_public_name():
     assert b"_router" not in pickled
     code = f"import pickle; print(pickle.loads({pickled!r}))"
     assert run(code) == "CostAwareRouter()"
+
+
+def test_workers_get_our_classes_by_name():
+    pytest.importorskip("cloudpickle", reason="joblib brings it from 1.6 on")
+    # Code of a class that is sent to a worker makes another class there: isinstance then fails.
+    code = """
+import sys
+import cloudpickle
+import skquee.routers, skquee.baselines, skquee.values, skquee.bank, skquee.walk, skquee.evaluation
+loaded = [m for name, m in list(sys.modules.items()) if name.startswith("skquee.")]
+ours = {v for m in loaded for v in vars(m).values() if isinstance(v, type)}
+ours = {v for v in ours if v.__module__.split(".")[0] == "skquee"}
+print(len(ours) > 40, *(v.__qualname__ for v in ours if len(cloudpickle.dumps(v)) > 200))
+"""
+    assert run(code) == "True"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from typing import Any
 
 __all__ = ["publish"]
@@ -47,3 +48,6 @@ def publish(package: str, *objects: Any) -> None:
             if "__firstlineno__" in vars(item):
                 del item.__firstlineno__  # type: ignore[attr-defined]
         item.__module__ = "skquee" if offered else package
+    # cloudpickle, by which workers of Dask, Ray and loky get what is sent, finds by its name only
+    # what has been loaded; the rest it sends as code, which makes another class at each end.
+    import_module(package)
