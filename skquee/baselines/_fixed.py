@@ -83,6 +83,11 @@ class FixedPath(RoutingMixin, BaseEstimator):
     def check_knobs(self) -> None:
         self._index(self.paths_)
 
+    @property
+    def path_index_(self) -> int:
+        """Index of the path that every row takes."""
+        return self._index(self.paths_)
+
     def _index(self, tree: PathTree) -> int:
         if self.path is None:
             return tree.fullest

@@ -17,6 +17,7 @@ from sklearn.utils import get_tags
 
 from skquee.bank import CallTimes, MultiPathClassifierBank, take_rows
 from skquee.bank._times import median_ms
+from skquee.baselines import OracleRouter
 from skquee.evaluation import CostCurve
 from skquee.routers._at_budget import BudgetMixin
 from skquee.routers._default import choose_point, default_router, fit_judged
@@ -228,6 +229,11 @@ class RoutedClassifier(LiveParameters, BudgetMixin, RoutedReportMixin, RoutingMi
             raise TypeError(
                 "router must be a router or baseline such as CostAwareRouter(), or None for the "
                 f"default, got {_kind(router)}."
+            )
+        if isinstance(router, OracleRouter):
+            raise TypeError(
+                "OracleRouter chooses by the labels of the rows it routes, which no call knows: "
+                "draw it beside a curve, OracleRouter().fit(table, y).cost_curve(X=table, y=y)."
             )
 
     def _fit_router(

@@ -33,7 +33,10 @@ def check_costs(
     ndarray of shape (n,)
     """
     try:
-        values = np.asarray(costs, dtype=np.float64) if costs is not None else np.empty(0)
+        given = np.empty(0) if costs is None else np.asarray(costs)
+        if given.dtype.kind not in "biufO" or any(isinstance(one, str) for one in given.flat):
+            raise TypeError  # numpy reads texts as numbers
+        values = given.astype(np.float64)
     except (TypeError, ValueError):
         raise ValueError(f"{what} must be numbers, one a {each}, got {costs!r:.80}.") from None
     if values.ndim != 1 or values.size == 0 or (n is not None and values.size != n):

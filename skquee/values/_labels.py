@@ -312,7 +312,9 @@ def hold_out(
     seed: int,
     weights: NDArray[np.float64] | None = None,
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return training rows and held-out rows, by class where there are enough of each.
+    """Return training rows and held-out rows, by class where rows go round.
+
+    A class of a single row is learned from, and the others are held out in their shares.
 
     Parameters
     ----------
@@ -339,11 +341,17 @@ def hold_out(
             f"Holding out {fraction:g} of {len(rows)} rows leaves none to learn from: lower that "
             "share or give more rows."
         )
-    found, sizes = np.unique(codes[rows], return_counts=True)
-    enough = sizes.min() >= 2 and len(found) <= min(n_held, len(rows) - n_held)
-    train, held = train_test_split(
-        rows, test_size=n_held, random_state=seed, stratify=codes[rows] if enough else None
-    )
+    _, place, sizes = np.unique(codes[rows], return_inverse=True, return_counts=True)
+    several = sizes[place] >= 2
+    n_classes, n_shared = int((sizes >= 2).sum()), int(several.sum())
+    if 0 < n_classes <= min(n_held, n_shared - n_held):
+        alone, rows = rows[~several], rows[several]
+        train, held = train_test_split(
+            rows, test_size=n_held, random_state=seed, stratify=codes[rows]
+        )
+        train = np.concatenate([train, alone])
+    else:
+        train, held = train_test_split(rows, test_size=n_held, random_state=seed)
     return np.sort(train), np.sort(held)
 
 

@@ -176,8 +176,8 @@ def tree_over(
     raise ValueError(f"paths must be 'chain', 'cascade', 'single' or a PathTree, got {paths!r}.")
 
 
-def _check_same_order(names: Sequence[str] | None, **given: Any) -> None:
-    """Raise where frames hold the same models in different orders, or in another than names."""
+def _names_of(names: Sequence[str] | None, **given: Any) -> Sequence[str] | None:
+    """Return the names of the models, of frames where none are given; raise where orders differ."""
     found = {} if names is None else {"names": list(names)}
     for what, values in given.items():
         labels = getattr(values, "columns", getattr(values, "index", None))
@@ -186,6 +186,8 @@ def _check_same_order(names: Sequence[str] | None, **given: Any) -> None:
     orders = list({tuple(labels): None for labels in found.values()})
     if any(set(one) == set(other) for one, other in combinations(orders, 2)):
         raise ValueError(f"Models must stand in one order, got {found}.")
+    told = (labels for labels in found.values() if all(isinstance(name, str) for name in labels))
+    return next(told, None) if names is None else names
 
 
 def outcome_table(
@@ -200,7 +202,7 @@ def outcome_table(
     costs_known: bool,
 ) -> tuple[NDArray[np.float32], PathTree, RowFacts]:
     """Return values, tree and facts of a table of outcomes; see ``from_outcomes``."""
-    _check_same_order(names, loss=loss, confidence=confidence, costs=costs)
+    names = _names_of(names, loss=loss, confidence=confidence, costs=costs)
     losses = None if loss is None else check_losses(loss)
     sure = None if confidence is None else np.asarray(confidence, dtype=np.float64)
     if sure is not None and (sure.ndim != 2 or not ((sure >= 0) & (sure <= 1)).all()):

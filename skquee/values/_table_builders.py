@@ -113,7 +113,7 @@ class TableBuilders:
         costs : array-like of shape (n_models,) or (n_samples, n_models)
             Price of one call, for all rows or each.
         names : sequence of str, default=None
-            Of the models.
+            Of the models. Default: the columns of frames, where they are texts.
         paths : {"single", "cascade", "chain"} or PathTree, default=None
             Ask exactly one model, any increasing sequence, or each after the one before. Default:
             "single" without `confidence`, since a second call then learns nothing from the

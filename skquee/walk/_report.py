@@ -172,6 +172,8 @@ def knobs_with_own(estimator: Any, curve: CostCurve) -> NDArray[Any]:
 
 def _own_knob(estimator: Any, curve: CostCurve) -> float | None:
     own = getattr(estimator, curve.knob, getattr(estimator, "best_lambda_", None))
+    if own is None or isinstance(own, str):  # a path by name, or the default one
+        own = getattr(estimator, "path_index_", None)
     return float(own) if isinstance(own, (int, float)) and np.isfinite(own) else None
 
 

@@ -31,7 +31,7 @@ from skquee import (
     RoutedClassifier,
     TunedCostAwareRouterCV,
 )
-from skquee.baselines import FixedPath, ThresholdRouter
+from skquee.baselines import FixedPath, OracleRouter, ThresholdRouter
 from skquee.evaluation import CostCurve, price_scorer
 from skquee.router import default_router
 from skquee.routers._default import choose_point
@@ -530,3 +530,19 @@ def test_other_rows_and_frozen_classifiers_are_no_leak() -> None:
     frozen = [(name, FrozenEstimator(model)) for name, model in half.classifiers_]
     ready = MultiPathClassifierBank(frozen, step_costs=[1, 2])
     make_pipeline(ready, ThresholdRouter(0.7)).fit(X[:150], NAMES[:150])
+
+
+@pytest.mark.parametrize("path", [None, 0, "linear"])
+def test_a_fixed_path_is_judged_at_the_path_it_takes(path: Any) -> None:
+    bank = MultiPathClassifierBank(
+        [("tree", DecisionTreeClassifier()), ("linear", LogisticRegression())], step_costs=[1, 9]
+    )
+    told = RoutedClassifier(bank, FixedPath(path)).fit(X, NAMES)
+    assert told.verdict_
+    assert told.summary()["path"]["routed"] == told.router_.path_index_
+
+
+def test_an_oracle_is_refused_before_the_bank_is_fitted() -> None:
+    bank = MultiPathClassifierBank([("tree", DecisionTreeClassifier())], step_costs=[1])
+    with pytest.raises(TypeError, match="OracleRouter chooses by the labels"):
+        RoutedClassifier(bank, OracleRouter()).fit(X, NAMES)

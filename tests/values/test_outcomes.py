@@ -98,6 +98,16 @@ def test_context_routes_better_than_chance_mixes_fixed_models() -> None:
     assert router.cost_curve(None, new).area() > FixedPath().fit(table).cost_curve(None, new).area()
 
 
+def test_frames_name_the_models() -> None:
+    pd = pytest.importorskip("pandas")
+    wrong = pd.DataFrame(np.eye(4, 2, dtype=bool), columns=["small", "large"])
+    assert PathProbabilities.from_outcomes(wrong, costs=[1, 9]).paths.names == ("small", "large")
+    numbered = wrong.set_axis([0, 1], axis=1)
+    given = PathProbabilities.from_outcomes(numbered, costs=[1, 9], names=["a", "b"])
+    assert given.paths.names == ("a", "b")
+    assert PathProbabilities.from_outcomes(numbered, costs=[1, 9]).paths.names == ("1", "2")
+
+
 def test_new_rows_need_no_losses() -> None:
     router = CostAwareRouter(0.05, **ERRORS).fit(make())
     new = PathProbabilities.from_outcomes(

@@ -163,6 +163,7 @@ def test_a_missing_prefix_is_named() -> None:
         ([np.nan, 2.0], "entry 0 is nan"),
         ([1.0, np.inf], "entry 1 is inf"),
         ([1.0, 2.0, 3.0], "2 numbers, one a path, got an array of shape"),
+        (["1", "2"], "must be numbers, one a path, got"),
         (None, "got none"),
         ([[1.0, 2.0]], "got an array of shape"),
     ],
