@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from skquee.baselines._fixed import FixedPath, RandomMixing
 from skquee.baselines._next_step import NextStepRouter
@@ -34,7 +34,7 @@ __all__ = [
 _HOMES = {"DQNetGate": "skquee.baselines._dqnet", "JEIDNN": "skquee.baselines._jeidnn"}
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name in _HOMES:
         require("torch", name)
         return getattr(import_module(_HOMES[name]), name)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from numbers import Real
-from typing import Any, ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from skquee.bank import LazyPathProbabilities
 from skquee.bank._composition import clone_sharing
+from skquee.bank._network import PathNetwork
 from skquee.baselines._dqnet_training import feature_map, train_controller
 from skquee.baselines._inputs import network_table
 from skquee.evaluation import CostCurve
@@ -26,6 +27,7 @@ from skquee.values._as_table import as_path_probabilities
 from skquee.values._checks import check_integer, check_number, check_seed
 from skquee.values._labels import check_labels, correctness, spawn_seeds, stored
 from skquee.values._public import publish
+from skquee.values._types import Seed
 from skquee.walk import Decider, Knob, RoutingMixin, Visit
 
 __all__ = ["DQNetGate"]
@@ -118,7 +120,7 @@ class DQNetGate(RoutingMixin, BaseEstimator):
 
     def __init__(
         self,
-        network: Any = None,
+        network: object = None,
         target_bits: float = 6,
         alpha: float = 0.1,
         *,
@@ -133,8 +135,8 @@ class DQNetGate(RoutingMixin, BaseEstimator):
         weight_decay: float = 1e-4,
         paths: PathTree | None = None,
         path_costs: ArrayLike | None = None,
-        classes: Sequence[Any] | None = None,
-        random_state: Any = None,
+        classes: Sequence[object] | None = None,
+        random_state: Seed = None,
     ) -> None:
         self.network = network
         self.target_bits = target_bits
@@ -153,12 +155,12 @@ class DQNetGate(RoutingMixin, BaseEstimator):
         self.classes = classes
         self.random_state = random_state
 
-    def __sklearn_clone__(self) -> Any:
+    def __sklearn_clone__(self) -> Self:
         return clone_sharing(self, "network")
 
     # ------------------------------------------------------------------ fit
 
-    def fit(self, X: Any, y: ArrayLike, probabilities: Any = None) -> DQNetGate:
+    def fit(self, X: ArrayLike, y: ArrayLike, probabilities: ArrayLike | None = None) -> DQNetGate:
         """Train a controller for every setting.
 
         Parameters
@@ -177,7 +179,7 @@ class DQNetGate(RoutingMixin, BaseEstimator):
         self
         """
         settings = self._check_settings()
-        self._network: Any = None
+        self._network: PathNetwork | None = None
         table, codes = self.start_fit(X, y)
         if isinstance(table, LazyPathProbabilities) and self._reads_images(table):
             self._network = table.network
@@ -192,7 +194,9 @@ class DQNetGate(RoutingMixin, BaseEstimator):
         (seed,) = spawn_seeds(self.random_state, 1).tolist()
         self._chosen, self._marks = chosen, marks
         self.controllers_: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
-        trained: dict[Any, Any] = {}
+        trained: dict[
+            tuple[float, float] | None, tuple[NDArray[np.float32], NDArray[np.float32]]
+        ] = {}
         for setting in tqdm(settings, desc="controllers", disable=None, leave=False):
             target_bits, alpha = setting
             # Where bits cost nothing all settings are one.
@@ -245,7 +249,7 @@ class DQNetGate(RoutingMixin, BaseEstimator):
 
     # ------------------------------------------------------------------ tables
 
-    def read_table(self, X: Any, *, reset: bool) -> PathProbabilities:
+    def read_table(self, X: ArrayLike, *, reset: bool) -> PathProbabilities:
         network = self.network if reset else self._network or self.network
         lazy = network_table(type(self).__name__, network, X)
         return super().read_table(X if lazy is None else lazy, reset=reset)
@@ -253,7 +257,9 @@ class DQNetGate(RoutingMixin, BaseEstimator):
     def _reads_images(self, table: PathProbabilities) -> bool:
         return network_table(type(self).__name__, None, table) is not None
 
-    def _computed(self, table: PathProbabilities, probabilities: Any) -> PathProbabilities:
+    def _computed(
+        self, table: PathProbabilities, probabilities: ArrayLike | None
+    ) -> PathProbabilities:
         """Return the probabilities of the rows of X: those given, or what has to be run."""
         if probabilities is None:
             return table
@@ -281,7 +287,7 @@ class DQNetGate(RoutingMixin, BaseEstimator):
                 bar.update(len(batch))
         return torch.cat(maps)
 
-    def table_reader(self) -> Any:
+    def table_reader(self) -> Callable[[ArrayLike], PathProbabilities]:
         return partial(copy.copy(self).read_table, reset=False)
 
     # ------------------------------------------------------------------ decide
@@ -307,10 +313,10 @@ class DQNetGate(RoutingMixin, BaseEstimator):
     def cost_curve(
         self,
         lambdas: ArrayLike | None = None,
-        X: Any = None,
+        X: ArrayLike | None = None,
         y: ArrayLike | None = None,
         *,
-        probabilities: Any = None,
+        probabilities: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> CostCurve:
         """Return accuracy and cost at every trained setting.

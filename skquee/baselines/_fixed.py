@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
+from sklearn.utils import Tags
 
 from skquee.evaluation import hull_points
 from skquee.values import PathProbabilities, PathTree
 from skquee.values._checks import check_integer, check_number, check_seed
 from skquee.values._costs import cost_span, warn_where_nothing_binds
 from skquee.values._labels import check_weights, correctness, spawn_seeds, stored
+from skquee.values._types import Seed
 from skquee.walk import Decider, Follow, Knob, RoutingMixin, Visit
 
 __all__ = ["FixedPath", "RandomMixing"]
@@ -51,7 +52,7 @@ class FixedPath(RoutingMixin, BaseEstimator):
         *,
         paths: PathTree | None = None,
         path_costs: ArrayLike | None = None,
-        classes: Sequence[Any] | None = None,
+        classes: Sequence[object] | None = None,
     ) -> None:
         self.path = path
         self.paths = paths
@@ -59,7 +60,7 @@ class FixedPath(RoutingMixin, BaseEstimator):
         self.classes = classes
 
     def fit(
-        self, X: Any, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+        self, X: ArrayLike, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
     ) -> FixedPath:
         """Check the table and its labels.
 
@@ -124,7 +125,7 @@ class _TwoPaths(Decider):
         return np.where(step >= 0, step, goal), np.full(len(goal), np.nan)
 
 
-def _path_index(tree: PathTree, path: Any) -> int:
+def _path_index(tree: PathTree, path: float | str) -> int:
     # Sweeps hand over floats.
     whole = path if isinstance(path, str) else check_integer(path, "path", whole_floats=True)
     return tree.index(whole)
@@ -171,8 +172,8 @@ class RandomMixing(RoutingMixin, BaseEstimator):
         *,
         paths: PathTree | None = None,
         path_costs: ArrayLike | None = None,
-        classes: Sequence[Any] | None = None,
-        random_state: Any = 0,
+        classes: Sequence[object] | None = None,
+        random_state: Seed = 0,
     ) -> None:
         self.max_cost = max_cost
         self.paths = paths
@@ -180,13 +181,13 @@ class RandomMixing(RoutingMixin, BaseEstimator):
         self.classes = classes
         self.random_state = random_state
 
-    def __sklearn_tags__(self) -> Any:
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.non_deterministic = True
         return tags
 
     def fit(
-        self, X: Any, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+        self, X: ArrayLike, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
     ) -> RandomMixing:
         """Measure the accuracy of every path.
 

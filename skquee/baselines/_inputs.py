@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from numpy.typing import ArrayLike
 from sklearn.exceptions import NotFittedError
 
 from skquee.bank import LazyPathProbabilities, MultiPathClassifierBank
@@ -13,7 +12,7 @@ from skquee.values import PathProbabilities
 __all__ = ["network_table"]
 
 
-def network_table(owner: str, network: Any, X: Any) -> LazyPathProbabilities | None:
+def network_table(owner: str, network: object, X: ArrayLike) -> LazyPathProbabilities | None:
     """Return images as a lazy table over their network, None for a table of probabilities.
 
     Parameters

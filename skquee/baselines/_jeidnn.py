@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ from skquee.values._checks import (
 )
 from skquee.values._labels import check_labels, correctness, hold_out, spawn_seeds, stored
 from skquee.values._public import publish
+from skquee.values._types import Seed
 from skquee.walk import Follow, RoutingMixin, Visit
 
 __all__ = ["JEIDNN"]
@@ -140,7 +141,7 @@ class JEIDNN(RoutingMixin, BaseEstimator):
 
     def __init__(
         self,
-        network: Any = None,
+        network: object = None,
         lambda_: float = 0.5,
         *,
         lambdas: ArrayLike | None = None,
@@ -158,8 +159,8 @@ class JEIDNN(RoutingMixin, BaseEstimator):
         validation_fraction: float = 0.1,
         paths: PathTree | None = None,
         path_costs: ArrayLike | None = None,
-        classes: Sequence[Any] | None = None,
-        random_state: Any = None,
+        classes: Sequence[object] | None = None,
+        random_state: Seed = None,
     ) -> None:
         self.network = network
         self.lambda_ = lambda_
@@ -181,12 +182,12 @@ class JEIDNN(RoutingMixin, BaseEstimator):
         self.classes = classes
         self.random_state = random_state
 
-    def __sklearn_clone__(self) -> Any:
+    def __sklearn_clone__(self) -> Self:
         return clone_sharing(self, "network")
 
     # ------------------------------------------------------------------ fit
 
-    def fit(self, X: Any, y: ArrayLike) -> JEIDNN:
+    def fit(self, X: ArrayLike, y: ArrayLike) -> JEIDNN:
         """Run the backbone once, and train heads and gates for every trade-off.
 
         Parameters
@@ -302,7 +303,7 @@ class JEIDNN(RoutingMixin, BaseEstimator):
 
     # ------------------------------------------------------------------ tables
 
-    def read_table(self, X: Any, *, reset: bool) -> PathProbabilities:
+    def read_table(self, X: ArrayLike, *, reset: bool) -> PathProbabilities:
         """Return X as a table: with a network, its chain of exits with the heads of `lambda_`."""
         if not reset and self._network is None and self.network is None:
             return super().read_table(X, reset=reset)
@@ -332,7 +333,7 @@ class JEIDNN(RoutingMixin, BaseEstimator):
     def _line(self, tree: PathTree) -> NDArray[np.intp]:
         return tree.prefixes(tree.fullest if self.along is None else self.along)
 
-    def table_reader(self) -> Any:
+    def table_reader(self) -> Callable[[ArrayLike], PathProbabilities]:
         return partial(copy.copy(self).read_table, reset=False)
 
     # ------------------------------------------------------------------ decide
@@ -360,7 +361,7 @@ class JEIDNN(RoutingMixin, BaseEstimator):
     def cost_curve(
         self,
         lambdas: ArrayLike | None = None,
-        X: Any = None,
+        X: ArrayLike | None = None,
         y: ArrayLike | None = None,
         *,
         sample_weight: ArrayLike | None = None,

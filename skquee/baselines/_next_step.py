@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from joblib import Parallel, delayed
@@ -18,6 +18,7 @@ from skquee.method.policy import open_loop
 from skquee.values import PathProbabilities, PathTree
 from skquee.values._checks import check_integer, check_n_jobs, check_numbers, check_seed
 from skquee.values._labels import check_weights, correctness, hold_out, spawn_seeds, stored
+from skquee.values._types import Seed
 from skquee.walk import Decider, RoutingMixin, Visit
 
 __all__ = ["NextStepRouter"]
@@ -70,13 +71,13 @@ class NextStepRouter(RoutingMixin, BaseEstimator):
         lambda_: float = 1.0,
         *,
         lambdas: ArrayLike | None = None,
-        targets: Any = None,
-        regressor: Any = None,
+        targets: ClusteredErrorTargets | None = None,
+        regressor: PathErrorRegressor | None = None,
         paths: PathTree | None = None,
         path_costs: ArrayLike | None = None,
-        classes: Sequence[Any] | None = None,
+        classes: Sequence[object] | None = None,
         cross_fit: int = 2,
-        random_state: Any = None,
+        random_state: Seed = None,
         n_jobs: int | None = None,
     ) -> None:
         self.lambda_ = lambda_
@@ -90,7 +91,9 @@ class NextStepRouter(RoutingMixin, BaseEstimator):
         self.random_state = random_state
         self.n_jobs = n_jobs
 
-    def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> NextStepRouter:
+    def fit(
+        self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> NextStepRouter:
         """Make error targets once, and train the gates for every trade-off.
 
         Parameters
@@ -130,7 +133,7 @@ class NextStepRouter(RoutingMixin, BaseEstimator):
         self.regressors_ = dict(zip(knobs.tolist(), fitted, strict=True))
         return self
 
-    def _make(self, name: str, seed: int) -> Any:
+    def _make(self, name: str, seed: int) -> BaseEstimator:
         given = getattr(self, name)
         part = self._parts[name]() if given is None else clone(given)
         if part.get_params(deep=False).get("random_state", 0) is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -52,7 +51,7 @@ class OracleRouter(RoutingMixin, BaseEstimator):
         *,
         paths: PathTree | None = None,
         path_costs: ArrayLike | None = None,
-        classes: Sequence[Any] | None = None,
+        classes: Sequence[object] | None = None,
     ) -> None:
         self.lambda_ = lambda_
         self.paths = paths
@@ -60,7 +59,7 @@ class OracleRouter(RoutingMixin, BaseEstimator):
         self.classes = classes
 
     def fit(
-        self, X: Any, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+        self, X: ArrayLike, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
     ) -> OracleRouter:
         """Check the table and its labels.
 
@@ -84,7 +83,7 @@ class OracleRouter(RoutingMixin, BaseEstimator):
     def check_knobs(self) -> None:
         check_number(self.lambda_, "lambda_", at_least=0)
 
-    def route(self, X: Any, y: ArrayLike | None = None) -> Routes:
+    def route(self, X: ArrayLike, y: ArrayLike | None = None) -> Routes:
         """Route samples, given their labels. Every path of a lazy table is run.
 
         Parameters
@@ -122,24 +121,24 @@ class OracleRouter(RoutingMixin, BaseEstimator):
             tree=tree,
         )
 
-    def predict(self, X: Any, y: ArrayLike | None = None) -> NDArray[Any]:
+    def predict(self, X: ArrayLike, y: ArrayLike | None = None) -> NDArray[np.generic]:
         """Return the labels answered; see :meth:`route`."""
         return self.route(X, y).labels
 
-    def predict_proba(self, X: Any, y: ArrayLike | None = None) -> NDArray[np.floating]:
+    def predict_proba(self, X: ArrayLike, y: ArrayLike | None = None) -> NDArray[np.floating]:
         """Return the class probabilities of the answers; see :meth:`route`."""
         return self.route(X, y).probabilities
 
-    def predict_path(self, X: Any, y: ArrayLike | None = None) -> NDArray[np.intp]:
+    def predict_path(self, X: ArrayLike, y: ArrayLike | None = None) -> NDArray[np.intp]:
         """Return the path each sample takes; see :meth:`route`."""
         return self.route(X, y).paths
 
-    def predict_cost(self, X: Any, y: ArrayLike | None = None) -> NDArray[np.float64]:
+    def predict_cost(self, X: ArrayLike, y: ArrayLike | None = None) -> NDArray[np.float64]:
         """Return the cost of each sample's path; see :meth:`route`."""
         return self.route(X, y).costs
 
     def score(
-        self, X: Any, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+        self, X: ArrayLike, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
     ) -> float:
         """Return ``accuracy - lambda_ * mean cost``, the best any router can do.
 
@@ -168,7 +167,7 @@ class OracleRouter(RoutingMixin, BaseEstimator):
     def cost_curve(
         self,
         lambdas: ArrayLike | None = None,
-        X: Any = None,
+        X: ArrayLike | None = None,
         y: ArrayLike | None = None,
         *,
         sample_weight: ArrayLike | None = None,
@@ -208,7 +207,9 @@ class OracleRouter(RoutingMixin, BaseEstimator):
             row_costs=table.row_path_costs(),
         )
 
-    def predicted_along(self, curve: CostCurve, table: Any, rows: NDArray[np.intp]) -> None:
+    def predicted_along(
+        self, curve: CostCurve, table: PathProbabilities | None, rows: NDArray[np.intp]
+    ) -> None:
         """Return None: an oracle knows errors, it predicts none."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -90,8 +90,8 @@ class _ChainRouter(RoutingMixin, BaseEstimator):
     along: int | str | None
 
     def fit(
-        self, X: Any, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
-    ) -> Any:
+        self, X: ArrayLike, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+    ) -> Self:
         """Check the table and its labels.
 
         Parameters
@@ -162,7 +162,7 @@ class ThresholdRouter(_ChainRouter):
         along: int | str | None = None,
         paths: PathTree | None = None,
         path_costs: ArrayLike | None = None,
-        classes: Sequence[Any] | None = None,
+        classes: Sequence[object] | None = None,
     ) -> None:
         self.threshold = threshold
         self.measure = measure
@@ -261,7 +261,7 @@ class BudgetedThresholdRouter(_ChainRouter):
         along: int | str | None = None,
         paths: PathTree | None = None,
         path_costs: ArrayLike | None = None,
-        classes: Sequence[Any] | None = None,
+        classes: Sequence[object] | None = None,
     ) -> None:
         self.ratio = ratio
         self.measure = measure
@@ -271,7 +271,7 @@ class BudgetedThresholdRouter(_ChainRouter):
         self.classes = classes
 
     def fit(
-        self, X: Any, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+        self, X: ArrayLike, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
     ) -> BudgetedThresholdRouter:
         """Measure the confidence of every row at every exit.
 
@@ -361,7 +361,7 @@ class PatienceRouter(_ChainRouter):
         along: int | str | None = None,
         paths: PathTree | None = None,
         path_costs: ArrayLike | None = None,
-        classes: Sequence[Any] | None = None,
+        classes: Sequence[object] | None = None,
     ) -> None:
         self.patience = patience
         self.along = along

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import exp, log
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -77,6 +77,14 @@ class AnswerRule(Protocol):
         ...
 
 
+class OneAnswer(Protocol):
+    """An answer rule for one row on plain numbers."""
+
+    def combine(self, path: int, history: list[list[float]]) -> list[float]:
+        """Return the answer of a path."""
+        ...
+
+
 class RecallAnswer(BaseEstimator):
     """Answer with the visited exit of least predicted error.
 
@@ -104,7 +112,9 @@ class RecallAnswer(BaseEstimator):
     .. [1] Dekoninck et al., "A Unified Approach to Routing and Cascading for LLMs", ICML 2025.
     """
 
-    def __init__(self, estimator: Any = "logistic", *, penalty: float = 1.0) -> None:
+    def __init__(
+        self, estimator: BaseEstimator | str = "logistic", *, penalty: float = 1.0
+    ) -> None:
         self.estimator = estimator
         self.penalty = penalty
 
@@ -311,7 +321,7 @@ class _OneEnsemble:
 ANSWERS: dict[str, Callable[[], AnswerRule]] = {"recall": RecallAnswer, "ensemble": EnsembleAnswer}
 
 
-def answered(rule: Any, table: PathProbabilities) -> PathProbabilities:
+def answered(rule: AnswerRule | None, table: PathProbabilities) -> PathProbabilities:
     """Return the table of what every path answers under a rule.
 
     Parameters
@@ -336,7 +346,8 @@ def answered(rule: Any, table: PathProbabilities) -> PathProbabilities:
         answers = [rule.combine(p, history) for p, history in enumerate(histories)]
         parts.append(np.stack(answers, axis=1))
         if chunk.losses is not None:
-            at = [tree.prefixes(p)[rule.chosen(p, each)] for p, each in enumerate(histories)]
+            chosen: Callable[..., NDArray[np.intp]] = getattr(rule, "chosen")  # noqa: B009
+            at = [tree.prefixes(p)[chosen(p, each)] for p, each in enumerate(histories)]
             columns = tree.path_columns[np.stack(at, axis=1)]
             losses.append(np.take_along_axis(chunk.losses, columns, axis=1))
     known = np.concatenate(losses) if losses else None
@@ -344,14 +355,14 @@ def answered(rule: Any, table: PathProbabilities) -> PathProbabilities:
 
 
 def cross_fitted_answers(
-    rule: Any,
+    rule: AnswerRule,
     table: PathProbabilities,
     codes: NDArray[np.intp],
     *,
     parts: int = 3,
     seed: int = 0,
     sample_weight: NDArray[np.float64] | None = None,
-) -> tuple[Any, PathProbabilities]:
+) -> tuple[AnswerRule, PathProbabilities]:
     """Fit a rule on all rows, and answer each row by one that has not seen it.
 
     Parameters
@@ -378,7 +389,7 @@ def cross_fitted_answers(
     """
     weights = sample_weight if has_fit_parameter(rule, "sample_weight") else None
 
-    def fit_on(rows: Any) -> Any:
+    def fit_on(rows: slice | NDArray[np.intp]) -> AnswerRule:
         given = {} if weights is None else {"sample_weight": weights[rows]}
         return clone(rule).fit(table[rows], codes[rows], **given)
 

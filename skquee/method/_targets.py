@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from joblib import Parallel, delayed
@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.cluster import KMeans
 from sklearn.model_selection import KFold
+from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 from tqdm import tqdm
 
@@ -29,6 +30,7 @@ from skquee.values._labels import (
 )
 from skquee.values._public import publish
 from skquee.values._threads import threads
+from skquee.values._types import Seed
 
 __all__ = ["ClusteredErrorTargets", "cross_fitted_targets"]
 
@@ -100,12 +102,12 @@ class ClusteredErrorTargets(TransformerMixin, BaseEstimator):
         n_clusters: int = 20,
         *,
         n_init: int = 10,
-        clusterer: Any = None,
+        clusterer: BaseEstimator | None = None,
         max_samples: int | None = 10_000,
         shrinkage: float = 0.0,
         paths: PathTree | None = None,
-        classes: Any = None,
-        random_state: Any = None,
+        classes: Sequence[object] | None = None,
+        random_state: Seed = None,
         n_jobs: int | None = None,
     ) -> None:
         self.n_clusters = n_clusters
@@ -118,7 +120,7 @@ class ClusteredErrorTargets(TransformerMixin, BaseEstimator):
         self.random_state = random_state
         self.n_jobs = n_jobs
 
-    def __sklearn_tags__(self) -> Any:
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array = False
         tags.input_tags.three_d_array = True
@@ -126,7 +128,7 @@ class ClusteredErrorTargets(TransformerMixin, BaseEstimator):
         return tags
 
     def fit(
-        self, probs: Any, y: ArrayLike | None, sample_weight: ArrayLike | None = None
+        self, probs: ArrayLike, y: ArrayLike | None, sample_weight: ArrayLike | None = None
     ) -> ClusteredErrorTargets:
         """Cluster every path and measure the errors of its clusters.
 
@@ -148,7 +150,7 @@ class ClusteredErrorTargets(TransformerMixin, BaseEstimator):
 
     def fit_held_out(
         self,
-        probs: Any,
+        probs: ArrayLike,
         y: ArrayLike | None,
         sample_weight: ArrayLike | None = None,
         *,
@@ -203,7 +205,7 @@ class ClusteredErrorTargets(TransformerMixin, BaseEstimator):
         self.path_error_ = np.average(wrong, axis=0, weights=weights)
         return np.column_stack([fitted[c][3] for c in columns])
 
-    def transform(self, probs: Any) -> NDArray[np.float64]:
+    def transform(self, probs: ArrayLike) -> NDArray[np.float64]:
         """Return the error targets of samples, which need no labels.
 
         Parameters
@@ -220,7 +222,7 @@ class ClusteredErrorTargets(TransformerMixin, BaseEstimator):
             [error[clusters[:, p]] for p, error in enumerate(self.cluster_error_)]
         )
 
-    def predict_clusters(self, probs: Any) -> NDArray[np.intp]:
+    def predict_clusters(self, probs: ArrayLike) -> NDArray[np.intp]:
         """Return the cluster of every sample on every path.
 
         Parameters
@@ -243,7 +245,7 @@ class ClusteredErrorTargets(TransformerMixin, BaseEstimator):
         return np.column_stack(found)[:, columns]
 
     def calibration_error(
-        self, probs: Any, y: ArrayLike, n_bins: int = 15, *, per_path: bool = False
+        self, probs: ArrayLike, y: ArrayLike, n_bins: int = 15, *, per_path: bool = False
     ) -> float | NDArray[np.float64]:
         """Return the expected calibration error of the targets (appendix 7.2).
 
@@ -274,7 +276,7 @@ class ClusteredErrorTargets(TransformerMixin, BaseEstimator):
         )
         return errors if per_path else float(errors.mean())
 
-    def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
+    def get_feature_names_out(self, input_features: object = None) -> NDArray[np.object_]:
         """Return ``pe_<path name>`` for every path.
 
         Parameters
@@ -317,9 +319,9 @@ class ClusteredErrorTargets(TransformerMixin, BaseEstimator):
 
 
 def cross_fitted_targets(
-    targets: Any,
+    targets: ClusteredErrorTargets,
     table: PathProbabilities,
-    labels: NDArray[Any] | None,
+    labels: NDArray[np.generic] | None,
     *,
     parts: int,
     seed: int,
@@ -379,12 +381,12 @@ def _cluster_column(
     targets: ClusteredErrorTargets,
     table: PathProbabilities,
     path: int,
-    wrong: NDArray[Any],
+    wrong: NDArray[np.bool_ | np.floating],
     weights: NDArray[np.float64] | None,
     n_clusters: int,
     seed: int,
     part_of: NDArray[np.intp],
-) -> tuple[Any, NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+) -> tuple[BaseEstimator, NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Cluster one classifier's vectors; return clusterer, errors, sizes, and targets of rows."""
     vectors = table.path(path)
     chosen = np.arange(len(vectors)) if weights is None else np.flatnonzero(weights)
@@ -395,7 +397,7 @@ def _cluster_column(
         # Fewer distinct vectors than clusters is fine: the empty ones get the path's error.
         warnings.filterwarnings("ignore", "Number of distinct clusters")
         if targets.clusterer is None:
-            clusterer: Any = _k_means(
+            clusterer: BaseEstimator = _k_means(
                 vectors[chosen].astype(np.float32, copy=False),
                 None if weights is None else weights[chosen],
                 n_clusters,
@@ -445,7 +447,7 @@ def _k_means(
     rng: np.random.Generator,
 ) -> KMeans:
     """Return K-means of the vectors, from the best of random starts on some of them."""
-    start: Any = "random"
+    start: str | NDArray[np.floating] = "random"
     limit = START_ROWS * n_clusters
     if n_init > 1 and len(vectors) > 2 * limit:
         some = np.sort(rng.choice(len(vectors), size=limit, replace=False))
@@ -457,7 +459,7 @@ def _k_means(
     return made.fit(vectors, sample_weight=weights)
 
 
-def _assign(clusterer: Any, table: PathProbabilities, path: int) -> NDArray[np.intp]:
+def _assign(clusterer: BaseEstimator, table: PathProbabilities, path: int) -> NDArray[np.intp]:
     parts = []
     centres = getattr(clusterer, "cluster_centers_", None)
     with threads().limit(limits=1):

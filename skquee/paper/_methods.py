@@ -17,6 +17,7 @@ from skquee.baselines import (
     ThresholdRouter,
 )
 from skquee.evaluation import CostCurve
+from skquee.method.gates import PathErrorRegressor
 from skquee.paper._experiment import Experiment
 from skquee.values import PathTree
 from skquee.values._tree import relative_to_whole
@@ -77,11 +78,13 @@ def _uniform(study: Experiment) -> CostCurve:
 
 def _next_step(study: Experiment) -> CostCurve:
     setting = study.setting
+    regressor = study.new_router(setting.n_clusters).regressor
+    assert isinstance(regressor, PathErrorRegressor)
     router = NextStepRouter(
         setting.next_step_lambdas[0],
         lambdas=setting.next_step_lambdas,
         targets=study.new_targets(setting.n_clusters),
-        regressor=study.new_router(setting.n_clusters).regressor,
+        regressor=regressor,
         random_state=setting.random_state,
     )
     return _fitted(study, router)

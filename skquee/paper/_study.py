@@ -15,6 +15,7 @@ from sklearn.tree import DecisionTreeRegressor
 from tqdm import tqdm
 
 from skquee.evaluation import CostCurve
+from skquee.method.gates import PathErrorRegressor
 from skquee.paper._experiment import PARTS, Experiment
 from skquee.paper._methods import MAKERS, METHODS
 from skquee.routers import CostAwareRouter
@@ -135,12 +136,14 @@ class Study(Experiment):
     def _rmse(self, router: CostAwareRouter) -> float:
         table, tree = self.table("test"), self.tree
         goals = self.targets().transform(table)
+        gates = router.regressor_
+        assert isinstance(gates, PathErrorRegressor)
         total, count = 0.0, 0
         for prefix in range(tree.n_paths):
             if tree.is_leaf(prefix):
                 continue
             candidates = tree.descendants(prefix)
-            found = router.regressor_.predict(table, prefix=prefix)[:, candidates]
+            found = gates.predict(table, prefix=prefix)[:, candidates]
             total += float(((found - goals[:, candidates]) ** 2).sum())
             count += found.size
         return float(np.sqrt(total / count))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from numpy.typing import ArrayLike
 
 from skquee.routers._budget import BudgetRouter
+from skquee.values._types import Seed
 
 __all__ = ["BudgetMixin"]
 
@@ -15,12 +16,12 @@ class BudgetMixin:
     def at_budget(
         self,
         budget: float | None = None,
-        X: Any = None,
+        X: ArrayLike | None = None,
         *,
         max_cost_per_sample: float | None = None,
         exceed_cost: float | None = None,
         exceed_probability: float | None = None,
-        random_state: Any = None,
+        random_state: Seed = None,
     ) -> BudgetRouter:
         """Return this fitted router held to a budget.
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, ClassVar
+from collections.abc import Callable, Sequence
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
+from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
 from skquee.routers._limits import (
@@ -26,6 +28,7 @@ from skquee.values._checks import check_seed
 from skquee.values._costs import cost_span, warn_where_nothing_binds
 from skquee.values._labels import check_weights, spawn_seeds, stored
 from skquee.values._remembered import remember
+from skquee.values._types import Seed
 from skquee.walk import Clipped, Decider, Mixed, RoutingMixin
 from skquee.walk._decider import allowed_paths
 from skquee.walk._knob import Knob
@@ -133,14 +136,14 @@ class BudgetRouter(RoutingMixin, BaseEstimator):
 
     def __init__(
         self,
-        router: Any,
+        router: BaseEstimator,
         budget: float | None = None,
         *,
         max_cost_per_sample: float | None = None,
         exceed_cost: float | None = None,
         exceed_probability: float | None = None,
         lambdas: ArrayLike | None = None,
-        random_state: Any = None,
+        random_state: Seed = None,
     ) -> None:
         self.router = router
         self.budget = budget
@@ -150,7 +153,7 @@ class BudgetRouter(RoutingMixin, BaseEstimator):
         self.lambdas = lambdas
         self.random_state = random_state
 
-    def __sklearn_tags__(self) -> Any:
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.non_deterministic = True
         tags.target_tags.required = False
@@ -161,24 +164,28 @@ class BudgetRouter(RoutingMixin, BaseEstimator):
 
     # The router carries these.
     @property
-    def paths(self) -> Any:  # type: ignore[override]
+    def paths(self) -> PathTree | None:  # type: ignore[override]
         """The router's ``paths``."""
         return innermost(self.router)[0].paths
 
     @property
-    def path_costs(self) -> Any:  # type: ignore[override]
+    def path_costs(self) -> ArrayLike | None:  # type: ignore[override]
         """The router's ``path_costs``."""
         return innermost(self.router)[0].path_costs
 
     @property
-    def classes(self) -> Any:  # type: ignore[override]
+    def classes(self) -> Sequence[object] | None:  # type: ignore[override]
         """The router's ``classes``."""
         return innermost(self.router)[0].classes
 
     # ------------------------------------------------------------------ fit
 
     def fit(
-        self, X: Any = None, y: ArrayLike | None = None, *, sample_weight: ArrayLike | None = None
+        self,
+        X: ArrayLike | None = None,
+        y: ArrayLike | None = None,
+        *,
+        sample_weight: ArrayLike | None = None,
     ) -> BudgetRouter:
         """Measure the cost of every operating point.
 
@@ -258,7 +265,7 @@ class BudgetRouter(RoutingMixin, BaseEstimator):
         )
 
     def _measured(
-        self, X: Any, y: ArrayLike | None, sample_weight: ArrayLike | None
+        self, X: ArrayLike | None, y: ArrayLike | None, sample_weight: ArrayLike | None
     ) -> tuple[Sweep, NDArray[np.float64], PathTree, NDArray[np.float64] | None]:
         """Return what measures a knob, weights of its rows, the tree, and costs of each row."""
         router, cap = self._at(None), self.max_cost_per_sample
@@ -284,12 +291,12 @@ class BudgetRouter(RoutingMixin, BaseEstimator):
         return float(costs.min()), float(costs.max())
 
     @property
-    def low_(self) -> Any:
+    def low_(self) -> float:
         """Knob of the cheaper point."""
         return self._mixture()[0]
 
     @property
-    def high_(self) -> Any:
+    def high_(self) -> float:
         """Knob of the dearer point."""
         return self._mixture()[1]
 
@@ -303,7 +310,7 @@ class BudgetRouter(RoutingMixin, BaseEstimator):
         """Mean cost to expect."""
         return self._mixture()[3]
 
-    def _mixture(self) -> tuple[Any, Any, float, float]:
+    def _mixture(self) -> tuple[float, float, float, float]:
         check_is_fitted(self)
         points = self._points
         knobs, costs = points.knobs, points.costs
@@ -339,7 +346,7 @@ class BudgetRouter(RoutingMixin, BaseEstimator):
 
     # ------------------------------------------------------------------ predict
 
-    def read_table(self, X: Any, *, reset: bool) -> PathProbabilities:
+    def read_table(self, X: ArrayLike, *, reset: bool) -> PathProbabilities:
         if self._bank is not None and not isinstance(X, PathProbabilities):
             X = self._bank.transform(X)
         table = super().read_table(X, reset=reset)
@@ -352,9 +359,10 @@ class BudgetRouter(RoutingMixin, BaseEstimator):
         self._check_cap(table.paths)
         return table
 
-    def _at(self, knob: Any) -> Any:
+    def _at(self, knob: float | None) -> RoutingMixin:
         """Return the router at a value of its knob (None: its own), kept within the cap."""
-        router, params = copy.copy(self.router_), {}
+        router = copy.copy(self.router_)
+        params: dict[str, object] = {}
         if knob is not None:
             params[router.knob.name] = knob
         if self.max_cost_per_sample is not None and hasattr(router, "policy_in_use"):
@@ -374,7 +382,7 @@ class BudgetRouter(RoutingMixin, BaseEstimator):
         owner = type(self.router_).__name__
         return Clipped(tree, self.classes_, mixed, self.max_cost_per_sample, owner)
 
-    def table_reader(self) -> Any:
+    def table_reader(self) -> Callable[[ArrayLike], PathProbabilities] | None:
         return None if self._bank is None else self._bank.transform
 
     def default_knobs(self, tree: PathTree) -> NDArray[np.float64]:

@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from sklearn.base import BaseEstimator
+from sklearn.model_selection import BaseCrossValidator
+
+from skquee.method._answers import AnswerRule
+from skquee.method.gates import ErrorModel
+from skquee.method.policy._protocol import PolicyLike
+from skquee.values import PathProbabilities
+
+if TYPE_CHECKING:
+    from skquee.routers._router import CostAwareRouter
+
+
 import inspect
 import warnings
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +49,7 @@ TARGETS = ("shrunken", "bernoulli", "mixed")
 FEATURES = ("paper", "rich")
 
 
-def check_fit_parameters(router: Any) -> None:
+def check_fit_parameters(router: CostAwareRouter) -> None:
     """Raise where a parameter that fit reads is not usable.
 
     Parameters
@@ -58,7 +71,9 @@ def check_fit_parameters(router: Any) -> None:
     error_model(router.regressor, router.features)
 
 
-def error_model(regressor: Any, features: str | None) -> Any:
+def error_model(
+    regressor: ErrorModel | BaseEstimator | str | None, features: str | None
+) -> ErrorModel:
     """Return the error model that a router's parameters ask for, not fitted.
 
     Parameters
@@ -79,16 +94,15 @@ def error_model(regressor: Any, features: str | None) -> Any:
     """
     if features is not None:
         check_option(features, "features", FEATURES)
-    chosen: dict[str, Any] = {} if features is None else {"features": features}
     if regressor is None:
-        return PathErrorRegressor(**chosen)
+        return PathErrorRegressor(features=features or "paper")
     if inspect.isclass(regressor):
         raise ValueError(
             f"regressor must be an instance, got the class {regressor.__name__}: write "
             f"{regressor.__name__}()."
         )
     if isinstance(regressor, str) or not hasattr(regressor, "judge"):
-        return PathErrorClassifier(regressor, **chosen)
+        return PathErrorClassifier(regressor, features=features or "rich")
     own = getattr(regressor, "features", None)
     if features is not None and features != own:
         raise ValueError(
@@ -99,7 +113,7 @@ def error_model(regressor: Any, features: str | None) -> Any:
     return clone(regressor)
 
 
-def warn_where_context_is_unread(table: Any, model: Any) -> None:
+def warn_where_context_is_unread(table: PathProbabilities, model: ErrorModel) -> None:
     """Warn where a table's context reaches no gate.
 
     Parameters
@@ -120,7 +134,9 @@ def warn_where_context_is_unread(table: Any, model: Any) -> None:
         )
 
 
-def check_folds(cv: Any, codes: NDArray[np.intp], *, by_class: bool = True) -> None:
+def check_folds(
+    cv: int | BaseCrossValidator, codes: NDArray[np.intp], *, by_class: bool = True
+) -> None:
     """Raise where there are too few rows for a number of folds.
 
     Parameters
@@ -149,7 +165,7 @@ def check_folds(cv: Any, codes: NDArray[np.intp], *, by_class: bool = True) -> N
         )
 
 
-def answer_rule(answer: Any) -> Any:
+def answer_rule(answer: AnswerRule | str) -> AnswerRule | None:
     """Return an answer rule, not fitted; None: the last exit.
 
     Parameters
@@ -170,12 +186,12 @@ def answer_rule(answer: Any) -> Any:
     return clone(answer)
 
 
-def is_policy(policy: Any) -> bool:
+def is_policy(policy: object) -> bool:
     """Whether this is a policy, not its name or class."""
     return hasattr(policy, "aim") and not isinstance(policy, type)
 
 
-def check_policy(policy: Any) -> None:
+def check_policy(policy: object) -> None:
     """Raise where this is neither a policy, nor the name of one, nor a callable."""
     named = isinstance(policy, str) and policy in POLICIES
     if not (named or callable(policy) or is_policy(policy)):
@@ -184,7 +200,7 @@ def check_policy(policy: Any) -> None:
         )
 
 
-def make_policy(policy: Any) -> Any:
+def make_policy(policy: PolicyLike) -> BaseEstimator | None:
     """Return a policy to fit, or one that needs none; None for a callable or the open loop."""
     if isinstance(policy, str):
         make = POLICIES[policy]

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from skquee.method.policy import next_steps
+from skquee.method._answers import AnswerRule, OneAnswer
+from skquee.method.gates import ErrorModel
+from skquee.method.gates._one import OneJudge
+from skquee.method.policy import Policy, next_steps
 from skquee.method.policy._aim import aim_at
 from skquee.method.policy._plans import TIE
+from skquee.method.policy._protocol import PolicyFunction
+from skquee.routers._prices import CallCostModel
 from skquee.values import PathTree
 from skquee.walk import Decider, Visit
+from skquee.walk._decider import History, OneDecider
 
 __all__ = ["GateDecider", "Judgement", "Start", "begin"]
 
@@ -86,11 +91,11 @@ class GateDecider(Decider):
     """
 
     lambda_: float
-    gates: Any
-    policy: Any
+    gates: ErrorModel
+    policy: Policy | PolicyFunction | None
     start: Start | None
-    rule: Any
-    prices: Any = None
+    rule: AnswerRule | None
+    prices: CallCostModel | None = None
 
     def judge(self, visit: Visit) -> Iterator[Judgement]:
         """Predict the errors of every path that is open to samples before a gate, and aim.
@@ -111,9 +116,9 @@ class GateDecider(Decider):
             row_costs = self.prices.predict(visit.context, n) @ self.tree.path_calls.T
         if visit.now is None and self.start is not None:
             costs = self.tree.path_costs
-            errors = np.broadcast_to(self.start.errors, (n, len(costs)))
+            base = np.broadcast_to(self.start.errors, (n, len(costs)))
             aimed = np.full(n, self.start.aimed)
-            yield Judgement(np.arange(n), None, np.arange(len(costs)), errors, costs, aimed)
+            yield Judgement(np.arange(n), None, np.arange(len(costs)), base, costs, aimed)
             return
         for rows, candidates, errors in self.gates.judge(
             visit.prefixes, visit.history(), visit.context
@@ -133,7 +138,9 @@ class GateDecider(Decider):
             return np.full(n, self.start.root), np.full(n, error)
         return self.settle(visit, self.judge(visit))
 
-    def settle(self, visit: Visit, judged: Any) -> tuple[NDArray[np.intp], NDArray[np.floating]]:
+    def settle(
+        self, visit: Visit, judged: Iterable[Judgement]
+    ) -> tuple[NDArray[np.intp], NDArray[np.floating]]:
         """Return next steps and predicted errors of what was judged."""
         n = len(visit.rows)
         steps, seen = np.empty(n, dtype=np.intp), np.empty(n)
@@ -144,7 +151,7 @@ class GateDecider(Decider):
         return steps, seen
 
     def answer(
-        self, paths: NDArray[np.intp], now: NDArray[np.floating], history: Any
+        self, paths: NDArray[np.intp], now: NDArray[np.floating], history: History
     ) -> NDArray[np.floating]:
         """Answer; see :class:`skquee.walk.Decider`."""
         if self.rule is None:
@@ -160,7 +167,7 @@ class GateDecider(Decider):
         return out
 
     def answering(
-        self, paths: NDArray[np.intp], now: NDArray[np.floating], history: Any
+        self, paths: NDArray[np.intp], now: NDArray[np.floating], history: History
     ) -> NDArray[np.intp]:
         """Tell who answers; see :class:`skquee.walk.Decider`."""
         chosen = getattr(self.rule, "chosen", None)
@@ -172,12 +179,11 @@ class GateDecider(Decider):
             out[rows] = self.tree.prefixes(path)[chosen(path, [p[rows] for p in passed])]
         return out
 
-    def one(self) -> Any:
+    def one(self) -> OneDecider | None:
         """Return what decides for one row on plain numbers; see :class:`skquee.walk.Decider`."""
         if self.prices is not None or (self.start is None and len(self.tree.roots) > 1):
             return None
-        make = [part.one if hasattr(part, "one") else _nothing for part in (self.gates, self.rule)]
-        gates, rule = (one() for one in make)
+        gates, rule = (getattr(part, "one", _nothing)() for part in (self.gates, self.rule))
         if gates is None or (self.rule is not None and rule is None):
             return None
         return _OneRow(self, gates, rule)
@@ -187,10 +193,14 @@ def _nothing() -> None:
     return None
 
 
+# Place, price and next step of each candidate; then the costs and steps of all.
+_Plan = tuple[list[tuple[int, float, int]], NDArray[np.float64], list[int]]
+
+
 class _OneRow:
     """A gate decider for one row on plain numbers: the same decisions, without arrays."""
 
-    def __init__(self, decider: GateDecider, gates: Any, rule: Any) -> None:
+    def __init__(self, decider: GateDecider, gates: OneJudge, rule: OneAnswer | None) -> None:
         tree, self.lambda_ = decider.tree, decider.lambda_
         self.judge, self.policy = gates.judge, decider.policy
         self.combine = None if rule is None else rule.combine
@@ -198,7 +208,7 @@ class _OneRow:
         self.first = (roots[0], np.nan)
         if decider.start is not None and len(roots) > 1:
             self.first = decider.start.root, float(decider.start.errors[decider.start.aimed])
-        self.plans: dict[int, Any] = {}
+        self.plans: dict[int, _Plan] = {}
         for prefix in np.flatnonzero(tree.is_inner).tolist():
             candidates = tree.descendants(prefix)
             costs = tree.path_costs[candidates]
@@ -239,11 +249,11 @@ class _OneRow:
 
 def begin(
     kind: str,
-    policy: Any,
+    policy: Policy | PolicyFunction | None,
     lambda_: float,
     tree: PathTree,
     errors: NDArray[np.float64],
-    free: Any,
+    free: Callable[[], int],
 ) -> Start:
     """Settle the first step where samples are all alike.
 

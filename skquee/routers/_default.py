@@ -20,6 +20,7 @@ from skquee.routers._router import CostAwareRouter
 from skquee.routers._survey import Surveyed
 from skquee.values import PathProbabilities
 from skquee.values._labels import hold_out
+from skquee.walk import RoutingMixin
 from skquee.walk._report import knobs_with_own
 
 __all__ = ["choose_point", "default_router", "fit_judged"]
@@ -84,16 +85,16 @@ class Judged:
         Whether its price is still to be chosen.
     """
 
-    router: Any
+    router: RoutingMixin
     rows: NDArray[np.intp]
     curve: CostCurve | None
     is_open: bool
 
 
 def fit_judged(
-    router: Any,
+    router: RoutingMixin,
     table: PathProbabilities,
-    labels: NDArray[Any],
+    labels: NDArray[np.generic],
     sample_weight: NDArray[np.float64] | None,
     *,
     cv: int,
@@ -156,7 +157,7 @@ def fit_judged(
     )
 
 
-def _keeps_curve(router: Any) -> bool:
+def _keeps_curve(router: RoutingMixin) -> bool:
     """Whether a fitted router has a curve of rows that it did not learn from."""
     try:
         router.cost_curve()
@@ -166,9 +167,9 @@ def _keeps_curve(router: Any) -> bool:
 
 
 def _curve(
-    router: Any,
+    router: RoutingMixin,
     table: PathProbabilities,
-    labels: NDArray[Any],
+    labels: NDArray[np.generic],
     sample_weight: NDArray[np.float64] | None,
 ) -> CostCurve:
     """Return a router's curve on rows of fit, its own point on it."""
@@ -181,13 +182,13 @@ def _curve(
 
 
 def _cross_fitted(
-    router: Any,
+    router: RoutingMixin,
     table: PathProbabilities,
-    labels: NDArray[Any],
+    labels: NDArray[np.generic],
     sample_weight: NDArray[np.float64] | None,
     cv: int,
     seed: int,
-) -> Any:
+) -> RoutingMixin:
     """Fit a gate router on all rows, and let its relatives of every fold judge them."""
     n_rows = len(labels)
     parts: list[tuple[NDArray[np.intp], Surveyed]] = []
@@ -210,7 +211,7 @@ def _cross_fitted(
 
 
 def _folds(
-    labels: NDArray[Any], cv: int, seed: int
+    labels: NDArray[np.generic], cv: int, seed: int
 ) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
     """Return folds, by class where there are enough of each; none where rows are too few."""
     if cv > len(labels):
@@ -271,6 +272,6 @@ def choose_point(
     return int(allowed[np.lexsort((-accuracy[allowed], cost[allowed]))[0]]), True
 
 
-def _weighted(router: Any, weights: NDArray[np.float64] | None) -> dict[str, Any]:
+def _weighted(router: RoutingMixin, weights: NDArray[np.float64] | None) -> dict[str, object]:
     takes = weights is not None and has_fit_parameter(router, "sample_weight")
     return {"sample_weight": weights} if takes else {}

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from skquee.method.policy import OptionValue, Pessimistic
 from skquee.routers._deciding import GateDecider, Judgement
 from skquee.values import PathProbabilities, PathTree
 from skquee.values._labels import is_flat
 from skquee.values._optional import require
-from skquee.walk import Decider, Routes, Visit, walk
+from skquee.walk import Decider, Routes, RoutingMixin, Visit, walk
+from skquee.walk._decider import History
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,15 +37,10 @@ COLUMNS = (
 )
 
 
-class ExplainMixin:
+class ExplainMixin(RoutingMixin):
     """Gives a router ``explain_route``."""
 
-    check_as_fitted: Any
-    read_table: Any
-    check_knobs: Any
-    make_decider: Any
-
-    def explain_route(self, X: Any) -> pd.DataFrame:
+    def explain_route(self, X: ArrayLike) -> pd.DataFrame:
         """Tell what every gate on a sample's way saw, predicted and chose.
 
         The samples are routed as by ``route``, and only what their paths need is run.
@@ -102,7 +98,8 @@ n_columns, n_classes)
         self.check_as_fitted()
         self.check_knobs()
         table = self.read_table(X, reset=False)
-        decider: GateDecider = self.make_decider(table.paths)
+        decider = self.make_decider(table.paths)
+        assert isinstance(decider, GateDecider)
         notes: list[_Note] = []
         routes = walk(Recorded(decider.tree, decider.classes, decider, notes), table)
         lines = [*_gate_lines(notes, decider, table.facts.outcomes), _end_lines(routes)]
@@ -158,13 +155,13 @@ class Recorded(Decider):
         return steps, seen
 
     def answer(
-        self, paths: NDArray[np.intp], now: NDArray[np.floating], history: Any
+        self, paths: NDArray[np.intp], now: NDArray[np.floating], history: History
     ) -> NDArray[np.floating]:
         """Answer; see :class:`skquee.walk.Decider`."""
         return self.inner.answer(paths, now, history)
 
     def answering(
-        self, paths: NDArray[np.intp], now: NDArray[np.floating], history: Any
+        self, paths: NDArray[np.intp], now: NDArray[np.floating], history: History
     ) -> NDArray[np.intp]:
         """Tell who answers; see :class:`skquee.walk.Decider`."""
         return self.inner.answering(paths, now, history)
@@ -172,7 +169,7 @@ class Recorded(Decider):
 
 def _gate_lines(
     notes: Sequence[_Note], decider: GateDecider, outcomes: bool
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[dict[str, object]]:
     tree = decider.tree
     for note in notes:
         n = len(note.visit.rows)
@@ -203,7 +200,7 @@ def _gate_lines(
             )
 
 
-def _end_lines(routes: Routes) -> dict[str, Any]:
+def _end_lines(routes: Routes) -> dict[str, object]:
     """Return a line for each sample that ran to the end of a path, where no gate is."""
     tree = routes.tree
     rows = np.flatnonzero(~tree.is_inner[routes.paths])
@@ -237,9 +234,9 @@ def _lines(
     scores: NDArray[np.floating],
     aimed: NDArray[np.bool_],
     steps: NDArray[np.intp],
-    labels: NDArray[Any],
+    labels: NDArray[np.generic],
     sure: NDArray[np.floating],
-) -> dict[str, Any]:
+) -> dict[str, object]:
     # The last name, at -1, is that of the path before anything has run.
     names = np.array([*tree.names, ""], dtype=object)
     values = (

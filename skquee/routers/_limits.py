@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
 from sklearn.frozen import FrozenEstimator
 
-from skquee.method.policy import ClosedLoop
+from skquee.bank import MultiPathClassifierBank
+from skquee.method.policy import ClosedLoop, Policy
 from skquee.method.policy._aim import aim_at
+from skquee.method.policy._protocol import PolicyFunction
 from skquee.values import PathProbabilities, PathTree
 from skquee.values._checks import check_number
 from skquee.walk import RoutingMixin
@@ -33,7 +35,7 @@ __all__ = [
 
 
 def clip_paths(
-    paths: NDArray[np.intp], tree: PathTree, cap: float | None, owner: Any
+    paths: NDArray[np.intp], tree: PathTree, cap: float | None, owner: RoutingMixin
 ) -> NDArray[np.intp]:
     """Return where samples leave if they stop before the first step beyond a cap.
 
@@ -112,7 +114,7 @@ class CappedPolicy:
         Most a sample may cost.
     """
 
-    def __init__(self, policy: Any, cap: float) -> None:
+    def __init__(self, policy: Policy | PolicyFunction | None, cap: float) -> None:
         self.policy = policy
         self.cap = cap
 
@@ -148,7 +150,7 @@ class CappedPolicy:
         return np.where(prices[rows, aimed] > self.cap, stay, aimed)
 
 
-def innermost(router: Any) -> tuple[Any, Any]:
+def innermost(router: BaseEstimator) -> tuple[RoutingMixin, MultiPathClassifierBank | None]:
     """Return the router that decides, and the bank before it or None.
 
     Parameters
@@ -168,7 +170,7 @@ def innermost(router: Any) -> tuple[Any, Any]:
     return router.innermost()
 
 
-def check_walks(router: Any) -> None:
+def check_walks(router: RoutingMixin) -> None:
     """Raise unless two operating points of a router can share one walk.
 
     Parameters
@@ -190,7 +192,10 @@ def check_walks(router: Any) -> None:
 
 
 def table_sweep(
-    router: Any, cap: float | None, table: PathProbabilities, codes: NDArray[np.intp] | None
+    router: RoutingMixin,
+    cap: float | None,
+    table: PathProbabilities,
+    codes: NDArray[np.intp] | None,
 ) -> Sweep:
     """Return what measures values of a router's knob on a stored table.
 
@@ -221,7 +226,7 @@ def table_sweep(
 
 
 def held_out_sweep(
-    router: Any, cap: float | None
+    router: RoutingMixin, cap: float | None
 ) -> tuple[Sweep, NDArray[np.float64], PathTree, NDArray[np.float64] | None]:
     """Return what measures values on the rows a router held out, and what is known of them.
 
@@ -266,7 +271,7 @@ def held_out_sweep(
     return sweep, first.sample_weight, tree, first.row_costs
 
 
-def takes_knobs(values: NDArray[np.float64], make: Callable[[float], Any]) -> bool:
+def takes_knobs(values: NDArray[np.float64], make: Callable[[float], RoutingMixin]) -> bool:
     """Whether a router accepts values of its knob beyond its own grid.
 
     Parameters

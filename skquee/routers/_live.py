@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, ClassVar
+from collections.abc import Callable, Sequence
+from typing import ClassVar, Self
 
+from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from skquee.bank import MultiPathClassifierBank
 from skquee.values import PathTree
 from skquee.values._remembered import as_now, check_as_fitted
+from skquee.walk import RoutingMixin
 
 __all__ = ["LiveParameters", "check_rows"]
 
@@ -20,13 +25,13 @@ ROUTER = {"path_costs", "policy", "first", "n_jobs", "max_cost_per_sample"}
 class LiveParameters:
     """Gives an estimator of ``bank_`` and ``router_`` parameters that act after ``fit``."""
 
-    bank_: Any
-    router_: Any
+    bank_: MultiPathClassifierBank
+    router_: RoutingMixin
     best_lambda_: float | None
-    _of_fit: dict[str, Any]
-    _parts: ClassVar[dict[str, Any]]
+    _of_fit: dict[str, object]
+    _parts: ClassVar[dict[str, Callable[[], BaseEstimator]]]
 
-    def set_params(self, **params: Any) -> Any:
+    def set_params(self, **params: object) -> Self:
         """Set parameters; those that act at prediction do so at once, without a fit.
 
         Parameters
@@ -54,7 +59,7 @@ class LiveParameters:
                     self._note(name, value)
         return self
 
-    def _note(self, name: str, value: Any) -> None:
+    def _note(self, name: str, value: object) -> None:
         """Keep in mind that a parameter's value needs no fit."""
         self._of_fit = as_now(getattr(self, "_of_fit", {}), name, value)
 
@@ -66,7 +71,7 @@ class LiveParameters:
             return set()
         return (ROUTER | {self.router_.knob.name}) & set(self.router_.get_params(deep=False))
 
-    def _set_fitted(self, part: str, name: str, value: Any) -> bool:
+    def _set_fitted(self, part: str, name: str, value: object) -> bool:
         """Give a copy of a fitted part another value; whoever holds the part keeps it as it is.
 
         It returns whether there is such a value: no price may have been chosen in fit.
@@ -93,7 +98,7 @@ class LiveParameters:
         check_as_fitted(self, getattr(self, "_of_fit", {}))
 
 
-def with_tree(router: Any, tree: PathTree) -> Any:
+def with_tree(router: RoutingMixin, tree: PathTree) -> RoutingMixin:
     """Return a copy of a fitted router, and of the routers in it, over other costs."""
     other = copy.copy(router)
     if hasattr(other, "_fitted_paths"):
@@ -104,7 +109,7 @@ def with_tree(router: Any, tree: PathTree) -> Any:
     return other
 
 
-def check_rows(X: Any, feature_names: Any) -> Any:
+def check_rows(X: ArrayLike, feature_names: Sequence[str] | None) -> ArrayLike:
     """Raise where X is one row of a data frame instead of rows.
 
     Parameters
@@ -119,8 +124,8 @@ def check_rows(X: Any, feature_names: Any) -> Any:
     rows
         X itself.
     """
-    one = hasattr(X, "iloc") and getattr(X, "ndim", 2) == 1 and feature_names is not None
-    if one and list(X.index) == list(feature_names):
+    one = hasattr(X, "iloc") and getattr(X, "ndim", 2) == 1
+    if one and feature_names is not None and list(getattr(X, "index", ())) == list(feature_names):
         raise ValueError(
             "X is one row of a data frame as a Series: give rows, df.iloc[[0]] instead of "
             "df.iloc[0]."

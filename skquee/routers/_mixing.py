@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -35,7 +34,7 @@ class OperatingPoints:
         costs: Callable[[NDArray[np.intp]], NDArray[np.float64]],
         share: NDArray[np.float64],
         paths: NDArray[np.intp],
-        right: NDArray[Any] | None,
+        right: NDArray[np.bool_ | np.floating] | None,
     ) -> OperatingPoints:
         """Average over rows.
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
@@ -52,7 +50,7 @@ class CallCostModel(BaseEstimator):
         self
         """
         self.means_ = np.average(call_costs, axis=0, weights=sample_weight)
-        self.models_: list[Any] = [None] * call_costs.shape[1]
+        self.models_: list[BaseEstimator | None] = [None] * call_costs.shape[1]
         if context is not None:
             for column, prices in enumerate(call_costs.T):
                 if np.ptp(prices) > 0:

@@ -24,7 +24,7 @@ class RoutedReportMixin:
     def report(
         self,
         file: str | os.PathLike[str],
-        X: Any = None,
+        X: ArrayLike | None = None,
         y: ArrayLike | None = None,
         *,
         lambdas: ArrayLike | None = None,

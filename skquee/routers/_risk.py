@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 import warnings
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import ClassVar, TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
+from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, check_random_state
 
 from skquee.evaluation import CostCurve
@@ -26,9 +28,16 @@ from skquee.values import PathProbabilities, PathTree
 from skquee.values._checks import check_number, check_seed
 from skquee.values._labels import check_labels, path_answers, stored
 from skquee.values._remembered import remember
+from skquee.values._types import Seed
 from skquee.walk import Decider, Follow, RoutingMixin
 
 __all__ = ["RiskControlledRouter"]
+
+
+class _Options(TypedDict):
+    method: str
+    confidence: float | None
+    signed: bool
 
 
 class RiskControlledRouter(RoutingMixin, BaseEstimator):
@@ -147,7 +156,7 @@ class RiskControlledRouter(RoutingMixin, BaseEstimator):
 
     def __init__(
         self,
-        router: Any = None,
+        router: BaseEstimator | None = None,
         *,
         max_error_increase: float | None = None,
         max_error: float | None = None,
@@ -155,7 +164,7 @@ class RiskControlledRouter(RoutingMixin, BaseEstimator):
         confidence: float | None = None,
         method: str = "ltt",
         lambdas: ArrayLike | None = None,
-        random_state: Any = None,
+        random_state: Seed = None,
     ) -> None:
         self.router = router
         self.max_error_increase = max_error_increase
@@ -168,17 +177,17 @@ class RiskControlledRouter(RoutingMixin, BaseEstimator):
 
     # The router carries these.
     @property
-    def paths(self) -> Any:  # type: ignore[override]
+    def paths(self) -> PathTree | None:  # type: ignore[override]
         """The router's ``paths``."""
         return getattr(self._router(), "paths", None)
 
     @property
-    def path_costs(self) -> Any:  # type: ignore[override]
+    def path_costs(self) -> ArrayLike | None:  # type: ignore[override]
         """The router's ``path_costs``."""
         return getattr(self._router(), "path_costs", None)
 
     @property
-    def classes(self) -> Any:  # type: ignore[override]
+    def classes(self) -> Sequence[object] | None:  # type: ignore[override]
         """The router's ``classes``."""
         return getattr(self._router(), "classes", None)
 
@@ -188,20 +197,20 @@ class RiskControlledRouter(RoutingMixin, BaseEstimator):
         check_is_fitted(self)
         return 0.0 if self.best_lambda_ is None else getattr(self.router_, "lambda_", 0.0)
 
-    def _router(self) -> Any:
-        frozen = isinstance(self.router, FrozenEstimator)
-        return self.router.estimator if frozen else self.router
+    def _router(self) -> BaseEstimator | None:
+        given = self.router
+        return given.estimator if isinstance(given, FrozenEstimator) else given
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "router_")
 
-    def __sklearn_tags__(self) -> Any:
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.target_tags.required = self.max_disagreement is None
         return tags
 
     def fit(
-        self, X: Any, y: ArrayLike | None = None, *, groups: ArrayLike | str | None = None
+        self, X: ArrayLike, y: ArrayLike | None = None, *, groups: ArrayLike | str | None = None
     ) -> RiskControlledRouter:
         """Test the operating points on calibration rows and choose one.
 
@@ -246,7 +255,7 @@ class RiskControlledRouter(RoutingMixin, BaseEstimator):
             # The router's answers may be those of several exits; the whole model's are its own.
             answers = router.path_answers(table)
             whole = path_answers(table, check=True)[:, table.paths.fullest]
-            losses: NDArray[Any] = routing_losses(aim, answers, taken, codes, whole)
+            losses: NDArray[np.generic] = routing_losses(aim, answers, taken, codes, whole)
         else:
             losses = self._known_losses(router, table, taken, aim)
         prices = table.row_path_costs()
@@ -258,7 +267,7 @@ class RiskControlledRouter(RoutingMixin, BaseEstimator):
             order = check_random_state(self.random_state).permutation(len(table))
             losses, members = losses[:, order], members[order]
 
-        options: Any = {
+        options: _Options = {
             "method": self.method,
             "confidence": self.confidence,
             "signed": aim == "max_error_increase",
@@ -302,10 +311,11 @@ class RiskControlledRouter(RoutingMixin, BaseEstimator):
         return self
 
     def _known_losses(
-        self, router: Any, table: PathProbabilities, taken: NDArray[np.intp], aim: str
+        self, router: RoutingMixin, table: PathProbabilities, taken: NDArray[np.intp], aim: str
     ) -> NDArray[np.float64]:
         """Return the table's own losses at every point, of shape (n_points, n_samples)."""
         told = router.answered_table(table)
+        assert told.losses is not None
         of_paths = told.losses[:, told.paths.path_columns]
         if self.method == "ltt" and not np.isin(of_paths, (0, 1)).all():
             raise ValueError(
@@ -332,7 +342,7 @@ class RiskControlledRouter(RoutingMixin, BaseEstimator):
         check_seed(self.random_state)
         return aim, float(limit)
 
-    def _check_router(self) -> Any:
+    def _check_router(self) -> RoutingMixin:
         router = self._router()
         advice = (
             "Fit a router on other rows than those given here and pass it as router=; where this "
@@ -349,7 +359,7 @@ class RiskControlledRouter(RoutingMixin, BaseEstimator):
             )
         return router
 
-    def _sequence(self, router: Any, tree: PathTree) -> NDArray[np.float64]:
+    def _sequence(self, router: RoutingMixin, tree: PathTree) -> NDArray[np.float64]:
         """Return the knob's values from safe to risky."""
         knobs = router.knob_values(self.lambdas, tree)
         if router.knob.order == "falls":
@@ -361,10 +371,10 @@ class RiskControlledRouter(RoutingMixin, BaseEstimator):
         self,
         aim: str,
         limit: float,
-        losses: NDArray[Any],
-        names: NDArray[Any] | None,
+        losses: NDArray[np.generic],
+        names: NDArray[np.generic] | None,
         members: NDArray[np.intp],
-        options: dict[str, Any],
+        options: _Options,
     ) -> None:
         """Raise where nothing keeps the limit; warn where the whole model does."""
         sizes = np.bincount(members)
@@ -403,14 +413,14 @@ class RiskControlledRouter(RoutingMixin, BaseEstimator):
         decider: Decider = self.router_.make_decider(tree)
         return decider
 
-    def read_table(self, X: Any, *, reset: bool) -> PathProbabilities:
+    def read_table(self, X: ArrayLike, *, reset: bool) -> PathProbabilities:
         table: PathProbabilities = self.router_.read_table(X, reset=reset)
         return table
 
     def cost_curve(
         self,
         lambdas: ArrayLike | None = None,
-        X: Any = None,
+        X: ArrayLike | None = None,
         y: ArrayLike | None = None,
         *,
         sample_weight: ArrayLike | None = None,
@@ -435,5 +445,7 @@ class RiskControlledRouter(RoutingMixin, BaseEstimator):
         self.check_as_fitted()
         return self.router_.cost_curve(lambdas, X, y, sample_weight=sample_weight)
 
-    def predicted_along(self, curve: CostCurve, table: Any, rows: NDArray[np.intp]) -> Any:
+    def predicted_along(
+        self, curve: CostCurve, table: PathProbabilities | None, rows: NDArray[np.intp]
+    ) -> NDArray[np.floating] | None:
         return self.router_.predicted_along(curve, table, rows)

@@ -7,15 +7,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, clone
 from sklearn.metrics import accuracy_score
-from sklearn.utils import get_tags
+from sklearn.utils import Tags, get_tags
 
-from skquee.bank import CallTimes, MultiPathClassifierBank, take_rows
+from skquee.bank import CallTimes, LazyPathProbabilities, MultiPathClassifierBank, take_rows
 from skquee.bank._times import median_ms
 from skquee.baselines import OracleRouter
 from skquee.evaluation import CostCurve
@@ -38,6 +38,7 @@ from skquee.values._labels import check_labels, check_target, check_weights, hol
 from skquee.values._labels import correctness as correct_paths
 from skquee.values._remembered import remember
 from skquee.values._rows import n_rows_of
+from skquee.values._types import Seed
 from skquee.walk import Decider, Routes, RoutingMixin, Snapshot
 from skquee.walk._estimator import check_curve_rows
 from skquee.walk._report import knobs_with_own, place_of
@@ -120,13 +121,13 @@ class RoutedClassifier(LiveParameters, BudgetMixin, RoutedReportMixin, RoutingMi
 
     def __init__(
         self,
-        bank: Any = None,
-        router: Any = None,
+        bank: MultiPathClassifierBank | None = None,
+        router: BaseEstimator | None = None,
         *,
         router_fraction: float = 0.5,
         max_error_increase: float = 0.005,
         cv: int = 3,
-        random_state: Any = 0,
+        random_state: Seed = 0,
     ) -> None:
         self.bank = bank
         self.router = router
@@ -135,7 +136,7 @@ class RoutedClassifier(LiveParameters, BudgetMixin, RoutedReportMixin, RoutingMi
         self.cv = cv
         self.random_state = random_state
 
-    def __sklearn_tags__(self) -> Any:
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         bank = get_tags(self._bank())
         tags.input_tags = bank.input_tags
@@ -144,13 +145,13 @@ class RoutedClassifier(LiveParameters, BudgetMixin, RoutedReportMixin, RoutingMi
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "router_")
 
-    def _bank(self) -> Any:
+    def _bank(self) -> MultiPathClassifierBank:
         return MultiPathClassifierBank() if self.bank is None else self.bank
 
     # ------------------------------------------------------------------ fit
 
     def fit(
-        self, X: Any, y: ArrayLike, *, sample_weight: ArrayLike | None = None
+        self, X: ArrayLike, y: ArrayLike, *, sample_weight: ArrayLike | None = None
     ) -> RoutedClassifier:
         """Fit the bank where needed, then the router.
 
@@ -239,7 +240,7 @@ class RoutedClassifier(LiveParameters, BudgetMixin, RoutedReportMixin, RoutingMi
     def _fit_router(
         self,
         table: PathProbabilities,
-        labels: NDArray[Any],
+        labels: NDArray[np.generic],
         weights: NDArray[np.float64] | None,
         milliseconds: dict[str, float],
         seed: int,
@@ -261,7 +262,7 @@ class RoutedClassifier(LiveParameters, BudgetMixin, RoutedReportMixin, RoutingMi
             place, _ = choose_point(curve, best, self.max_error_increase)
             self.best_lambda_ = float(curve.knobs[place])
             self.router_.set_params(lambda_=self.best_lambda_)
-        self._clock: tuple[Any, float, int] | None = None
+        self._clock: tuple[NDArray[np.float64], float, int] | None = None
         if milliseconds:
             some = table[: min(len(table), TIMED_ROWS)]
             began = time.perf_counter()
@@ -279,7 +280,7 @@ class RoutedClassifier(LiveParameters, BudgetMixin, RoutedReportMixin, RoutingMi
         tree: PathTree = self.router_.paths_
         return tree
 
-    def route(self, X: Any) -> Routes:
+    def route(self, X: ArrayLike) -> Routes:
         """Route raw samples, running only what each one's path needs.
 
         Parameters
@@ -296,7 +297,7 @@ class RoutedClassifier(LiveParameters, BudgetMixin, RoutedReportMixin, RoutingMi
         routes: Routes = self.router_.route(self.table_reader()(X))
         return routes.of_rows(X)
 
-    def predict(self, X: Any) -> NDArray[Any]:
+    def predict(self, X: ArrayLike) -> NDArray[np.generic]:
         """Predict labels.
 
         Parameters
@@ -313,17 +314,17 @@ class RoutedClassifier(LiveParameters, BudgetMixin, RoutedReportMixin, RoutingMi
         # One row on plain numbers: arrays cost more than what is in them. On a large tree it would
         # cost more to lay out all gates than to ask the few on the way.
         if len(table) == 1 and table.paths.n_paths <= SMALL_TREE:
-            return Snapshot(self.decider(), lambda given: given).predict(table)
-        labels: NDArray[Any] = self.router_.route(table).labels
+            return Snapshot(self.decider(), _as_it_is).predict(table)
+        labels: NDArray[np.generic] = self.router_.route(table).labels
         return labels
 
-    def decider(self, knob: Any = None) -> Decider:
+    def decider(self, knob: float | None = None) -> Decider:
         """Return what decides at a gate; see :meth:`skquee.CostAwareRouter.decider`."""
         self._check_ready()
         decider: Decider = self.router_.decider(knob)
         return decider
 
-    def explain_route(self, X: Any) -> pd.DataFrame:
+    def explain_route(self, X: ArrayLike) -> pd.DataFrame:
         """Tell what every gate on a sample's way saw, predicted and chose.
 
         Parameters
@@ -344,10 +345,10 @@ class RoutedClassifier(LiveParameters, BudgetMixin, RoutedReportMixin, RoutingMi
         told: pd.DataFrame = router.explain_route(self.table_reader()(X))
         return told
 
-    def table_reader(self) -> Any:
+    def table_reader(self) -> RowReader:
         return RowReader(self.bank_, getattr(self, "feature_names_in_", None))
 
-    def innermost(self) -> tuple[Any, Any]:
+    def innermost(self) -> tuple[RoutingMixin, MultiPathClassifierBank | None]:
         """Return the router that decides, and the bank before it or None."""
         if hasattr(self, "router_"):
             self._check_ready()
@@ -356,7 +357,7 @@ class RoutedClassifier(LiveParameters, BudgetMixin, RoutedReportMixin, RoutingMi
         return innermost(router)[0], None
 
     def score(
-        self, X: Any, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+        self, X: ArrayLike, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
     ) -> float:
         """Return accuracy; with a ``lambda_`` that was given, less ``lambda_ * mean cost``.
 
@@ -409,7 +410,7 @@ class RoutedClassifier(LiveParameters, BudgetMixin, RoutedReportMixin, RoutingMi
     def cost_curve(
         self,
         lambdas: ArrayLike | None = None,
-        X: Any = None,
+        X: ArrayLike | None = None,
         y: ArrayLike | None = None,
         *,
         sample_weight: ArrayLike | None = None,
@@ -474,7 +475,7 @@ class RoutedClassifier(LiveParameters, BudgetMixin, RoutedReportMixin, RoutingMi
             other.best_lambda_ = knob
         return other.set_params(**{f"router__{curve.knob}": knob})
 
-    def summary(self, X: Any = None, y: ArrayLike | None = None) -> pd.DataFrame:
+    def summary(self, X: ArrayLike | None = None, y: ArrayLike | None = None) -> pd.DataFrame:
         """Compare every model alone with routed operating points.
 
         Parameters
@@ -498,8 +499,8 @@ class RoutedClassifier(LiveParameters, BudgetMixin, RoutedReportMixin, RoutingMi
         return summary_frame(*self._summed(X, y))
 
     def _summed(
-        self, X: Any = None, y: ArrayLike | None = None
-    ) -> tuple[list[dict[str, Any]], Verdict, str]:
+        self, X: ArrayLike | None = None, y: ArrayLike | None = None
+    ) -> tuple[list[dict[str, object]], Verdict, str]:
         """Return the lines of the summary, its verdict, and on which rows."""
         self._check_ready()
         models, alone = self._models(), self._alone
@@ -531,7 +532,7 @@ class RoutedClassifier(LiveParameters, BudgetMixin, RoutedReportMixin, RoutingMi
             )
         return lines, verdict, curve.source
 
-    def measure(self, X: Any, *, groups: Sequence[int] | None = None) -> CallTimes:
+    def measure(self, X: ArrayLike, *, groups: Sequence[int] | None = None) -> CallTimes:
         """Measure what routed calls take at this operating point, by the number of rows.
 
         Parameters
@@ -559,7 +560,7 @@ class RoutedClassifier(LiveParameters, BudgetMixin, RoutedReportMixin, RoutingMi
         times = bank.measure(X, groups=groups)
         return replace(times, deciding=[self._deciding(X, int(n), times) for n in times.rows])
 
-    def _deciding(self, X: Any, n_rows: int, times: CallTimes) -> float:
+    def _deciding(self, X: ArrayLike, n_rows: int, times: CallTimes) -> float:
         """Return the milliseconds that calls with so many rows take besides their classifiers."""
         begins = range(0, n_rows_of(X) - n_rows + 1, n_rows)[:TIMED_CALLS]
         found = []
@@ -583,8 +584,14 @@ class RoutedClassifier(LiveParameters, BudgetMixin, RoutedReportMixin, RoutingMi
         return self._summed()[1].reason
 
 
-def _kind(value: Any) -> str:
+def _kind(value: object) -> str:
     return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
+
+
+def _as_it_is(X: ArrayLike) -> PathProbabilities:
+    """Return a table that has been made of rows already."""
+    assert isinstance(X, PathProbabilities)
+    return X
 
 
 class RowReader:
@@ -598,8 +605,8 @@ class RowReader:
         Columns seen in fit.
     """
 
-    def __init__(self, bank: Any, feature_names: Any) -> None:
+    def __init__(self, bank: MultiPathClassifierBank, feature_names: Sequence[str] | None) -> None:
         self.bank, self.feature_names = bank, feature_names
 
-    def __call__(self, X: Any) -> Any:
+    def __call__(self, X: ArrayLike) -> LazyPathProbabilities:
         return self.bank.transform(check_rows(X, self.feature_names))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar, TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,9 +13,11 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.validation import has_fit_parameter
 
-from skquee.method._answers import answered, cross_fitted_answers
+from skquee.method._answers import AnswerRule, answered, cross_fitted_answers
 from skquee.method._targets import ClusteredErrorTargets, cross_fitted_targets
-from skquee.method.gates import PathErrorRegressor
+from skquee.method.gates import ErrorModel, PathErrorRegressor
+from skquee.method.policy import Policy
+from skquee.method.policy._protocol import PolicyFunction, PolicyLike
 from skquee.method.policy._sweep import fit_policy
 from skquee.routers._at_budget import BudgetMixin
 from skquee.routers._checking import (
@@ -42,12 +44,17 @@ from skquee.values._labels import (
     stored,
     wrong_of,
 )
+from skquee.values._types import Seed
 
 __all__ = ["CostAwareRouter"]
 
 FIRST = ("planned", "free", "highest")
 # Held-out rows that are enough to choose a policy by; rows at most that choose the first step.
 ENOUGH, START_ROWS = 300, 1000
+
+
+class _Weights(TypedDict, total=False):
+    sample_weight: NDArray[np.float64]
 
 
 class CostAwareRouter(BudgetMixin, ExplainMixin, SurveyMixin, BaseEstimator):
@@ -153,6 +160,7 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, SurveyMixin, BaseEstimator):
     True
     """
 
+    policy_: BaseEstimator
     _parts: ClassVar = {"targets": ClusteredErrorTargets, "regressor": PathErrorRegressor}
     _read_in_fit: ClassVar = (
         "targets",
@@ -167,18 +175,18 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, SurveyMixin, BaseEstimator):
         self,
         lambda_: float | None = 1.0,
         *,
-        targets: Any = None,
-        regressor: Any = None,
+        targets: ClusteredErrorTargets | str | None = None,
+        regressor: ErrorModel | BaseEstimator | str | None = None,
         paths: PathTree | None = None,
         path_costs: ArrayLike | None = None,
-        classes: Sequence[Any] | None = None,
+        classes: Sequence[object] | None = None,
         features: str | None = None,
-        answer: Any = "last",
-        policy: Any = "open-loop",
+        answer: AnswerRule | str = "last",
+        policy: PolicyLike = "open-loop",
         first: str = "planned",
         cross_fit: int = 2,
         validation_fraction: float = 0.1,
-        random_state: Any = None,
+        random_state: Seed = None,
         n_jobs: int | None = None,
     ) -> None:
         self.lambda_ = lambda_
@@ -200,10 +208,10 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, SurveyMixin, BaseEstimator):
 
     def fit(
         self,
-        X: Any,
+        X: ArrayLike,
         y: ArrayLike | None = None,
         *,
-        unlabeled: Any = None,
+        unlabeled: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> CostAwareRouter:
         """Cluster the rows, make error targets, and train the gates on them.
@@ -266,7 +274,7 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, SurveyMixin, BaseEstimator):
             if len(held):
                 right[held] = self.correct_paths(table[held], codes[held])
         if extra is not None:
-            extra, params_r = stored(extra), {}
+            extra, params_r = stored(extra), _Weights()
         seeds = int(target_seed), int(split_seed)
         wrong = wrong_of(right[train])
         goals = self._goals(answers, codes[train], wrong, extra, params_t, seeds)
@@ -274,7 +282,7 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, SurveyMixin, BaseEstimator):
         self.regressor_.fit(ours if extra is None else extra, goals, **params_r)
         self._held_out, self.cost_model_, self._held_rows = None, None, held
         self._held_source = f"{len(held)} rows held out in fit"
-        self._held_costs: tuple[Any, Any] = (None, None)
+        self._held_costs = None, None
         facts = ours.facts
         if facts.call_costs is not None and not facts.costs_known:
             self.cost_model_ = CallCostModel(int(split_seed))
@@ -294,9 +302,9 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, SurveyMixin, BaseEstimator):
         self,
         answers: PathProbabilities,
         codes: NDArray[np.intp],
-        wrong: NDArray[Any],
+        wrong: NDArray[np.bool_],
         extra: PathProbabilities | None,
-        params: dict[str, Any],
+        params: _Weights,
         seeds: tuple[int, int],
     ) -> NDArray[np.float64]:
         """Return the targets of the rows that train the gates."""
@@ -316,7 +324,7 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, SurveyMixin, BaseEstimator):
     def _fit_policy(
         self,
         table: PathProbabilities,
-        wrong: NDArray[Any],
+        wrong: NDArray[np.bool_],
         weights: NDArray[np.float64] | None,
     ) -> None:
         """Fit the policy and the first step, on held-out rows where there are enough."""
@@ -341,12 +349,12 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, SurveyMixin, BaseEstimator):
         if free:
             self._start_rows = rows
 
-    def _part(self, name: str, seed: int) -> Any:
+    def _part(self, name: str, seed: int) -> BaseEstimator:
         """Return a fresh copy of a part, seeded and given workers where it leaves them open."""
         given = getattr(self, name)
         if name == "targets":
             if given in ("shrunken", "mixed"):
-                part = ClusteredErrorTargets(shrinkage=10)
+                part: BaseEstimator = ClusteredErrorTargets(shrinkage=10)
             else:
                 part = ClusteredErrorTargets() if given is None else clone(given)
         else:
@@ -357,18 +365,16 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, SurveyMixin, BaseEstimator):
                 part.set_params(**{key: value})
         return part
 
-    def _fit_params(
-        self, weights: NDArray[np.float64] | None
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
+    def _fit_params(self, weights: NDArray[np.float64] | None) -> tuple[_Weights, _Weights]:
         """Return what targets and regressor get in fit besides rows."""
         if weights is None:
             return {}, {}
         if get_config()["enable_metadata_routing"]:
             routed = process_routing(self, "fit", sample_weight=weights)
-            given = {"sample_weight": weights}
+            given: _Weights = {"sample_weight": weights}
             return (
-                dict(routed["targets"]["fit"]) if hasattr(self.targets, "fit") else given,
-                dict(routed["regressor"]["fit"]) if hasattr(self.regressor, "fit") else given,
+                routed["targets"]["fit"] if hasattr(self.targets, "fit") else given,
+                routed["regressor"]["fit"] if hasattr(self.regressor, "fit") else given,
             )
         given = {"sample_weight": weights}
         takes = [
@@ -413,16 +419,16 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, SurveyMixin, BaseEstimator):
         """Raise where the policy in use has to be fitted, and another one was."""
         if isinstance(self.policy, str) and self.policy == self._policy_of_fit:
             return
-        wanted = make_policy(self.policy)
-        if hasattr(wanted, "fit") and not (
-            type(self.policy_) is type(wanted)
-            and repr(wanted.get_params()) == repr(self.policy_.get_params())
-        ):
+        wanted, fitted = make_policy(self.policy), self.policy_
+        if wanted is None or not hasattr(wanted, "fit"):
+            return
+        same = type(fitted) is type(wanted)
+        if not (same and repr(wanted.get_params()) == repr(fitted.get_params())):
             raise ValueError(
                 f"policy={self.policy!r} was set after fit, and has to be fitted: call fit again."
             )
 
-    def policy_in_use(self) -> Any:
+    def policy_in_use(self) -> Policy | PolicyFunction | None:
         """Return the policy that holds: fitted, a callable, or None for the open loop."""
         if self.policy == "open-loop":
             return None
@@ -454,7 +460,7 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, SurveyMixin, BaseEstimator):
             self.cost_model_ if self.path_costs is None else None,
         )
 
-    def with_policy(self, policy: Any) -> CostAwareRouter:
+    def with_policy(self, policy: PolicyLike) -> CostAwareRouter:
         """Return this fitted router under another policy; nothing else is trained anew.
 
         Parameters

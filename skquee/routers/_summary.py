@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -187,7 +187,7 @@ def judge(
     return Verdict("route", f"{reason}; {clocked}")
 
 
-def summary_frame(lines: list[dict[str, Any]], verdict: Verdict, source: str) -> pd.DataFrame:
+def summary_frame(lines: list[dict[str, object]], verdict: Verdict, source: str) -> pd.DataFrame:
     """Return what :func:`summary_lines` gave as a frame; ``attrs`` holds the verdict and source."""
     pd = require("pandas", "summary")
 
@@ -204,7 +204,7 @@ def summary_lines(
     alone: NDArray[np.bool_],
     clock: Clock | None,
     max_error_increase: float,
-) -> tuple[list[dict[str, Any]], Verdict]:
+) -> tuple[list[dict[str, object]], Verdict]:
     """Return a line for every model alone, the chosen point, and others along the curve.
 
     Parameters
@@ -233,10 +233,17 @@ def summary_lines(
     weights = curve.sample_weight
     heights = np.average(alone, axis=0, weights=weights)
     n_rows = float(weights.sum() ** 2 / (weights**2).sum())
-    lines: list[dict[str, Any]] = []
+    lines: list[dict[str, object]] = []
     ran = None if models.ran is None else curve.path_shares @ models.ran.T
 
-    def line(title: str, knob: float, accuracy: float, cost: float, shares: Any, ms: Any) -> None:
+    def line(
+        title: str,
+        knob: float,
+        accuracy: float,
+        cost: float,
+        shares: NDArray[np.float64] | None,
+        ms: float | None,
+    ) -> None:
         low, high = (float(end) for end in wilson_interval(accuracy, n_rows))
         found = {"": title, curve.knob: knob, "accuracy": accuracy}
         found |= {"accuracy_low": low, "accuracy_high": high, _cost_name(unit): cost, "ms": ms}

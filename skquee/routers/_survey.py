@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from skquee.evaluation import CostCurve
+from skquee.method.gates import ErrorModel
+from skquee.method.policy import Policy
 from skquee.method.policy._aim import plan_of
+from skquee.method.policy._protocol import PolicyFunction
 from skquee.method.policy._sweep import sweep
 from skquee.routers._deciding import Start, begin
 from skquee.routers._prices import CallCostModel
@@ -38,7 +41,7 @@ class Surveyed:
     """
 
     errors: dict[int, NDArray[np.float32]]
-    right: NDArray[Any]
+    right: NDArray[np.generic]
     tree: PathTree
     costs: tuple[NDArray[np.float64] | None, NDArray[np.float64] | None] = (None, None)
 
@@ -47,21 +50,26 @@ class SurveyMixin(RoutingMixin):
     """Curves and first steps of a router of gates, from surveys of rows."""
 
     first: str
-    regressor_: Any
+    regressor_: ErrorModel
     cost_model_: CallCostModel | None
     # Of rows kept in fit: survey, right, weights; what paths cost, what they seem to cost.
-    _held_out: Any
-    _held_costs: tuple[Any, Any]
+    _held_out: (
+        tuple[dict[int, NDArray[np.float32]], NDArray[np.generic], NDArray[np.float64] | None]
+        | None
+    )
+    _held_costs: tuple[NDArray[np.float64] | None, NDArray[np.float64] | None]
     _held_rows: NDArray[np.intp]
     _held_source: str
     # Of rows that choose the first step: survey, wrong, weights.
-    _start_rows: Any
+    _start_rows: (
+        tuple[dict[int, NDArray[np.float32]], NDArray[np.bool_], NDArray[np.float64] | None] | None
+    )
 
     if TYPE_CHECKING:
 
-        def policy_in_use(self) -> Any: ...
+        def policy_in_use(self) -> Policy | PolicyFunction | None: ...
 
-    def survey(self, X: Any, y: ArrayLike | None) -> Surveyed:
+    def survey(self, X: ArrayLike, y: ArrayLike | None) -> Surveyed:
         """Return what every gate predicts of some rows: all that routes and curves depend on.
 
         Parameters
@@ -106,7 +114,7 @@ class SurveyMixin(RoutingMixin):
 
     def sweep_survey(
         self, surveyed: Surveyed, lambdas: NDArray[np.float64]
-    ) -> tuple[NDArray[np.intp], NDArray[Any]]:
+    ) -> tuple[NDArray[np.intp], NDArray[np.generic]]:
         """Return each row's path, and whether its answer is right, at every ``lambda_``.
 
         Parameters
@@ -129,7 +137,7 @@ class SurveyMixin(RoutingMixin):
     def cost_curve(
         self,
         lambdas: ArrayLike | None = None,
-        X: Any = None,
+        X: ArrayLike | None = None,
         y: ArrayLike | None = None,
         *,
         sample_weight: ArrayLike | None = None,
@@ -183,6 +191,7 @@ class SurveyMixin(RoutingMixin):
         self, curve: CostCurve, table: PathProbabilities | None, rows: NDArray[np.intp]
     ) -> NDArray[np.floating] | None:
         if table is None:
+            assert self._held_out is not None
             survey = {prefix: errors[rows] for prefix, errors in self._held_out[0].items()}
         else:
             survey = self._survey(table[rows])
@@ -259,7 +268,9 @@ class SurveyMixin(RoutingMixin):
         prices = self.cost_model_.predict(table.context, len(table))
         return np.asarray(prices @ table.paths.path_calls.T)
 
-    def _start(self, lambda_: float, tree: PathTree, policy: Any) -> Start:
+    def _start(
+        self, lambda_: float, tree: PathTree, policy: Policy | PolicyFunction | None
+    ) -> Start:
         """Return the first step where samples are all alike."""
 
         def free() -> int:
@@ -268,7 +279,7 @@ class SurveyMixin(RoutingMixin):
         return begin(self.first, policy, lambda_, tree, self.regressor_.base_errors_, free)
 
     def _best_roots(
-        self, knobs: NDArray[np.float64], tree: PathTree, policy: Any
+        self, knobs: NDArray[np.float64], tree: PathTree, policy: Policy | PolicyFunction | None
     ) -> NDArray[np.intp]:
         """Return the first step from which this router loses least on rows of fit."""
         assert self._start_rows is not None

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 from joblib import Parallel, delayed
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from sklearn.base import BaseEstimator, clone
-from sklearn.model_selection import check_cv
+from sklearn.model_selection import BaseCrossValidator, check_cv
 from sklearn.utils.validation import check_is_fitted
 
+from skquee.bank import MultiPathClassifierBank
 from skquee.evaluation import CostCurve
 from skquee.routers._checking import check_folds
 from skquee.routers._limits import innermost
@@ -107,14 +109,14 @@ class TunedCostAwareRouterCV(RoutingMixin, BaseEstimator):
 
     def __init__(
         self,
-        router: Any = None,
+        router: BaseEstimator | None = None,
         *,
         max_cost: float | None = None,
         price: float | None = None,
         max_error_increase: float | None = None,
         confidence: float | None = None,
         lambdas: ArrayLike | None = None,
-        cv: Any = 5,
+        cv: int | str | BaseCrossValidator = 5,
         n_jobs: int | None = None,
     ) -> None:
         self.router = router
@@ -128,25 +130,25 @@ class TunedCostAwareRouterCV(RoutingMixin, BaseEstimator):
 
     # The router carries these.
     @property
-    def paths(self) -> Any:  # type: ignore[override]
+    def paths(self) -> PathTree | None:  # type: ignore[override]
         """The router's ``paths``."""
         return self._router().paths
 
     @property
-    def path_costs(self) -> Any:  # type: ignore[override]
+    def path_costs(self) -> ArrayLike | None:  # type: ignore[override]
         """The router's ``path_costs``."""
         return self._router().path_costs
 
     @property
-    def classes(self) -> Any:  # type: ignore[override]
+    def classes(self) -> Sequence[object] | None:  # type: ignore[override]
         """The router's ``classes``."""
         return self._router().classes
 
-    def _router(self) -> Any:
+    def _router(self) -> RoutingMixin:
         return CostAwareRouter() if self.router is None else self.router
 
     def fit(
-        self, X: Any, y: ArrayLike | None = None, *, sample_weight: ArrayLike | None = None
+        self, X: ArrayLike, y: ArrayLike | None = None, *, sample_weight: ArrayLike | None = None
     ) -> TunedCostAwareRouterCV:
         """Sweep ``lambda_`` over folds, choose it, and fit on everything.
 
@@ -278,7 +280,7 @@ class TunedCostAwareRouterCV(RoutingMixin, BaseEstimator):
         decider: Decider = self.router_.make_decider(tree)
         return decider
 
-    def read_table(self, X: Any, *, reset: bool) -> PathProbabilities:
+    def read_table(self, X: ArrayLike, *, reset: bool) -> PathProbabilities:
         if reset:
             return super().read_table(X, reset=True)
         table: PathProbabilities = self.router_.read_table(X, reset=False)
@@ -288,12 +290,12 @@ class TunedCostAwareRouterCV(RoutingMixin, BaseEstimator):
         if hasattr(self, "router_"):
             self.router_.check_knobs()
 
-    def innermost(self) -> tuple[Any, Any]:
+    def innermost(self) -> tuple[RoutingMixin, MultiPathClassifierBank | None]:
         """Return the router that decides, and the bank before it or None."""
         return innermost(self.router_)
 
     def score(
-        self, X: Any, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+        self, X: ArrayLike, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
     ) -> float:
         """Return the router's score, ``accuracy - lambda_ * mean cost``.
 
@@ -316,7 +318,7 @@ class TunedCostAwareRouterCV(RoutingMixin, BaseEstimator):
     def cost_curve(
         self,
         lambdas: ArrayLike | None = None,
-        X: Any = None,
+        X: ArrayLike | None = None,
         y: ArrayLike | None = None,
         *,
         sample_weight: ArrayLike | None = None,
@@ -341,7 +343,9 @@ class TunedCostAwareRouterCV(RoutingMixin, BaseEstimator):
         self.check_as_fitted()
         return self.router_.cost_curve(lambdas, X, y, sample_weight=sample_weight)
 
-    def predicted_along(self, curve: CostCurve, table: Any, rows: NDArray[np.intp]) -> Any:
+    def predicted_along(
+        self, curve: CostCurve, table: PathProbabilities | None, rows: NDArray[np.intp]
+    ) -> NDArray[np.floating] | None:
         return self.router_.predicted_along(curve, table, rows)
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -349,9 +353,9 @@ class TunedCostAwareRouterCV(RoutingMixin, BaseEstimator):
 
 
 def _sweep_fold(
-    router: Any,
+    router: RoutingMixin,
     table: PathProbabilities,
-    labels: NDArray[Any] | None,
+    labels: NDArray[np.generic] | None,
     weights: NDArray[np.float64] | None,
     knobs: NDArray[np.float64],
     train: NDArray[np.intp],
@@ -370,7 +374,7 @@ def _taken(curve: CostCurve) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
     return curve.paths, curve.correct
 
 
-def _weighted(weights: NDArray[np.float64] | None) -> dict[str, Any]:
+def _weighted(weights: NDArray[np.float64] | None) -> dict[str, object]:
     return {} if weights is None else {"sample_weight": weights}
 
 
@@ -378,7 +382,7 @@ def _fold_results(curve: CostCurve, sizes: list[int]) -> dict[str, NDArray[np.fl
     cuts = np.cumsum(sizes)[:-1]
     weights = np.split(curve.sample_weight, cuts)
 
-    def means(values: NDArray[Any]) -> list[NDArray[np.float64]]:
+    def means(values: NDArray[np.generic]) -> list[NDArray[np.float64]]:
         parts = np.split(values, cuts, axis=1)
         return [p @ w / max(w.sum(), 1e-12) for p, w in zip(parts, weights, strict=True)]
 

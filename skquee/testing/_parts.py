@@ -11,7 +11,7 @@ from sklearn.utils.validation import has_fit_parameter
 from skquee.method._answers import AnswerRule
 from skquee.method.gates import ErrorModel
 from skquee.method.policy import Policy
-from skquee.method.policy._aim import aim_at
+from skquee.method.policy._aim import aim_at, plan_of
 from skquee.method.policy._protocol import PolicyFunction
 from skquee.testing._expect import expect, expect_methods, fitted_by
 from skquee.testing._tables import make_path_probabilities
@@ -65,6 +65,11 @@ def check_policy(policy: Policy | PolicyFunction) -> None:
         expect(
             np.array_equal(given[0], errors) and np.array_equal(given[1], costs),
             f"{method}, {where}, must not change the errors and costs it is given: copy them.",
+        )
+        planned = plan_of(policy, errors, costs, prefix=prefix)(0.3, np.arange(N_ROWS))
+        expect(
+            np.array_equal(planned, aimed),
+            f"{name}.plan, {where}, must aim where aim does.",
         )
         turned = aim_at(policy, errors[::-1].copy(), costs, 0.3, prefix)[::-1]
         expect(

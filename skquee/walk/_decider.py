@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,22 @@ __all__ = ["Clipped", "Decider", "Follow", "Mixed", "allowed_paths", "cannot_sta
 
 Step = tuple[NDArray[np.intp], NDArray[np.floating]]
 History = Callable[[], list[NDArray[np.floating]]]
+
+
+class OneDecider(Protocol):
+    """A decider for one sample on plain numbers; a history is a list of lists of probabilities."""
+
+    def start(self) -> tuple[int, float]:
+        """Return the first path and the error aimed at."""
+        ...
+
+    def step(self, prefix: int, history: list[list[float]]) -> tuple[int, float]:
+        """Return the next path, the prefix itself to exit, and the error aimed at."""
+        ...
+
+    def answer(self, path: int, history: list[list[float]]) -> list[float]:
+        """Return the probabilities answered at the end of a path."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +51,7 @@ class Decider:
     """
 
     tree: PathTree
-    classes: NDArray[Any]
+    classes: NDArray[np.generic]
 
     def step(self, visit: Visit) -> Step:
         """Decide for the samples that stand before one gate.
@@ -91,15 +107,13 @@ class Decider:
         """
         return paths
 
-    def one(self) -> Any:
+    def one(self) -> OneDecider | None:
         """Return what decides for one sample on plain numbers, or None.
 
         Returns
         -------
-        object or None
-            With ``start() -> (goal, error)``, ``step(prefix, history) -> (goal, error)`` and
-            ``answer(path, history) -> list``, where a history is a list of lists of
-            probabilities. It decides as :meth:`step` does, without arrays.
+        OneDecider or None
+            It decides as :meth:`step` does, without arrays.
         """
         return None
 
@@ -129,7 +143,7 @@ class Follow(Decider):
             return step, unknown
         return np.where(self.leaves(visit), visit.prefixes, step), unknown
 
-    def one(self) -> Any:
+    def one(self) -> OneDecider | None:
         """Decide for one row; see :class:`Decider`."""
         rule = None if self.leaves is None else getattr(self.leaves, "one", None)
         return None if self.leaves is not None and rule is None else _FollowOne(self.line, rule)
@@ -138,7 +152,9 @@ class Follow(Decider):
 class _FollowOne:
     """:class:`Follow` for one row on plain numbers."""
 
-    def __init__(self, line: NDArray[np.intp], leaves: Any) -> None:
+    def __init__(
+        self, line: NDArray[np.intp], leaves: Callable[[list[list[float]]], bool] | None
+    ) -> None:
         self.line, self.leaves = line.tolist(), leaves
 
     def start(self) -> tuple[int, float]:

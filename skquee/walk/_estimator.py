@@ -5,17 +5,19 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import accuracy_score
+from sklearn.utils import Tags
 from sklearn.utils.validation import (
     check_is_fitted,
     validate_data,
 )
 
+from skquee.bank import MultiPathClassifierBank
 from skquee.evaluation import CostCurve
 from skquee.values import PathProbabilities, PathTree
 from skquee.values._as_table import as_path_probabilities
@@ -33,14 +35,19 @@ from skquee.walk._decider import Decider
 from skquee.walk._knob import Knob
 from skquee.walk._report import ReportMixin
 from skquee.walk._snapshot import Snapshot, TableReader
-from skquee.walk._stream import stream
+from skquee.walk._stream import StreamError, stream
 from skquee.walk._visit import Routes
 from skquee.walk._walk import walk
 
 __all__ = ["RoutingMixin", "check_curve_rows"]
 
 
-def check_curve_rows(lambdas: Any, X: Any, y: Any, sample_weight: Any = None) -> None:
+def check_curve_rows(
+    lambdas: ArrayLike | None,
+    X: ArrayLike | None,
+    y: ArrayLike | None,
+    sample_weight: ArrayLike | None = None,
+) -> None:
     """Raise where ``cost_curve`` is not given trade-offs first, then rows with their labels.
 
     Parameters
@@ -137,14 +144,14 @@ class RoutingMixin(ReportMixin, ClassifierMixin):
 
     paths: PathTree | None
     path_costs: ArrayLike | None
-    classes: Sequence[Any] | None
-    classes_: NDArray[Any]
+    classes: Sequence[object] | None
+    classes_: NDArray[np.generic]
 
     def __sklearn_is_fitted__(self) -> bool:
         # `lambda_` ends in an underscore, which alone would count as a fitted attribute.
         return hasattr(self, "classes_")
 
-    def __sklearn_tags__(self) -> Any:
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array = False
         tags.input_tags.three_d_array = True
@@ -152,9 +159,9 @@ class RoutingMixin(ReportMixin, ClassifierMixin):
         return tags
 
     #: Parameters whose None stands for a default estimator: name to its maker.
-    _parts: ClassVar[dict[str, Callable[[], Any]]] = {}
+    _parts: ClassVar[dict[str, Callable[[], BaseEstimator]]] = {}
 
-    def set_params(self, **params: Any) -> Any:
+    def set_params(self, **params: object) -> Self:
         """Set parameters, also of parts left at their default (``targets__n_clusters``).
 
         Parameters
@@ -174,7 +181,7 @@ class RoutingMixin(ReportMixin, ClassifierMixin):
 
     # ------------------------------------------------------------------ fit side
 
-    def read_table(self, X: Any, *, reset: bool) -> PathProbabilities:
+    def read_table(self, X: ArrayLike, *, reset: bool) -> PathProbabilities:
         """Return X as a table whose tree carries the costs that hold now.
 
         Parameters
@@ -227,7 +234,9 @@ class RoutingMixin(ReportMixin, ClassifierMixin):
             validate_data(self, table, reset=reset, skip_check_array=True)
         return table
 
-    def start_fit(self, X: Any, y: ArrayLike | None) -> tuple[PathProbabilities, NDArray[np.intp]]:
+    def start_fit(
+        self, X: ArrayLike, y: ArrayLike | None
+    ) -> tuple[PathProbabilities, NDArray[np.intp]]:
         """Check X and y, and set the fitted attributes all routers share: first thing in ``fit``.
 
         Parameters
@@ -336,7 +345,7 @@ class RoutingMixin(ReportMixin, ClassifierMixin):
 
     # ------------------------------------------------------------------ predict side
 
-    def route(self, X: Any) -> Routes:
+    def route(self, X: ArrayLike) -> Routes:
         """Route samples, running only what each one's path needs.
 
         Parameters
@@ -354,7 +363,7 @@ class RoutingMixin(ReportMixin, ClassifierMixin):
         table = self.read_table(X, reset=False)
         return walk(self.make_decider(table.paths), table).of_rows(X)
 
-    def decider(self, knob: Any = None) -> Decider:
+    def decider(self, knob: float | None = None) -> Decider:
         """Return what decides at a gate, frozen at an operating point.
 
         Parameters
@@ -372,7 +381,7 @@ class RoutingMixin(ReportMixin, ClassifierMixin):
         router.check_knobs()
         return router.make_decider(router.paths_)
 
-    def at_knob(self, knob: Any) -> Any:
+    def at_knob(self, knob: float | None) -> Self:
         """Return a copy at another value of the knob."""
         other = copy.copy(self)
         return other if knob is None else other.set_params(**{self.knob.name: knob})
@@ -394,17 +403,22 @@ class RoutingMixin(ReportMixin, ClassifierMixin):
         """
         return Snapshot(self.decider(), self.table_reader())
 
-    def table_reader(self) -> Callable[[Any], PathProbabilities] | None:
+    def table_reader(self) -> Callable[[ArrayLike], PathProbabilities] | None:
         """Return what makes a table of X for a snapshot; None: X is a table."""
         return None if self.path_costs is None else TableReader(self.paths_, prices=False)
 
-    def innermost(self) -> tuple[Any, Any]:
+    def innermost(self) -> tuple[RoutingMixin, MultiPathClassifierBank | None]:
         """Return the router that decides, and the bank before it or None."""
         return self, None
 
     def stream(
-        self, bank: Any, batches: Iterable[Any], *, group_size: int = 64, max_waiting: int = 1024
-    ) -> Iterator[Any]:
+        self,
+        bank: MultiPathClassifierBank,
+        batches: Iterable[object],
+        *,
+        group_size: int = 64,
+        max_waiting: int = 1024,
+    ) -> Iterator[Routes | StreamError]:
         """Route batches one after the other; see :func:`skquee.walk.stream`.
 
         Parameters
@@ -426,7 +440,7 @@ class RoutingMixin(ReportMixin, ClassifierMixin):
         check_is_fitted(self)
         return stream(self, bank, batches, group_size=group_size, max_waiting=max_waiting)
 
-    def predict(self, X: Any) -> NDArray[Any]:
+    def predict(self, X: ArrayLike) -> NDArray[np.generic]:
         """Predict labels.
 
         Parameters
@@ -440,7 +454,7 @@ class RoutingMixin(ReportMixin, ClassifierMixin):
         """
         return self.route(X).labels
 
-    def predict_proba(self, X: Any) -> NDArray[np.floating]:
+    def predict_proba(self, X: ArrayLike) -> NDArray[np.floating]:
         """Predict class probabilities: those of the path each sample takes.
 
         Parameters
@@ -454,7 +468,7 @@ class RoutingMixin(ReportMixin, ClassifierMixin):
         """
         return self.route(X).probabilities
 
-    def predict_path(self, X: Any) -> NDArray[np.intp]:
+    def predict_path(self, X: ArrayLike) -> NDArray[np.intp]:
         """Tell the path each sample takes.
 
         Parameters
@@ -469,7 +483,7 @@ class RoutingMixin(ReportMixin, ClassifierMixin):
         """
         return self.route(X).paths
 
-    def predict_cost(self, X: Any) -> NDArray[np.float64]:
+    def predict_cost(self, X: ArrayLike) -> NDArray[np.float64]:
         """Tell the cost of the path each sample takes.
 
         Parameters
@@ -484,7 +498,7 @@ class RoutingMixin(ReportMixin, ClassifierMixin):
         """
         return self.route(X).costs
 
-    def predict_error(self, X: Any) -> NDArray[np.float64]:
+    def predict_error(self, X: ArrayLike) -> NDArray[np.float64]:
         """Predict the probability that each sample's answer is wrong.
 
         Parameters
@@ -500,7 +514,7 @@ class RoutingMixin(ReportMixin, ClassifierMixin):
         return self.route(X).predicted_error
 
     def score(
-        self, X: Any, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+        self, X: ArrayLike, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
     ) -> float:
         """Return accuracy less the price paid: ``accuracy - lambda_ * mean cost``.
 
@@ -537,7 +551,7 @@ class RoutingMixin(ReportMixin, ClassifierMixin):
     def cost_curve(
         self,
         lambdas: ArrayLike | None = None,
-        X: Any = None,
+        X: ArrayLike | None = None,
         y: ArrayLike | None = None,
         *,
         sample_weight: ArrayLike | None = None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -35,7 +35,7 @@ class Router(Protocol):
     """
 
     knob: Knob
-    classes_: NDArray[Any]
+    classes_: NDArray[np.generic]
     n_features_in_: int
 
     @property
@@ -51,7 +51,7 @@ class Router(Protocol):
         """Route samples, running only what each one's path needs."""
         ...
 
-    def predict(self, X: ArrayLike) -> NDArray[Any]:
+    def predict(self, X: ArrayLike) -> NDArray[np.generic]:
         """Return ``route(X).labels``, of shape (n_samples,)."""
         ...
 

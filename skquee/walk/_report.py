@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
 
 from skquee.evaluation import CostCurve
 from skquee.values import PathProbabilities
@@ -30,7 +31,7 @@ class ReportMixin:
     def report(
         self,
         file: str | os.PathLike[str],
-        X: Any = None,
+        X: ArrayLike | None = None,
         y: ArrayLike | None = None,
         *,
         lambdas: ArrayLike | None = None,
@@ -132,7 +133,7 @@ class ReportMixin:
         return np.stack(found)
 
 
-def check_reported(X: Any, y: Any) -> None:
+def check_reported(X: ArrayLike | None, y: ArrayLike | None) -> None:
     """Raise where rows come without labels, or labels without rows.
 
     Parameters
@@ -153,7 +154,7 @@ def check_reported(X: Any, y: Any) -> None:
         )
 
 
-def place_of(estimator: Any, curve: CostCurve) -> int | None:
+def place_of(estimator: BaseEstimator, curve: CostCurve) -> int | None:
     """Return the place of an estimator's own point on a curve, None where it is not on it."""
     own = _own_knob(estimator, curve)
     if own is None:
@@ -162,7 +163,7 @@ def place_of(estimator: Any, curve: CostCurve) -> int | None:
     return place if np.isclose(curve.knobs[place], own, rtol=1e-9, atol=0) else None
 
 
-def knobs_with_own(estimator: Any, curve: CostCurve) -> NDArray[Any]:
+def knobs_with_own(estimator: BaseEstimator, curve: CostCurve) -> NDArray[np.generic]:
     """Return the knobs of an estimator's curve, its own value among them where it is a number."""
     own = _own_knob(estimator, curve)
     if own is None or place_of(estimator, curve) is not None:
@@ -170,14 +171,14 @@ def knobs_with_own(estimator: Any, curve: CostCurve) -> NDArray[Any]:
     return np.unique(np.append(curve.knobs, own))
 
 
-def _own_knob(estimator: Any, curve: CostCurve) -> float | None:
+def _own_knob(estimator: BaseEstimator, curve: CostCurve) -> float | None:
     own = getattr(estimator, curve.knob, getattr(estimator, "best_lambda_", None))
     if own is None or isinstance(own, str):  # a path by name, or the default one
         own = getattr(estimator, "path_index_", None)
     return float(own) if isinstance(own, (int, float)) and np.isfinite(own) else None
 
 
-def write_page(file: str | os.PathLike[str], curve: CostCurve, **shown: Any) -> Path:
+def write_page(file: str | os.PathLike[str], curve: CostCurve, **shown: object) -> Path:
     """Write the page of a curve.
 
     Parameters

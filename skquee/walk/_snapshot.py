@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from skquee.method.gates._one import Passed
 from skquee.values import PathProbabilities, PathTree
 from skquee.values._as_table import as_path_probabilities
-from skquee.walk._decider import Decider
+from skquee.values._table import Walk
+from skquee.walk._decider import Decider, OneDecider
 from skquee.walk._visit import Routes
 from skquee.walk._walk import walk
 
@@ -52,11 +52,11 @@ class Snapshot:
     __slots__ = ("_decider", "_one", "_read")
 
     _decider: Decider
-    _one: Any
-    _read: Callable[[Any], PathProbabilities]
+    _one: OneDecider | None
+    _read: Callable[[ArrayLike], PathProbabilities]
 
     def __init__(
-        self, decider: Decider, read: Callable[[Any], PathProbabilities] | None = None
+        self, decider: Decider, read: Callable[[ArrayLike], PathProbabilities] | None = None
     ) -> None:
         for name, value in (
             ("_decider", decider),
@@ -65,20 +65,20 @@ class Snapshot:
         ):
             object.__setattr__(self, name, value)
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(
             f"A snapshot is immutable, so {name!r} cannot be set. Set it on the router and call "
             "freeze() again."
         )
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[type[Snapshot], tuple[object, object]]:
         return (Snapshot, (self._decider, self._read))
 
     def __repr__(self) -> str:
         return f"Snapshot({self.paths_!r})"
 
     @property
-    def classes_(self) -> NDArray[Any]:
+    def classes_(self) -> NDArray[np.generic]:
         """Labels."""
         return self._decider.classes
 
@@ -87,7 +87,7 @@ class Snapshot:
         """The tree, with the costs that held."""
         return self._decider.tree
 
-    def route(self, X: Any) -> Routes:
+    def route(self, X: ArrayLike) -> Routes:
         """Route samples, running only what each one's path needs.
 
         Parameters
@@ -101,7 +101,7 @@ class Snapshot:
         """
         return walk(self._decider, self._read(X))
 
-    def predict(self, X: Any) -> NDArray[Any]:
+    def predict(self, X: ArrayLike) -> NDArray[np.generic]:
         """Predict labels.
 
         Parameters
@@ -121,7 +121,7 @@ class Snapshot:
             return self._decider.classes[[self.paths_.path_columns[path]]]
         return self._decider.classes[[answer.index(max(answer))]]
 
-    def predict_proba(self, X: Any) -> NDArray[np.floating]:
+    def predict_proba(self, X: ArrayLike) -> NDArray[np.floating]:
         """Predict class probabilities.
 
         Parameters
@@ -138,7 +138,7 @@ class Snapshot:
             return walk(self._decider, table).probabilities
         return np.array([self._walk_one(table)[1]])
 
-    def predict_path(self, X: Any) -> NDArray[np.intp]:
+    def predict_path(self, X: ArrayLike) -> NDArray[np.intp]:
         """Tell the path each sample takes.
 
         Parameters
@@ -155,7 +155,7 @@ class Snapshot:
             return walk(self._decider, table).paths
         return np.array([self._walk_one(table)[0]], dtype=np.intp)
 
-    def predict_cost(self, X: Any) -> NDArray[np.float64]:
+    def predict_cost(self, X: ArrayLike) -> NDArray[np.float64]:
         """Tell the cost of the path each sample takes.
 
         Parameters
@@ -180,6 +180,7 @@ class Snapshot:
     def _walk_one(self, table: PathProbabilities) -> tuple[int, list[float]]:
         """Route one row on plain numbers; what arrays cost is most of what a gate costs."""
         one, run = self._one, table.walk()
+        assert one is not None
         read = getattr(run, "one", None) or _OneRow(run)
         at, _ = one.start()
         history = Passed()
@@ -205,7 +206,7 @@ class Snapshot:
 class _OneRow:
     """Reads a walk of one row that has no method for it."""
 
-    def __init__(self, run: Any) -> None:
+    def __init__(self, run: Walk) -> None:
         self.run, self.rows = run, np.zeros(1, dtype=np.intp)
 
     def __call__(self, path: int) -> list[float]:
@@ -227,7 +228,7 @@ class TableReader:
     def __init__(self, tree: PathTree, *, prices: bool = True) -> None:
         self.tree, self.prices = tree, prices
 
-    def __call__(self, X: Any) -> PathProbabilities:
+    def __call__(self, X: ArrayLike) -> PathProbabilities:
         if isinstance(X, PathProbabilities):
             if X.paths is not self.tree and not X.paths.same_structure(self.tree):
                 raise ValueError(

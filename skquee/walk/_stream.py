@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from skquee.bank import MultiPathClassifierBank
+
+if TYPE_CHECKING:
+    from skquee.walk._estimator import RoutingMixin
+
+
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,10 +48,10 @@ class StreamError:
 class _Group:
     """Rows that have reached one path and wait for the same next step."""
 
-    state: list[Any] = field(default_factory=list)
+    state: list[object] = field(default_factory=list)
     rows: list[NDArray[np.intp]] = field(default_factory=list)
     history: list[list[NDArray[np.floating]]] = field(default_factory=list)
-    memory: list[dict[str, NDArray[Any]]] = field(default_factory=list)
+    memory: list[dict[str, NDArray[np.generic]]] = field(default_factory=list)
 
     def __len__(self) -> int:
         return sum(map(len, self.rows))
@@ -68,9 +76,9 @@ class _Batch:
 
 
 def stream(
-    router: Any,
-    bank: Any,
-    batches: Iterable[Any],
+    router: RoutingMixin,
+    bank: MultiPathClassifierBank,
+    batches: Iterable[object],
     *,
     group_size: int = 64,
     max_waiting: int = 1024,
@@ -128,7 +136,12 @@ def stream(
 
 class _Stream:
     def __init__(
-        self, router: Any, decider: Decider, bank: Any, group_size: int, max_waiting: int
+        self,
+        router: RoutingMixin,
+        decider: Decider,
+        bank: MultiPathClassifierBank,
+        group_size: int,
+        max_waiting: int,
     ) -> None:
         self.router, self.decider, self.bank = router, decider, bank
         self.group_size, self.max_waiting = group_size, max_waiting
@@ -139,7 +152,7 @@ class _Stream:
         self.tree = decider.tree
         self.inner = decider.tree.is_inner
 
-    def run(self, batches: Iterable[Any]) -> Iterator[Routes | StreamError]:
+    def run(self, batches: Iterable[object]) -> Iterator[Routes | StreamError]:
         for number, batch in enumerate(batches):
             images = batch[0] if isinstance(batch, (tuple, list)) and len(batch) == 2 else batch
             try:
@@ -156,7 +169,7 @@ class _Stream:
             self._advance(min(self.groups, key=lambda path: int(self.tree.depths[path])))
             yield from self._finished()
 
-    def _start(self, number: int, images: Any) -> None:
+    def _start(self, number: int, images: object) -> None:
         """Let the rows of a batch wait for their first block; nothing is run."""
         table = self.bank.transform(images)
         if not (isinstance(table, LazyPathProbabilities) and table.network is not None):
@@ -165,6 +178,7 @@ class _Stream:
                 "classifiers use router.predict batch by batch."
             )
         routed = self.router.read_table(table, reset=False)
+        assert isinstance(routed, LazyPathProbabilities)
         if self.network is None:
             self.network, self.tree = routed.network, routed.paths
             self.decider = self.router.make_decider(self.tree)
@@ -174,7 +188,7 @@ class _Stream:
         self.pending[number] = _Batch(self.n_rows, n, self.tree.n_exits, routed.context)
         self.n_rows += n
         goal = np.full(n, self.tree.roots[0])
-        memory: dict[str, NDArray[Any]] = {}
+        memory: dict[str, NDArray[np.generic]] = {}
         if len(self.tree.roots) > 1:
             goal, memory = self._decide(0, np.full(n, -1), rows, [], None, {})
         self._wait(goal, rows, state, [], memory)
@@ -183,9 +197,9 @@ class _Stream:
         self,
         goal: NDArray[np.intp],
         rows: NDArray[np.intp],
-        state: Any,
+        state: object,
         history: list[NDArray[np.floating]],
-        memory: dict[str, NDArray[Any]],
+        memory: dict[str, NDArray[np.generic]],
     ) -> None:
         """Let rows wait for the block that leads to their next path."""
         for path in np.unique(goal).tolist():
@@ -241,9 +255,9 @@ class _Stream:
         self,
         path: int,
         rows: NDArray[np.intp],
-        state: Any,
+        state: object,
         history: list[NDArray[np.floating]],
-        memory: dict[str, NDArray[Any]],
+        memory: dict[str, NDArray[np.generic]],
     ) -> None:
         depth, level = int(self.tree.depths[path]), self.tree.levels[path]
         state, now = run_exit(self.network, state, depth - 1, level)
@@ -292,9 +306,9 @@ class _Stream:
         at: NDArray[np.intp],
         rows: NDArray[np.intp],
         history: list[NDArray[np.floating]],
-        state: Any,
-        memory: dict[str, NDArray[Any]],
-    ) -> tuple[NDArray[np.intp], dict[str, NDArray[Any]]]:
+        state: object,
+        memory: dict[str, NDArray[np.generic]],
+    ) -> tuple[NDArray[np.intp], dict[str, NDArray[np.generic]]]:
         places = np.empty(len(rows), dtype=np.intp)
         context: NDArray[np.float64] | None = None
         owners = list(self._batches_of(rows))

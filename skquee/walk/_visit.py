@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from skquee.values import PathTree
 from skquee.values._optional import require
@@ -46,7 +46,7 @@ class Routes:
         Row labels of the data frame that was routed.
     """
 
-    labels: NDArray[Any]
+    labels: NDArray[np.generic]
     paths: NDArray[np.intp]
     costs: NDArray[np.float64]
     probabilities: NDArray[np.floating]
@@ -54,12 +54,12 @@ class Routes:
     visited: NDArray[np.intp]
     counts: dict[str, int]
     tree: PathTree
-    index: Any = None
+    index: object = None
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def of_rows(self, X: Any) -> Routes:
+    def of_rows(self, X: ArrayLike) -> Routes:
         """Return these routes with the row labels of X, where it is a data frame.
 
         Parameters
@@ -71,7 +71,8 @@ class Routes:
         -------
         Routes
         """
-        return replace(self, index=X.index) if hasattr(X, "iloc") else self
+        index = getattr(X, "index", None) if hasattr(X, "iloc") else None
+        return self if index is None else replace(self, index=index)
 
     @property
     def path_names(self) -> NDArray[np.object_]:
@@ -180,7 +181,7 @@ class Visit:
     tree: PathTree
     history: Callable[[], list[NDArray[np.floating]]]
     activations: Callable[[], Any] | None
-    memory: dict[str, NDArray[Any]]
+    memory: dict[str, NDArray[np.generic]]
     context: NDArray[np.float64] | None = None
     costs: NDArray[np.float64] | None = None
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skquee.values import PathProbabilities, PathTree
 from skquee.values._labels import is_flat
+from skquee.values._table import Walk
 from skquee.values._table_checks import check_probabilities
 from skquee.walk._decider import Decider
 from skquee.walk._visit import Routes, Visit
@@ -52,7 +52,7 @@ def _walk_chunk(decider: Decider, table: PathProbabilities, start: int) -> Route
     said = np.full(n, -1, dtype=np.intp)  # whose answer, of a table of outcomes
     # What was answered at each exit, and by which rows: read only where it is asked for.
     passed: list[tuple[NDArray[np.intp], NDArray[np.floating]]] = []
-    memory: dict[str, NDArray[Any]] = {}
+    memory: dict[str, NDArray[np.generic]] = {}
     row_costs = table.row_path_costs()
     # What a decision may look at; what was paid is told afterwards.
     known_costs = row_costs if table.facts.costs_known else None
@@ -126,7 +126,7 @@ def labels_of(
     table: PathProbabilities,
     paths: NDArray[np.intp],
     probabilities: NDArray[np.floating],
-) -> NDArray[Any]:
+) -> NDArray[np.generic]:
     """Return the labels answered; of a table of outcomes, the models that answer."""
     if table.facts.outcomes:
         return decider.classes[decider.tree.path_columns[paths]]
@@ -147,7 +147,7 @@ class _Names(Sequence[str]):
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, place: Any) -> Any:
+    def __getitem__(self, place: int) -> str:  # type: ignore[override]
         return self.tree.names[int(self.paths[place])]
 
 
@@ -161,6 +161,6 @@ def _history(
     ]
 
 
-def _activations(run: Any, rows: NDArray[np.intp]) -> Callable[[], Any] | None:
+def _activations(run: Walk, rows: NDArray[np.intp]) -> Callable[[], object] | None:
     read = getattr(run, "activations", None)
     return None if read is None else partial(read, rows)

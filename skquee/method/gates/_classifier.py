@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from joblib import Parallel, delayed
@@ -12,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, clone, is_classifier
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
+from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
 from skquee.method.gates._logistic import MOST_FEATURES, fit_logistic
@@ -23,6 +23,7 @@ from skquee.values._as_table import as_path_probabilities
 from skquee.values._checks import check_n_jobs, check_number, check_option, check_seed
 from skquee.values._labels import check_weights, spawn_seeds
 from skquee.values._threads import threads
+from skquee.values._types import Seed
 
 __all__ = ["PathErrorClassifier"]
 
@@ -81,12 +82,12 @@ class PathErrorClassifier(BaseEstimator):
 
     def __init__(
         self,
-        estimator: Any = "logistic",
+        estimator: BaseEstimator | str | None = "logistic",
         *,
         penalty: float = 1.0,
         features: str = "rich",
         paths: PathTree | None = None,
-        random_state: Any = None,
+        random_state: Seed = None,
         n_jobs: int | None = None,
     ) -> None:
         self.estimator = estimator
@@ -96,7 +97,7 @@ class PathErrorClassifier(BaseEstimator):
         self.random_state = random_state
         self.n_jobs = n_jobs
 
-    def __sklearn_tags__(self) -> Any:
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array = False
         tags.input_tags.three_d_array = True
@@ -104,7 +105,7 @@ class PathErrorClassifier(BaseEstimator):
         return tags
 
     def fit(
-        self, probs: Any, targets: ArrayLike, sample_weight: ArrayLike | None = None
+        self, probs: ArrayLike, targets: ArrayLike, sample_weight: ArrayLike | None = None
     ) -> PathErrorClassifier:
         """Train every gate.
 
@@ -191,7 +192,7 @@ class PathErrorClassifier(BaseEstimator):
         self._models = dict(zip(judged, fitted, strict=True))
         return self
 
-    def predict(self, probs: Any, prefix: int | str | None = None) -> NDArray[np.float32]:
+    def predict(self, probs: ArrayLike, prefix: int | str | None = None) -> NDArray[np.float32]:
         """Predict the error of every path that is judged at `prefix`.
 
         Parameters
@@ -269,7 +270,7 @@ class _Linear:
 class _Several:
     """One estimator for each path; a number where its target never varies."""
 
-    estimators: list[Any]
+    estimators: list[BaseEstimator | float]
 
     def predict(self, features: NDArray[np.float64]) -> NDArray[np.float32]:
         out = np.empty((len(features), len(self.estimators)), dtype=np.float32)
@@ -283,7 +284,7 @@ class _Several:
         return out
 
 
-def _make(estimator: Any, penalty: float) -> Any:
+def _make(estimator: BaseEstimator, penalty: float) -> BaseEstimator:
     if estimator == "logistic":
         return LogisticRegression(C=1 / penalty, max_iter=200)
     if estimator == "boosting":
@@ -299,7 +300,7 @@ def _make(estimator: Any, penalty: float) -> Any:
 
 
 def _fit_prefix(
-    template: Any,
+    template: BaseEstimator,
     features: NDArray[np.float64],
     goals: NDArray[np.float64],
     weights: NDArray[np.float64] | None,
@@ -355,12 +356,12 @@ def _fit_shared(
 
 
 def _fit_one(
-    template: Any,
+    template: BaseEstimator,
     features: NDArray[np.float64],
     goal: NDArray[np.float64],
     weights: NDArray[np.float64] | None,
     seed: int,
-) -> Any:
+) -> BaseEstimator:
     """Train one model; where the target never varies, return it shrunken by one row."""
     share = np.ones(len(goal)) if weights is None else weights
     mean = float(np.average(goal, weights=share))

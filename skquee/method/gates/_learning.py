@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,7 +63,9 @@ class GateLoss:
         self.codes = np.ascontiguousarray(codes.transpose(2, 1, 0))
         self.centre, self.scale, self.sigmoid = centre, scale, sigmoid
 
-    def forward(self, p: Weights, data: GateData, rows: Any) -> tuple[float, float]:
+    def forward(
+        self, p: Weights, data: GateData, rows: NDArray[np.intp] | slice
+    ) -> tuple[float, float]:
         """Return the sum of the squared errors of some pairs, and of their weights.
 
         Parameters
@@ -79,7 +80,7 @@ class GateLoss:
         return self._forward(p, data, rows)[0]
 
     def gradients(
-        self, p: Weights, data: GateData, rows: Any
+        self, p: Weights, data: GateData, rows: NDArray[np.intp] | slice
     ) -> tuple[tuple[float, float], Weights]:
         """Return :meth:`forward` and the gradients of the mean error by every weight."""
         sums, (u, codes, first, second, out, away) = self._forward(p, data, rows)
@@ -108,8 +109,8 @@ class GateLoss:
         }
 
     def _forward(
-        self, p: Weights, data: GateData, rows: Any
-    ) -> tuple[tuple[float, float], tuple[NDArray[np.float32], ...]]:
+        self, p: Weights, data: GateData, rows: NDArray[np.intp] | slice
+    ) -> tuple[tuple[float, float], tuple[NDArray[np.floating], ...]]:
         u, goal = data.features[rows], data.targets[rows].T.ravel()
         codes = self.codes.take(data.lines[rows], axis=2).reshape(len(self.codes), -1)
         sample = p["sample"] / self.scale[:, None]
@@ -121,7 +122,7 @@ class GateLoss:
         second = p["hidden"].T @ first
         second += p["hidden_bias"][:, None]
         np.maximum(second, 0, out=second)
-        out = p["output"] @ second
+        out: NDArray[np.floating] = p["output"] @ second
         out += p["output_bias"]
         if self.sigmoid:
             out = 1 / (1 + np.exp(np.minimum(-out, 80)))  # exp of more overflows float32

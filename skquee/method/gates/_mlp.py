@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,7 +97,7 @@ def train_gate(
     sigmoid: bool,
     seed: int,
     name: str,
-) -> tuple[GateNetwork, dict[str, Any]]:
+) -> tuple[GateNetwork, dict[str, object]]:
     """Fit a gate network with Adam on the mean squared error (equation 16).
 
     The weights of the epoch with the least validation loss are kept. ``schedule="plateau"``

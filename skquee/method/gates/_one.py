@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import exp, log
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
+from skquee.method.gates._mlp import GateNetwork
 from skquee.method.gates._rich import N_TOP, TINY
 
 __all__ = ["OneLinear", "OneNetwork", "Passed", "paper_row", "rich_row"]
@@ -119,6 +121,14 @@ def _entropy(vector: Vector) -> float:
     return total if total > 0 else 0.0
 
 
+class OneJudge(Protocol):
+    """An error model for one row on plain numbers."""
+
+    def judge(self, prefix: int, history: Sequence[Vector]) -> Vector:
+        """Return the predicted error of every path that is judged at `prefix`."""
+        ...
+
+
 class OneLinear:
     """Logistic error models over rich features or the paper's, for one row.
 
@@ -130,7 +140,11 @@ class OneLinear:
         Error rate of each class that a prefix may predict; None for the paper's features.
     """
 
-    def __init__(self, models: dict[int, Any], rates: dict[int, Vector] | None) -> None:
+    def __init__(
+        self,
+        models: dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]],
+        rates: dict[int, Vector] | None,
+    ) -> None:
         self.models, self.rates = models, rates
 
     def judge(self, prefix: int, history: Sequence[Vector]) -> Vector:
@@ -155,7 +169,7 @@ class OneNetwork:
         Network and codes of the candidates of each prefix.
     """
 
-    def __init__(self, gates: dict[int, Any]) -> None:
+    def __init__(self, gates: dict[int, tuple[GateNetwork, NDArray[np.float32]]]) -> None:
         self.gates = {
             prefix: (module.weights, codes @ module.weights["path"], module.sigmoid)
             for prefix, (module, codes) in gates.items()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 from joblib import Parallel, delayed
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, clone
+from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 from tqdm import tqdm
 
@@ -30,6 +30,7 @@ from skquee.values._checks import (
 from skquee.values._labels import check_weights, spawn_seeds
 from skquee.values._table_checks import check_probabilities
 from skquee.values._threads import threads
+from skquee.values._types import Seed
 
 __all__ = ["PathErrorRegressor"]
 
@@ -114,7 +115,7 @@ class PathErrorRegressor(BaseEstimator):
 
     def __init__(
         self,
-        estimator: Any = None,
+        estimator: BaseEstimator = None,
         *,
         features: str = "paper",
         embedding_size: int = 8,
@@ -129,7 +130,7 @@ class PathErrorRegressor(BaseEstimator):
         validation_fraction: float = 0.1,
         max_pairs: int = 100_000,
         paths: PathTree | None = None,
-        random_state: Any = None,
+        random_state: Seed = None,
         n_jobs: int | None = None,
     ) -> None:
         self.estimator = estimator
@@ -149,7 +150,7 @@ class PathErrorRegressor(BaseEstimator):
         self.random_state = random_state
         self.n_jobs = n_jobs
 
-    def __sklearn_tags__(self) -> Any:
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array = False
         tags.input_tags.three_d_array = True
@@ -157,7 +158,7 @@ class PathErrorRegressor(BaseEstimator):
         return tags
 
     def fit(
-        self, probs: Any, targets: ArrayLike, sample_weight: ArrayLike | None = None
+        self, probs: ArrayLike, targets: ArrayLike, sample_weight: ArrayLike | None = None
     ) -> PathErrorRegressor:
         """Train every gate.
 
@@ -262,7 +263,7 @@ class PathErrorRegressor(BaseEstimator):
         self._layouts = layouts
         return self
 
-    def predict(self, probs: Any, prefix: int | str | None = None) -> NDArray[np.float32]:
+    def predict(self, probs: ArrayLike, prefix: int | str | None = None) -> NDArray[np.float32]:
         """Predict the error of every path that starts with `prefix`.
 
         Parameters
@@ -366,14 +367,14 @@ def _fit_gate(
     seed: int,
     sigmoid: bool,
     rich: GateInputs | None,
-) -> tuple[Any, dict[str, Any], float, int]:
+) -> tuple[GateNetwork | BaseEstimator, dict[str, object], float, int]:
     """Train one gate; return it with its report, squared error and count on held rows."""
     rng = np.random.default_rng(seed)
     with threads().limit(limits=1):  # the same bits whatever n_jobs
         data = _gate_data(table, layout, goals, weights, train, regressor.max_pairs, rng, rich)
         limit = max(2, regressor.max_pairs // 5)
         validation = _gate_data(table, layout, goals, weights, held, limit, rng, rich)
-        report: dict[str, Any] = {}
+        report: dict[str, object] = {}
         if regressor.estimator is None:
             module, report = _train_network(regressor, data, validation, layout, seed, sigmoid)
         else:
@@ -410,7 +411,7 @@ def _train_network(
     layout: GateLayout,
     seed: int,
     sigmoid: bool,
-) -> tuple[GateNetwork, dict[str, Any]]:
+) -> tuple[GateNetwork, dict[str, object]]:
     return train_gate(
         data,
         validation,
@@ -487,7 +488,7 @@ def _flat(data: GateData) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
 
 
 def _predict_flat(
-    estimator: Any, features: NDArray[np.float32], codes: NDArray[np.float32]
+    estimator: BaseEstimator, features: NDArray[np.float32], codes: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     n, k = len(features), len(codes)
     if n == 0:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from skquee.method.policy._closed_loop import ClosedLoop
 from skquee.method.policy._protocol import Policy
@@ -21,7 +20,7 @@ __all__ = [
     "open_loop",
 ]
 
-POLICIES: dict[str, Callable[[], Any] | None] = {
+POLICIES: dict[str, Callable[[], Policy] | None] = {
     "open-loop": None,
     "option-value": OptionValue,
     "pessimistic": Pessimistic,

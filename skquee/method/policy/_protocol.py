@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Policy", "PolicyFunction"]
+__all__ = ["Policy", "PolicyFunction", "PolicyLike"]
 
 # ``policy(predicted_errors, costs, lambda_)``, as `open_loop`.
 PolicyFunction = Callable[[NDArray[np.floating], NDArray[np.float64], float], NDArray[np.intp]]
@@ -66,3 +66,7 @@ class Policy(Protocol):
         ndarray of shape (n_samples,)
         """
         ...
+
+
+# ``CostAwareRouter(policy=)``: a name, a policy or a function.
+PolicyLike = str | Policy | PolicyFunction

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
 from sklearn.utils.validation import has_fit_parameter
 
 from skquee.method.policy._plans import Plan
+from skquee.method.policy._protocol import Policy
 from skquee.values import PathTree
 from skquee.values._labels import default_lambdas
 
@@ -20,12 +21,12 @@ Survey = Mapping[int, NDArray[np.floating]]
 
 
 def fit_policy(
-    policy: Any,
+    policy: BaseEstimator,
     tree: PathTree,
     survey: Survey,
     wrong: NDArray[np.bool_],
     sample_weight: NDArray[np.float64] | None,
-) -> Any:
+) -> Policy:
     """Fit a policy, with weights where it takes them.
 
     Parameters
@@ -116,7 +117,7 @@ def sweep(
 
 
 def mean_loss(
-    policy: Any,
+    policy: BaseEstimator,
     survey: Survey,
     wrong: NDArray[np.bool_],
     tree: PathTree,
