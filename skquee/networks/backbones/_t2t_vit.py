@@ -45,6 +45,8 @@ class TokenPerformer(nn.Module):
         Dropout after the projection and the MLP.
     """
 
+    float_products = True  # the random features, whose exponential is taken: no quantiser's
+
     def __init__(self, dim: int, token_dim: int, proj_drop: float) -> None:
         super().__init__()
         self.n_features = token_dim // 2

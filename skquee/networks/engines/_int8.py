@@ -10,6 +10,8 @@ import torch
 from timm.layers import BatchNormAct2d, Mlp
 from torch import Tensor, nn
 
+from skquee.networks.quantization._functional import slow_path
+
 __all__ = [
     "Int8Conv2d",
     "Int8Linear",
@@ -518,18 +520,6 @@ def to_int8(
         if norm is not None:
             module.set_submodule(norms[name], without_norm(norm))
     return module
-
-
-def slow_path(layer: nn.TransformerEncoderLayer) -> None:
-    """Make a layer of torch's call its parts, which its fast path for evaluation passes by.
-
-    Parameters
-    ----------
-    layer : TransformerEncoderLayer
-        Changed in place.
-    """
-    # What torch's own check reads: "activation_relu_or_gelu was not True".
-    layer.activation_relu_or_gelu = 0
 
 
 def _mlp_layers(module: nn.Module) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from skquee.networks.backbones._sharing import copy_sharing_weights
 from skquee.networks.quantization._cache import Found, GridCache
 from skquee.networks.quantization._calibration import Observation, check_images, cut_units, walk
 from skquee.networks.quantization._grids import Grid
-from skquee.networks.quantization._operations import explicit_copy, quantized
+from skquee.networks.quantization._operations import explicit_copies, quantized
 from skquee.values._checks import check_flag, check_integer, check_sequence
 
 __all__ = ["PostTrainingQuantizer"]
@@ -108,7 +108,7 @@ class PostTrainingQuantizer(ABC):
         Raises
         ------
         TypeError
-            If a layer cannot be quantised.
+            If a product cannot be quantised; the layer is named.
         ValueError
             If a level is no such bit width, all of several images are the same, or an
             activation or gradient is NaN or infinite; the layer is named.
@@ -118,7 +118,7 @@ class PostTrainingQuantizer(ABC):
         if not all(isinstance(bits, Integral) and 2 <= bits <= 31 for bits in levels):
             raise ValueError(f"levels must be whole numbers of bits from 2 to 31, got {levels}.")
         check_images(images)
-        explicit = nn.ModuleList(explicit_copy(block) for block in blocks)
+        explicit = explicit_copies(blocks, images[:2])
         found = self._found(explicit, images, levels, head if self._needs_head else None, cache)
         by_level: dict[int, nn.ModuleList] = {}
         for bits in levels:

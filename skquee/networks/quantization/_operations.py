@@ -7,19 +7,23 @@ from typing import Any
 
 import torch
 from timm.models.vision_transformer import Attention
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skquee.networks.backbones._matmul import MatMul
 from skquee.networks.backbones._sharing import copy_sharing_weights
+from skquee.networks.quantization._functional import Functional, slow_path, with_products
 from skquee.networks.quantization._grids import Grid, UniformGrid
+from skquee.networks.quantization._routes import apart
 
 __all__ = [
     "QuantizedConv2d",
     "QuantizedLinear",
     "QuantizedMatMul",
+    "explicit_copies",
     "explicit_copy",
     "operations",
+    "float_name",
     "quantized",
     "searched_ranges",
 ]
@@ -77,6 +81,12 @@ class _QuantizedWeight(nn.Module):
         self.codes: Tensor
         self.weight_scale: Tensor
         self.float_codes: Tensor | None
+
+    @property
+    def weight(self) -> Tensor:
+        """The weight on its grid, in float: for code around the layer that reads it."""
+        scale = self.weight_scale.view(-1, *[1] * (self.codes.ndim - 1))
+        return self.codes * scale
 
     def extra_repr(self) -> str:
         """Return what ``repr`` shows."""
@@ -181,75 +191,59 @@ def quantized(operation: nn.Module, left: Grid, right: Grid) -> nn.Module:
     QuantizedLinear, QuantizedConv2d or QuantizedMatMul
     """
     if isinstance(operation, MatMul):
-        return QuantizedMatMul(left, right)
+        return apart(QuantizedMatMul(left, right))
     assert isinstance(operation, (nn.Linear, nn.Conv2d)) and isinstance(right, UniformGrid)
-    if isinstance(operation, nn.Conv2d):
-        return QuantizedConv2d(operation, right, left)
-    return QuantizedLinear(operation, right, left)
+    kind = QuantizedConv2d if isinstance(operation, nn.Conv2d) else QuantizedLinear
+    return apart(kind(operation, right, left))  # type: ignore[arg-type]
 
 
-def explicit_copy(block: nn.Module) -> nn.Module:
-    """Copy a block, weights shared, with the products of its attention as modules.
+def explicit_copies(blocks: Iterable[nn.Module], sample: Tensor) -> nn.ModuleList:
+    """Copy blocks, weights shared, with the products of their own code as modules.
 
     Parameters
     ----------
-    block : Module
-        A block of timm layers.
+    blocks : iterable of Module
+        Each takes what the one before gives.
+    sample : Tensor of shape (n, C, H, W)
+        A few images, run to see which products there are.
 
     Returns
     -------
-    Module
+    ModuleList
 
     Raises
     ------
     TypeError
-        If a layer attends in a way whose products cannot be reached, or a linear layer or
-        convolution does something else than these, or pads with something else than zeros.
+        If a product cannot be quantised; the layer is named.
     """
-    copied = copy_sharing_weights(block).eval()
+    made, state = [], sample
+    for block in blocks:
+        copied, state = with_products(explicit_copy(block), state)
+        made.append(copied)
+    return nn.ModuleList(made)
+
+
+def explicit_copy(block: nn.Module) -> nn.Module:
+    """Copy a block, weights shared, with the products of timm's plain attention as modules.
+
+    Parameters
+    ----------
+    block : Module
+        Any block.
+
+    Returns
+    -------
+    Module
+    """
+    copied: nn.Module = copy_sharing_weights(block).eval()
+    if type(copied) is Attention:
+        return ExplicitAttention(copied)
     for name, module in list(copied.named_modules()):
-        kind, fused = type(module).__name__, F.scaled_dot_product_attention
         if type(module) is Attention:
-            explicit = ExplicitAttention(module)
-            if name == "":
-                return explicit
-            copied.set_submodule(name, explicit)
-        elif hasattr(module, "fused_attn"):
-            raise TypeError(
-                f"Layer {name!r} is a {kind}; only timm's plain Attention can be quantised. "
-                "Choose a backbone with attn_layer=Attention."
-            )
-        elif isinstance(module, nn.MultiheadAttention):
-            raise TypeError(
-                f"Layer {name!r} is torch's {kind}, whose products cannot be reached. "
-                "Choose a backbone of timm's plain Attention, or write the attention with "
-                "linear layers and skquee's MatMul modules."
-            )
-        elif isinstance(module, fx.GraphModule) and any(
-            node.target is fused for node in module.graph.nodes
-        ):
-            raise TypeError(
-                f"Graph {name!r} calls scaled_dot_product_attention, whose products cannot be "
-                "reached. Trace it with its attention modules as leaves, or write the attention "
-                "with linear layers and skquee's MatMul modules."
-            )
-        elif (own := _plain_forward(module)) is not None and type(module).forward is not own:
-            raise TypeError(
-                f"Layer {name!r} is a {kind} that computes in a way of its own (as "
-                "standardised weights or 'same' padding do); only plain linear layers and "
-                "convolutions can be quantised."
-            )
-        elif isinstance(module, nn.Conv2d) and module.padding_mode != "zeros":
-            raise TypeError(
-                f"Layer {name!r} is a convolution with {module.padding_mode} padding; only "
-                "padding with zeros can be quantised."
-            )
+            copied.set_submodule(name, ExplicitAttention(module))
+        elif isinstance(module, nn.TransformerEncoderLayer):
+            slow_path(module)
     return copied
-
-
-def _plain_forward(module: nn.Module) -> Any:
-    kinds = (kind for kind in (nn.Linear, nn.Conv2d) if isinstance(module, kind))
-    return next((kind.forward for kind in kinds), None)
 
 
 def operations(block: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -258,14 +252,16 @@ def operations(block: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     Parameters
     ----------
     block : Module
-        Output of :func:`explicit_copy`.
+        Of :func:`explicit_copies`.
 
     Yields
     ------
     str, Linear or Conv2d or MatMul
     """
+    # What a module computes in its own way is no operation, but its products are.
+    own = {id(module.module) for module in block.modules() if isinstance(module, Functional)}
     for name, module in block.named_modules():
-        if isinstance(module, (nn.Linear, nn.Conv2d, MatMul)):
+        if isinstance(module, (nn.Linear, nn.Conv2d, MatMul)) and id(module) not in own:
             yield name, module
 
 
@@ -289,5 +285,30 @@ def searched_ranges(blocks: Iterable[nn.Module]) -> dict[str, tuple[float, float
             grid = module.input_grid if layer else None
             if isinstance(grid, UniformGrid) and grid.scale.numel() == 1:
                 low, high = grid.ends
-                found[f"{number}.{name}"] = low * float(grid.scale), high * float(grid.scale)
+                found[f"{number}.{float_name(block, name)}"] = (
+                    low * float(grid.scale),
+                    high * float(grid.scale),
+                )
     return found
+
+
+def float_name(block: nn.Module, name: str) -> str:
+    """Return the name that a module of an explicit block has in the float one.
+
+    Parameters
+    ----------
+    block : Module
+        Of :func:`explicit_copies`.
+    name : str
+        Of one of its modules.
+
+    Returns
+    -------
+    str
+    """
+    parts, at = [], block
+    for part in filter(None, name.split(".")):
+        if not (isinstance(at, Functional) and part == "module"):
+            parts.append(part)
+        at = at.get_submodule(part)
+    return ".".join(parts)

@@ -6,13 +6,14 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from skquee.networks.quantization._grids import Grid
 from skquee.networks.quantization._operations import (
     QuantizedConv2d,
     QuantizedLinear,
     QuantizedMatMul,
+    explicit_copies,
     explicit_copy,
     quantized,
 )
@@ -58,7 +59,11 @@ def describe(blocks: nn.ModuleList) -> list[dict[str, Any]]:
     return described
 
 
-def restore(blocks: Iterable[nn.Module], description: Sequence[dict[str, Any]]) -> nn.ModuleList:
+def restore(
+    blocks: Iterable[nn.Module],
+    description: Sequence[dict[str, Any]],
+    images: Tensor | None = None,
+) -> nn.ModuleList:
     """Build quantised blocks over float ones, for ``load_state_dict`` to fill.
 
     Parameters
@@ -67,6 +72,9 @@ def restore(blocks: Iterable[nn.Module], description: Sequence[dict[str, Any]]) 
         The float blocks the quantised ones were made of.
     description : list of dict
         Of :func:`describe`.
+    images : Tensor of shape (n, C, H, W), default=None
+        Some images of the size that calibration had, needed where products of a module's own
+        code were quantised (``"0.attn.own_products.1"``): they run once, to find them.
 
     Returns
     -------
@@ -90,7 +98,16 @@ def restore(blocks: Iterable[nn.Module], description: Sequence[dict[str, Any]]) 
     >>> torch.equal(restored[0](torch.eye(4)), quantized[0](torch.eye(4)))
     True
     """
-    restored = nn.ModuleList(explicit_copy(block) for block in blocks)
+    blocks = list(blocks)
+    if any(".own_products." in entry["name"] for entry in description):
+        if images is None:
+            raise ValueError(
+                "The description names products of a module's own code: give images=, some of "
+                "the size that calibration had, to find them."
+            )
+        restored = explicit_copies(blocks, images)
+    else:
+        restored = nn.ModuleList(explicit_copy(block) for block in blocks)
     device = next((p.device for block in blocks for p in block.parameters()), torch.device("cpu"))
     for entry in description:
         name = entry["name"]

@@ -126,14 +126,13 @@ def test_an_activation_that_is_not_finite_names_its_layer(digits, make_backbone)
         network.quantize(levels=(8,), calibration=X[:8])
 
 
-def test_attention_that_cannot_be_reached_is_refused(digits, make_backbone):
+def test_attention_and_convolutions_of_their_own_kind_are_quantised(digits, make_backbone):
     backbone = make_backbone(attn_layer=DiffAttention)
-    network = MultiExitNetwork(backbone, exits=(3,), trainer=HeadTrainer(max_epochs=0)).fit(*digits)
-    with pytest.raises(TypeError, match="layer1.attn' is a DiffAttention"):
-        network.quantize(levels=(8,), calibration=digits[0][:8])
-
-
-def test_layers_that_only_look_plain_are_refused():
-    block = nn.Sequential(StdConv2dSame(1, 2, 3))
-    with pytest.raises(TypeError, match="'0' is a StdConv2dSame that computes in a way of its own"):
-        UniformPTQ().quantize([block], torch.rand(2, 1, 6, 6), [8])
+    network = MultiExitNetwork(backbone, exits=(3,), trainer=HeadTrainer(max_epochs=0))
+    network.fit(*digits)
+    exact = network.start(digits[0][:8])
+    found = network.quantize(levels=(8,), calibration=digits[0][:8], method=UniformPTQ())
+    assert 0 < (found.run_block(exact, 0, 8) - network.float_blocks[0](exact)).std() < 0.1
+    block, x = nn.Sequential(StdConv2dSame(1, 2, 3)), torch.rand(4, 1, 6, 6)
+    rounded = UniformPTQ().quantize([block], x, [8])[8][0](x)
+    assert 0 < (rounded - block(x)).abs().max() < 0.05 * block(x).std()
