@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 from torch.utils.data import Subset
@@ -23,7 +24,7 @@ from skquee.networks._execution import choose_device
 from skquee.networks._files import check_target
 from skquee.networks._fit import assemble
 from skquee.networks._parameters import check_parameters
-from skquee.networks.quantization._operations import explicit_copy
+from skquee.networks.quantization._operations import explicit_copies
 from skquee.values._atomic import held, whole_file, write_text
 from skquee.values._checks import check_output
 from skquee.values._reading import open_arrays
@@ -49,8 +50,7 @@ def build(options: argparse.Namespace) -> None:
     choose_device(options.device)
     _, cut, _ = assemble(network, options.seed)
     with _one_line():
-        for block in cut.blocks:
-            explicit_copy(block)
+        explicit_copies(cut.blocks, torch.randn(2, cut.channels, *(cut.size or (64, 64))))
     with held(options.out / "network", f"building a bank in {options.out}"):
         _build(options, network)
 

@@ -35,6 +35,7 @@ from skquee.networks._training import HeadKind
 from skquee.networks.backbones._checkpoint import load_checkpoint
 from skquee.networks.engines import ENGINES
 from skquee.networks.quantization import describe, restore
+from skquee.networks.quantization._restoring import needs_images
 from skquee.values._atomic import heal_folder, whole_folder
 from skquee.values._checks import check_folder, check_path
 from skquee.values._reading import not_whole
@@ -234,9 +235,12 @@ def load(
     blocks = cut.blocks.to(where)
     shared = _addresses(blocks)
     levels: dict[Level, nn.ModuleList] = {FLOAT: blocks}
+    shape = (2, image_format["channels"], *(image_format["size"] or (64, 64)))
     for level, description in record["quantized"].items():
         with _described(described), bounded(tensors, described):
-            quantized = restore(blocks, description)
+            asked = needs_images(description)
+            sample = torch.randn(shape, generator=generator).to(where) if asked else None
+            quantized = restore(blocks, description, sample)
         own = _part(tensors, f"levels.{level}.")
         state = quantized.state_dict()
         lacking = [k for k, v in state.items() if k not in own and v.data_ptr() not in shared]

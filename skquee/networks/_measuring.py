@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from skquee.networks._costs import bit_operations, gate_flops
+from skquee.networks._coverage import mean_bits
 from skquee.networks._parts import FLOAT
 from skquee.networks._running import BlockRunner
 from skquee.networks.engines import BITS, LatencyTable
@@ -135,7 +136,8 @@ class CostedRunner(BlockRunner):
         Parameters
         ----------
         kind : {"bitops", "flops", "latency"}, default="bitops"
-            Bit operations, an engine counting by the bits of its type; floating-point
+            Bit operations, what a level does not quantise in float, an engine counting by the
+            bits of its type; floating-point
             operations, whatever the level; or milliseconds of ``measure_costs``, head and gate
             included.
         batch_size : int, default=64
@@ -165,17 +167,49 @@ class CostedRunner(BlockRunner):
         for name, size in sizes.items():
             check_integer(size, name, at_least=1)
         steps = [tree.steps(path) for path in range(tree.n_paths)]
-        widths: dict[Any, int] = {
-            level: BITS[level] if isinstance(level, str) else level for level in self.levels_
-        }
-        bits = dict.fromkeys(widths, 1) if kind == "flops" else widths
+        bits: dict[Any, NDArray[np.float64]] = {}
+        for level in self.levels_:
+            if kind == "flops":
+                bits[level] = np.ones(n_exits)
+            elif isinstance(level, str):
+                bits[level] = np.full(n_exits, float(BITS[level]))
+            else:
+                bits[level] = mean_bits(self.parts_, level, power=2 if product else 1)
         return bit_operations(
-            [[bits[level] for level in path] for path in steps],
+            [[bits[level][block] for block, level in enumerate(path)] for path in steps],
             self.flops_,
             product=product,
             head_flops=self.head_flops_ if heads else None,
             gate=gate_flops(len(self.classes_), n_exits, tree.n_paths, **sizes) if gates else 0,
         )
+
+    def coverage(self) -> pd.DataFrame:
+        """Return which share of the multiplications runs at which width.
+
+        Counted on one image. What takes no multiplications (norms, softmax, sums) is left out, as
+        it is of the costs; so are the heads, which run in float.
+
+        Returns
+        -------
+        DataFrame
+            A row for each level and block, and one for the whole of each level; a column for
+            each number of bits. Rows sum to 1.
+        """
+        import pandas as pd
+
+        check_is_fitted(self)
+        widths = self.parts_.widths
+        columns = sorted({bits for shares in widths.values() for s in shares for bits in s})
+        weights = self.flops_ / max(1, self.flops_.sum())
+        rows: dict[tuple[Any, Any], NDArray[np.float64]] = {}
+        for level, shares in widths.items():
+            table = np.array([[share.get(bits, 0.0) for bits in columns] for share in shares])
+            rows.update({(level, f"block {b + 1}"): row for b, row in enumerate(table)})
+            rows[level, "all"] = weights @ table
+        frame = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+        frame.index = pd.MultiIndex.from_tuples(frame.index, names=["level", "block"])
+        frame.columns.name = "bits"
+        return frame
 
     def costed_paths(self, kind: str = "bitops", **options: Any) -> PathTree:
         """Return the tree with costs of a kind and their unit.

@@ -257,9 +257,15 @@ class MultiExitNetwork(CompiledRunner, BaseEstimator):
 
         Raises
         ------
+        TypeError
+            If a product cannot be quantised; the layer is named.
         ValueError
             If levels or images do not fit, images are all alike, or an activation is NaN or
             infinite; the layer is named.
+
+        See Also
+        --------
+        coverage : Which share of the multiplications each level quantises.
         """
         check_is_fitted(self)
         widths = check_widths(levels)
@@ -289,13 +295,15 @@ class MultiExitNetwork(CompiledRunner, BaseEstimator):
         for blocks in quantized.values():
             float_copies(blocks, cache_weights)
         quantized[FLOAT] = parts.blocks
-        self.parts_ = parts.with_levels(
+        made = parts.with_levels(
             {bits: quantized[bits] for bits in widths},
             paths,
             tree_options=tree_options,
             ranges=ranges,
             group=None,
         )
+        # Their costs, now that it is known what each level quantises.
+        self.parts_ = replace(made, paths=made.tree(widths, **tree_options))
         return self
 
     def select_levels(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from skquee.networks._coverage import mean_bits, widths_of
 from skquee.networks._images import ImageFormat
 from skquee.networks.engines import LatencyTable
 from skquee.values import PathTree
@@ -127,6 +129,8 @@ class Parts:
     def tree(self, widths: Sequence[int], **options: Any) -> PathTree:
         """Return the paths over some bit widths, with the costs of equation 17.
 
+        What a level does not quantise counts in float.
+
         Parameters
         ----------
         widths : sequence of int
@@ -140,9 +144,19 @@ class Parts:
         """
         options = {"random_state": self.seed, **options}
         classes = self.classes.tolist()
+        costs: NDArray[Any] = self.flops
+        if set(widths) <= set(self.levels):
+            bits = np.stack([mean_bits(self, width) for width in widths], axis=1)
+            if (bits != widths).any():
+                costs = self.flops[:, None] * bits
         return relative_to_whole(
-            PathTree.from_levels(len(self.flops), widths, self.flops, classes=classes, **options)
+            PathTree.from_levels(len(self.flops), widths, costs, classes=classes, **options)
         )
+
+    @cached_property
+    def widths(self) -> Mapping[Level, list[dict[int, float]]]:
+        """Share of each block's multiplications at each number of bits, for every level."""
+        return widths_of(self)
 
     def states(self, n_rows: int) -> list[Tensor]:
         """Return random images, and what each float block makes of them.

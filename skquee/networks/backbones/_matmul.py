@@ -10,7 +10,7 @@ __all__ = ["MatMul"]
 class MatMul(nn.Module):
     """A product of two activations, as a module so that it can be observed and replaced.
 
-    Attention of your own that multiplies through it, and not with ``@``, can be quantised.
+    Products by ``@`` and other functions are found and quantised, too; this one has a name.
 
     Examples
     --------

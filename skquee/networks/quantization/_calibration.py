@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 
 from skquee.networks.backbones._matmul import MatMul
 from skquee.networks.quantization._operations import operations
@@ -313,35 +312,21 @@ def _not_finite(what: str, kind: str, name: str) -> str:
     )
 
 
-class _Watch(TorchFunctionMode):
-    """Hooks on the operations of a unit while a sub-batch runs; fused attention is refused."""
+class _Watch:
+    """Hooks on the operations of a unit while a sub-batch runs."""
 
     def __init__(self, unit: Unit | None, generator: torch.Generator) -> None:
-        super().__init__()
         self.unit, self.generator = unit, generator
         self.observed: dict[str, Observation] = {}
         self._calls: list[dict[str, Any]] = []
         self._hooks: list[Any] = []
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        if func is F.scaled_dot_product_attention and self.unit is not None:
-            raise TypeError(
-                f"Unit {self.unit.name!r}, a {type(self.unit.module).__name__}, calls "
-                "scaled_dot_product_attention, whose products cannot be reached. Write its "
-                "attention with linear layers and skquee's MatMul modules."
-            )
-        return func(*args, **(kwargs or {}))
-
     def __enter__(self) -> _Watch:
         for name, operation in self.unit.operations() if self.unit else ():
             self._hooks.append(operation.register_forward_hook(self._hook(name)))
-        super().__enter__()
         return self
 
-    def __exit__(self, *error: Any) -> None:
-        super().__exit__(*error)
+    def __exit__(self, *error: object) -> None:
         for hook in self._hooks:
             hook.remove()
 

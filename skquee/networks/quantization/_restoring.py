@@ -18,7 +18,7 @@ from skquee.networks.quantization._operations import (
     quantized,
 )
 
-__all__ = ["describe", "float_copies", "restore"]
+__all__ = ["describe", "float_copies", "needs_images", "restore"]
 
 
 def describe(blocks: nn.ModuleList) -> list[dict[str, Any]]:
@@ -57,6 +57,21 @@ def describe(blocks: nn.ModuleList) -> list[dict[str, Any]]:
             continue
         described.append({"name": name, "kind": type(module).__name__, "grids": grids})
     return described
+
+
+def needs_images(description: Iterable[dict[str, Any]]) -> bool:
+    """Tell whether products of a module's own code were quantised.
+
+    Parameters
+    ----------
+    description : iterable of dict
+        Of :func:`describe`.
+
+    Returns
+    -------
+    bool
+    """
+    return any(".own_products." in entry["name"] for entry in description)
 
 
 def restore(
@@ -99,7 +114,7 @@ def restore(
     True
     """
     blocks = list(blocks)
-    if any(".own_products." in entry["name"] for entry in description):
+    if needs_images(description):
         if images is None:
             raise ValueError(
                 "The description names products of a module's own code: give images=, some of "
