@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -25,6 +26,7 @@ from skquee.networks._parameters import (
     trainer_of,
 )
 from skquee.networks._parts import FLOAT, Parts
+from skquee.networks._sources import source_of
 from skquee.networks._training import check_head, check_trainable
 from skquee.networks.backbones._cut import Cut, build_backbone, cut_backbone
 from skquee.networks.engines import input_ranges
@@ -33,6 +35,7 @@ from skquee.values._tree import relative_to_whole
 
 __all__ = ["assemble", "fit_network"]
 
+WHO = "validation_data, which is no tuple (X, y),"
 N_RANGES = 128  # images that show the ranges of activations, for int8 engines
 
 
@@ -103,8 +106,8 @@ def fit_network(
     random = check_random_state(network.random_state)
     seed = int(random.randint(2**31 - 1))
     backbone, cut, image_format = assemble(network, seed)
-    train, codes, held, held_codes, classes = _rows(
-        image_format, X, y, validation_data, network.n_classes, seed
+    image_format, train, codes, held, held_codes, classes = _rows(
+        image_format, _own_size(backbone), X, y, validation_data, network.n_classes, seed
     )
     blocks, pools = cut.blocks.to(device), cut.pools.to(device)
     states = _states(blocks, next(train[:1].batches(1)).to(device))
@@ -157,29 +160,42 @@ def fit_network(
 
 def _rows(
     image_format: ImageFormat,
+    own_size: Sequence[int] | None,
     X: Any,
     y: ArrayLike | None,
     validation_data: Any,
     n_classes: int | None,
     seed: int,
-) -> tuple[ImageRows, NDArray[np.int64], ImageRows, NDArray[np.int64], NDArray[Any]]:
+) -> tuple[ImageFormat, ImageRows, NDArray[np.int64], ImageRows, NDArray[np.int64], NDArray[Any]]:
     images = image_format.rows(X)
-    labels = labels_of(X) if y is None else y
+    image_format = image_format.settled(images, own_size)
+    images = image_format.rows(images)
+    labels = labels_of(images) if y is None else y
     classes, codes = encode_labels(labels, n_classes, len(images))
     if validation_data is None:
         train, held = train_test_split(np.arange(len(images)), test_size=0.1, random_state=seed)
-        return images[train], codes[train], images[held], codes[held], classes
+        return image_format, images[train], codes[train], images[held], codes[held], classes
     if isinstance(validation_data, tuple):
         if len(validation_data) != 2:
             raise ValueError(f"validation_data must be (X, y), got {len(validation_data)} parts.")
         held_X, held_y = validation_data
     else:
-        held_X = validation_data
-        held_y = labels_of(validation_data, "validation_data, which is no tuple (X, y),")
+        held_X, held_y = validation_data, None
+        if isinstance(source_of(held_X).data, (np.ndarray, Tensor)):
+            labels_of(held_X, WHO)  # says that an array brings none
     held_images = image_format.rows(held_X)
     if not len(held_images):
         raise ValueError("validation_data holds no image: give some, or None for a tenth of X.")
-    return images, codes, held_images, known_codes(held_y, classes, len(held_images)), classes
+    if held_y is None:
+        held_y = labels_of(held_images, WHO)
+    held_codes = known_codes(held_y, classes, len(held_images))
+    return image_format, images, codes, held_images, held_codes, classes
+
+
+def _own_size(backbone: nn.Module) -> Sequence[int] | None:
+    """Return the height and width that timm says a model was trained for."""
+    size = (getattr(backbone, "pretrained_cfg", None) or {}).get("input_size")
+    return None if size is None else size[1:]
 
 
 def _states(blocks: nn.ModuleList, image: Tensor) -> list[Tensor]:
@@ -198,6 +214,10 @@ def _states(blocks: nn.ModuleList, image: Tensor) -> list[Tensor]:
     return states
 
 
+def _is_one(total: Tensor) -> bool:
+    return torch.allclose(total, torch.ones_like(total), atol=1e-4)
+
+
 def _place_own_head(
     network: NetworkParameters,
     trainer: HeadTrainer,
@@ -211,7 +231,8 @@ def _place_own_head(
     if cut.tail is not None:
         pool, head = (part.to(state.device) for part in cut.tail)
         with torch.inference_mode():
-            fits = head(pool(state)).shape[1:] == (n_classes,)
+            answer = head(pool(state))
+        fits = answer.shape[1:] == (n_classes,)
     named = isinstance(network.backbone, str)
     own_outputs = "num_classes" not in (network.backbone_kwargs or {})
     pretrained = network.weights == PRETRAINED
@@ -222,6 +243,12 @@ def _place_own_head(
             f"{n_classes} classes. Let it be trained: final_head='train'."
         )
     keep = trainer.final_head == "keep" or (trainer.final_head == "auto" and fits and trained)
+    if keep and bool((answer >= 0).all()) and _is_one(answer.sum(dim=1)):
+        raise ValueError(
+            "The backbone's own head answers probabilities (not negative, of sum 1), where logits "
+            "are needed: their softmax would be taken twice. Give the backbone without its last "
+            "softmax, or let a head be trained: final_head='train'."
+        )
     if keep:
         cut.pools[-1], heads[-1] = pool, head
     elif fits and pool is cut.pools[-1] and trainer.heads == "linear":

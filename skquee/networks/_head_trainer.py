@@ -54,7 +54,8 @@ class HeadTrainer(BaseEstimator):
     batch_size : int, default=128
         Images run, and rows of a training step, at once.
     augmentation : callable, default=None
-        Prepared images (n, C, H, W) to changed ones, e.g. a transform of torchvision.
+        An image (C, H, W) of the network's size, floats from 0 to 1 that are not normalised yet,
+        to a changed one of the same size, e.g. a transform of torchvision; called for each image.
     n_views : int, default=1
         Times each training image is run, the first time without augmentation.
     amp_dtype : {"bfloat16", "float16"}, default=None
@@ -126,8 +127,8 @@ class HeadTrainer(BaseEstimator):
         check_number(self.weight_decay, "weight_decay", at_least=0)
         if self.augmentation is not None and not callable(self.augmentation):
             raise ValueError(
-                "augmentation must be a callable, prepared images (n, C, H, W) to changed ones, or "
-                f"None, got {self.augmentation!r}."
+                "augmentation must be a callable, an image (C, H, W) of floats from 0 to 1 to a "
+                f"changed one, or None, got {self.augmentation!r}."
             )
         if self.n_views > 1 and self.augmentation is None:
             raise ValueError("n_views is for augmentation=, which is not given.")
@@ -169,7 +170,8 @@ class HeadTrainer(BaseEstimator):
         """
         if self.augmentation is not None and self.n_views > 1:
             with torch.random.fork_rng(devices=[]):
-                augmented(self.augmentation, next(images.batches(self.batch_size)), look=True)
+                batch = next(images.batches(self.batch_size))
+                augmented(self.augmentation, batch, images.format, look=True)
 
     def train(
         self,

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
+from torch.utils.data import DataLoader, Dataset, Subset
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
+from skquee.networks._sources import image_of, several_sizes, size_of, source_of
+
 __all__ = ["ImageFormat", "ImageRows"]
 
+SCALES = {torch.uint8: 255.0, torch.uint16: 65535.0, np.dtype("u1"): 255.0, np.dtype("u2"): 65535.0}
+LOOKED_AT = 32  # images whose sizes are compared
 FINITE_CHUNK = 256  # images whose pixels are checked at once
 # Filters go beyond 0 and 1 at edges; -1 to 1, 0 to 16 and 0 to 255 are other scales.
 LOWEST, HIGHEST = -0.5, 1.5
@@ -98,11 +101,12 @@ class ImageFormat:
         Parameters
         ----------
         X : images
-            An array (n, H, W) or (n, H, W, C) of uint8, or of floats from 0 to 1; a tensor
-            (n, C, H, W) of uint8, or of floats that are normalised already; a Dataset or
-            DataLoader whose items are images or (image, label), an image being a PIL image,
-            or an array or tensor as above without its first axis; the path of a folder
-            with a folder of images for each class; or rows of this format.
+            An array (n, H, W) or (n, H, W, C) of uint8 (of 255) or uint16 (of 65535), or of floats
+            from 0 to 1; a tensor (n, C, H, W) of the same integers, or of floats that are
+            normalised already; a Dataset or DataLoader whose items are images or (image, label),
+            an image being a PIL image, or an array or tensor as above without its first axis; the
+            path of a folder with a folder of images for each class; a list of files or of PIL
+            images; or rows of this format.
 
         Returns
         -------
@@ -118,32 +122,44 @@ class ImageFormat:
         """
         if isinstance(X, ImageRows):
             return replace(X, format=self)
-        workers = 0
-        if isinstance(X, DataLoader):
-            workers, X = X.num_workers, X.dataset
-        if isinstance(X, (str, Path)):
-            from torchvision.datasets import ImageFolder
+        found = source_of(X)
+        if isinstance(found.data, (np.ndarray, Tensor)):
+            self.check(found.data)
+        return ImageRows(self, found.data, found.order, found.workers, found.collate)
 
-            if not Path(X).is_dir():
-                raise FileNotFoundError(f"There is no folder {X}, to read images from.")
-            X = ImageFolder(X)
-        if isinstance(X, IterableDataset):
-            raise TypeError("Images must be a map-style Dataset: rows are asked for by number.")
-        pictures = isinstance(X, (list, tuple)) and len(X) > 0 and hasattr(X[0], "convert")
-        numbered = hasattr(X, "__getitem__") and hasattr(X, "__len__") and not hasattr(X, "shape")
-        if pictures or (numbered and not isinstance(X, (list, tuple))):
-            return ImageRows(self, X, np.arange(len(X)), workers)
-        try:
-            data = X if isinstance(X, Tensor) else np.asarray(X)
-        except ValueError as error:
-            raise ValueError(
-                f"Images must be of one size to be an array, got a {type(X).__name__}: {error} "
-                "Images of several sizes come as a Dataset, or as a list of PIL images."
-            ) from None
-        self._check(data)
-        return ImageRows(self, data, np.arange(len(data)))
+    def settled(self, rows: ImageRows, own: Sequence[int] | None) -> ImageFormat:
+        """Return this format with a size, where images of a data set differ in theirs.
 
-    def _check(self, data: Any) -> None:
+        Parameters
+        ----------
+        rows : ImageRows
+            Of which some are looked at.
+        own : sequence of int or None
+            Height and width that the backbone was made for, if it says so.
+
+        Returns
+        -------
+        ImageFormat
+            This one where it has a size, or where images are alike.
+        """
+        if self.size is not None or isinstance(rows.data, (np.ndarray, Tensor)):
+            return self
+        some = np.unique(np.linspace(0, len(rows) - 1, LOOKED_AT).astype(int))
+        sizes = {size_of(image_of(rows.data[int(rows.order[row])])) for row in some}
+        if len(sizes) < 2 or rows.collate is not None:
+            return self
+        if own is None:
+            raise ValueError(several_sizes(sizes))
+        return replace(self, size=(int(own[0]), int(own[1])))
+
+    def check(self, data: Any) -> None:
+        """Raise where an array or tensor holds no images that this format takes.
+
+        Parameters
+        ----------
+        data : ndarray or Tensor
+            See :meth:`rows`.
+        """
         tensor = isinstance(data, Tensor)
         if not tensor:
             if data.dtype.kind not in "fiub":
@@ -151,11 +167,12 @@ class ImageFormat:
                     f"Images must be numbers, got an array of dtype {data.dtype} and shape "
                     f"{data.shape}: give uint8, floats from 0 to 1, a Dataset or a folder."
                 )
-            if data.dtype.kind in "iu" and data.dtype != np.uint8:
-                raise ValueError(
-                    f"Images must be uint8, or floats from 0 to 1, got {data.dtype}: the scale of "
-                    "the values is not known."
-                )
+        whole = not (data.dtype.is_floating_point if tensor else data.dtype.kind in "fb")
+        if whole and data.dtype != torch.bool and data.dtype not in SCALES:
+            raise ValueError(
+                f"Images must be uint8 (of 255) or uint16 (of 65535), or floats from 0 to 1, got "
+                f"{data.dtype}: the scale of the values is not known."
+            )
         pixels = ", ".join(map(str, self.size or ("H", "W")))
         expected = (
             f"({f'n, {self.channels}, {pixels}' if tensor else f'n, {pixels}, {self.channels}'})"
@@ -205,12 +222,14 @@ class ImageFormat:
         Parameters
         ----------
         images : Tensor of shape (n, C, H, W)
-            Of uint8, or of floats from 0 to 1.
+            Of uint8 or uint16, or of floats from 0 to 1.
 
         Returns
         -------
         Tensor of shape (n, channels, height, width), float32
         """
+        if images.dtype == torch.uint16:  # which torch does not resize
+            images = images.to(torch.float32) / SCALES[torch.uint16]
         height, width = images.shape[2:]
         if self.size is not None and (height, width) != self.size:
             larger = height > self.size[0] and width > self.size[1]
@@ -224,12 +243,23 @@ class ImageFormat:
             mode = InterpolationMode(self.interpolation)
             images = F.resize(images, resized, interpolation=mode, antialias=True)
             images = F.center_crop(images, list(self.size))
-        scaled = images.to(torch.float32) / (255.0 if images.dtype == torch.uint8 else 1.0)
-        mean, std = (
-            torch.tensor(value, device=scaled.device).view(1, -1, 1, 1)
-            for value in (self.mean, self.std)
+        scaled = images.to(torch.float32) / SCALES.get(images.dtype, 1.0)
+        return self.normalised(scaled)
+
+    def normalised(self, images: Tensor) -> Tensor:
+        """Return images (n, C, H, W) of floats from 0 to 1 as the network takes them."""
+        mean, std = self._statistics(images.device)
+        return ((images - mean) / std).contiguous()
+
+    def pixels(self, images: Tensor) -> Tensor:
+        """Return normalised images (n, C, H, W) as floats from 0 to 1."""
+        mean, std = self._statistics(images.device)
+        return images * std + mean
+
+    def _statistics(self, device: torch.device) -> tuple[Tensor, ...]:
+        return tuple(
+            torch.tensor(value, device=device).view(1, -1, 1, 1) for value in (self.mean, self.std)
         )
-        return ((scaled - mean) / std).contiguous()
 
     def prepare_item(self, item: Any) -> Tensor:
         """Turn one item of a data set into an image, resized and normalised.
@@ -243,12 +273,28 @@ class ImageFormat:
         -------
         Tensor of shape (channels, height, width), float32
         """
-        image = item[0] if isinstance(item, (tuple, list)) else item
+        image = image_of(item)
         if hasattr(image, "convert"):  # PIL
-            image = np.asarray(image.convert("L" if self.channels == 1 else "RGB"))
+            image = self._pixels(image)
         batch = image[None] if isinstance(image, Tensor) else np.asarray(image)[None]
-        self._check(batch)
+        self.check(batch)
         return self.batch(batch)[0]
+
+    def _pixels(self, picture: Any) -> NDArray[Any]:
+        """Return a PIL image as an array; one of 16 bits or of floats keeps its depth."""
+        if picture.mode not in ("I", "F") and not picture.mode.startswith("I;16"):
+            modes = {1: "L", 4: "RGBA"}
+            return np.asarray(picture.convert(modes.get(self.channels, "RGB")))
+        pixels = np.asarray(picture)
+        if picture.mode == "I":
+            if pixels.min() < 0 or pixels.max() > SCALES[torch.uint16]:
+                raise ValueError(
+                    f"An image of mode 'I' must hold 16 bits, 0 to 65535, got pixels from "
+                    f"{pixels.min()} to {pixels.max()}: the scale of the values is not known."
+                )
+        if picture.mode != "F":
+            pixels = pixels.astype(np.uint16)
+        return np.repeat(pixels[..., None], self.channels, axis=2)
 
     def batch(self, data: Any) -> Tensor:
         """Turn checked images into input.
@@ -265,7 +311,8 @@ class ImageFormat:
         if isinstance(data, Tensor):
             ready = data.dtype.is_floating_point
             return data.detach().to(torch.float32).contiguous() if ready else self.prepare(data)
-        array = np.array(data) if data.dtype == np.uint8 else np.array(data, dtype=np.float32)
+        whole = data.dtype in (np.uint8, np.uint16)
+        array = np.array(data) if whole else np.array(data, dtype=np.float32)
         images = torch.from_numpy(array)
         images = images.permute(0, 3, 1, 2) if images.ndim == 4 else images.unsqueeze(1)
         return self.prepare(images)
@@ -288,12 +335,15 @@ class ImageRows:
         Which of them, in which order.
     workers : int, default=0
         Processes that read a data set.
+    collate : callable, default=None
+        Of a loader: items of the data set to a batch.
     """
 
     format: ImageFormat
     data: Any
     order: NDArray[np.intp]
     workers: int = 0
+    collate: Callable[[list[Any]], Any] | None = None
 
     def __len__(self) -> int:
         return len(self.order)
@@ -306,7 +356,7 @@ class ImageRows:
 
     def __reduce__(self) -> Any:
         if isinstance(self.data, Dataset):
-            return (ImageRows, (self.format, self.data, self.order, self.workers))
+            return (ImageRows, (self.format, self.data, self.order, self.workers, self.collate))
         own = (
             self.data[self.order]
             if not isinstance(self.data, (list, tuple))
@@ -334,7 +384,7 @@ class ImageRows:
         if not isinstance(self.data, (np.ndarray, Tensor)):
             # Items may differ in size: each is resized by itself.
             subset: Dataset[Any] = Subset(self.data, self.order.tolist())
-            collate = _Collate(self.format)
+            collate = _Collate(self.format, self.collate)
             yield from DataLoader(subset, batch_size, num_workers=self.workers, collate_fn=collate)
             return
         for start in range(0, len(self), batch_size):
@@ -365,6 +415,26 @@ class _Collate:
     """Items of a data set to a batch, in whichever process reads them."""
 
     format: ImageFormat
+    collate: Callable[[list[Any]], Any] | None
 
     def __call__(self, items: list[Any]) -> Tensor:
-        return torch.stack([self.format.prepare_item(item) for item in items])
+        pictures: Any = items
+        if self.collate is not None:
+            pictures = image_of(self.collate(items))
+            if not hasattr(pictures, "__len__") or len(pictures) != len(items):
+                raise ValueError(
+                    f"collate_fn must return as many images as it is given, {len(items)}, as a "
+                    f"batch or (batch, labels), got {_shown(pictures)}."
+                )
+            if isinstance(pictures, (np.ndarray, Tensor)):
+                self.format.check(pictures)
+                return self.format.batch(pictures)
+        ready = [self.format.prepare_item(item) for item in pictures]
+        sizes = {tuple(image.shape[1:]) for image in ready}
+        if len(sizes) > 1:
+            raise ValueError(several_sizes(sizes))
+        return torch.stack(ready)
+
+
+def _shown(batch: Any) -> str:
+    return f"{len(batch)}" if hasattr(batch, "__len__") else f"a {type(batch).__name__}"

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.multiclass import check_classification_targets
-from torch.utils.data import DataLoader, Subset, TensorDataset
+from torch import Tensor
+from torch.utils.data import ConcatDataset, Subset, TensorDataset
 from tqdm import tqdm
 
+from skquee.networks._images import ImageRows
+from skquee.networks._sources import Files, source_of
 from skquee.values._checks import check_labels_given
 
 __all__ = ["encode_labels", "known_codes", "labels_of"]
+
+CHUNK = 256  # items that are collated at once
 
 
 def labels_of(X: Any, who: str = "y is None and X") -> NDArray[Any]:
@@ -21,9 +26,10 @@ def labels_of(X: Any, who: str = "y is None and X") -> NDArray[Any]:
 
     Parameters
     ----------
-    X : Dataset, DataLoader or path of a folder with a folder of images a class
-        Read from ``targets``, ``labels`` or the tensors of the data set where it has them,
-        else from its items. Of a folder: the names of the classes.
+    X : ImageRows, Dataset, DataLoader or path of a folder with a folder of images a class
+        Read from ``targets``, ``labels`` or the tensors of the data set where it has them, through
+        its ``target_transform``; else from its items, through the loader's ``collate_fn``. Codes of
+        a data set that names its ``classes`` become these names, as those of a folder.
     who : str, default="y is None and X"
         What brings them, for the message.
 
@@ -36,28 +42,92 @@ def labels_of(X: Any, who: str = "y is None and X") -> NDArray[Any]:
     ValueError
         If X brings no labels.
     """
-    if isinstance(X, (str, Path)):
-        from torchvision.datasets import ImageFolder
-
-        folder = ImageFolder(X)
-        return np.asarray(folder.classes)[np.asarray(folder.targets, dtype=np.int64)]
-    if isinstance(X, DataLoader):
-        return labels_of(X.dataset)
-    if isinstance(X, Subset):
-        return labels_of(X.dataset)[np.asarray(X.indices)]
-    if isinstance(X, TensorDataset) and len(X.tensors) > 1:
-        return X.tensors[1].numpy()
-    for name in ("targets", "labels"):
-        if hasattr(X, name):
-            return np.asarray(getattr(X, name))
-    if hasattr(X, "__getitem__") and hasattr(X, "__len__") and not hasattr(X, "shape") and len(X):
-        if isinstance(X[0], tuple) and len(X[0]) > 1:
-            rows = tqdm(range(len(X)), desc="labels", disable=None, leave=False)
-            return np.asarray([X[row][1] for row in rows])
+    rows = X if isinstance(X, ImageRows) else source_of(X)
+    data, order, collate = rows.data, rows.order, rows.collate
+    names = _names(data)
+    found = None if collate is not None else _stored(data)
+    if found is not None:
+        return _named(found[order], names)
+    if not isinstance(data, (np.ndarray, Tensor, Files)) and len(order):
+        first = data[int(order[0])]
+        if collate is not None:
+            return _named(_collated(data, order, collate), names)
+        if isinstance(first, tuple) and len(first) > 1:
+            numbers = tqdm(order.tolist(), desc="labels", disable=None, leave=False)
+            return _named(np.asarray([data[row][1] for row in numbers]), names)
+    brings = type(data if isinstance(X, ImageRows) else X).__name__
     raise ValueError(
-        f"{who} ({type(X).__name__}) brings no labels. Give y, or a data set of "
+        f"{who} ({brings}) brings no labels. Give y, or a data set of "
         "(image, label), or the path of a folder with a folder of images for each class."
     )
+
+
+def _stored(data: Any) -> NDArray[Any] | None:
+    """Return the labels of every row that a data set keeps, or None where items tell them."""
+    if isinstance(data, Subset):
+        inner = _stored(data.dataset)
+        return None if inner is None else inner[np.asarray(data.indices, dtype=np.intp)]
+    if isinstance(data, ConcatDataset):
+        parts = [_stored(part) for part in data.datasets]
+        kept = [part for part in parts if part is not None]
+        return np.concatenate(kept) if kept and len(kept) == len(parts) else None
+    if isinstance(data, TensorDataset):
+        return data.tensors[1].numpy() if len(data.tensors) > 1 else None
+    if _transforms_jointly(data):
+        return None
+    for name in ("targets", "labels"):
+        values = getattr(data, name, None)
+        if values is not None and hasattr(values, "__len__") and len(values) == len(data):
+            change = getattr(data, "target_transform", None)
+            return np.asarray(values if change is None else [change(value) for value in values])
+    return None
+
+
+def _transforms_jointly(data: Any) -> bool:
+    """Whether a data set of torchvision changes image and label by one function."""
+    separate = (getattr(data, "transform", None), getattr(data, "target_transform", None))
+    return getattr(data, "transforms", None) is not None and separate == (None, None)
+
+
+def _names(data: Any) -> NDArray[Any] | None:
+    """Return the names of a data set's classes, where its labels are their numbers."""
+    if isinstance(data, Subset):
+        return _names(data.dataset)
+    if isinstance(data, ConcatDataset):
+        found = [_names(part) for part in data.datasets]
+        first = found[0]
+        same = first is not None and all(
+            part is not None and np.array_equal(part, first) for part in found
+        )
+        return first if same else None
+    names = getattr(data, "classes", None)
+    texts = isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names)
+    if not texts or not names or len(set(names)) != len(names):
+        return None
+    changed = getattr(data, "target_transform", None) is not None or _transforms_jointly(data)
+    return None if changed else np.asarray(names)
+
+
+def _named(labels: NDArray[Any], names: NDArray[Any] | None) -> NDArray[Any]:
+    if names is None or labels.dtype.kind not in "iu" or labels.ndim != 1 or not len(labels):
+        return labels
+    return names[labels] if 0 <= labels.min() and labels.max() < len(names) else labels
+
+
+def _collated(data: Any, order: NDArray[np.intp], collate: Callable[[list[Any]], Any]) -> Any:
+    """Return the labels that a loader's own collate function makes."""
+    parts = []
+    for start in tqdm(range(0, len(order), CHUNK), desc="labels", disable=None, leave=False):
+        rows = order[start : start + CHUNK].tolist()
+        batch = collate([data[row] for row in rows])
+        labels = batch[1] if isinstance(batch, (tuple, list)) and len(batch) > 1 else None
+        if labels is None or len(labels) != len(rows):
+            raise ValueError(
+                f"collate_fn must return (images, labels), one for each of {len(rows)} items, got "
+                f"a {type(batch).__name__}. Or give y."
+            )
+        parts.append(np.asarray(labels))
+    return np.concatenate(parts)
 
 
 def encode_labels(

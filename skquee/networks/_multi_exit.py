@@ -195,13 +195,15 @@ class MultiExitNetwork(CompiledRunner, BaseEstimator):
         Parameters
         ----------
         X : images
-            An array (n, H, W) or (n, H, W, C) of uint8, or of floats from 0 to 1; a tensor
-            (n, C, H, W) of uint8, or of floats that are normalised already; a Dataset or
-            DataLoader of (image, label); or the path of a folder with a folder of images
-            for each class. All but normalised tensors are resized and normalised as the
-            backbone's data configuration says.
+            An array (n, H, W) or (n, H, W, C) of uint8 or uint16, or of floats from 0 to 1; a
+            tensor (n, C, H, W) of integers too, or of floats that are normalised already; a
+            Dataset or DataLoader of (image, label), whose samplers and collate function hold
+            (shuffled rows come in the order of the data set); a list of files or PIL images;
+            or the path of a folder with a folder of images for each class. All but normalised
+            tensors are resized and normalised as the backbone's data configuration says.
         y : array-like of shape (n,), default=None
-            Labels of any type. Default: those X brings along.
+            Labels of any type. Default: those X brings along: names of classes, where it has
+            some.
         validation_data : tuple (X, y), or images with labels, default=None
             Images and labels that stop training. Default: a tenth of the rows.
 
@@ -394,7 +396,7 @@ class MultiExitNetwork(CompiledRunner, BaseEstimator):
         rows = self.parts_.format.rows(X)
         if not len(rows):
             raise ValueError("X holds no image to measure accuracy on: give some, with labels.")
-        return rows, known_codes(labels_of(X) if y is None else y, self.classes_, len(rows))
+        return rows, known_codes(labels_of(rows) if y is None else y, self.classes_, len(rows))
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write the network to a folder: weights in safetensors, the rest in JSON.

@@ -153,7 +153,10 @@ def check_format(image_format: Mapping[str, Any], built: Any, file: Path) -> dic
         raise ValueError(f"{where} must hold {sorted(known)}, got {sorted(image_format)[:8]}.")
     size = field(image_format, "size", (list, type(None)), where)
     size = None if size is None else tuple(size)
-    if image_format["channels"] != built.channels or size != built.size:
+    if built.size is None and size is not None:  # settled in fit, by the images
+        good = len(size) == 2 and all(type(n) is int and 1 <= n <= MOST_PIXELS for n in size)
+        _check(good, where, "size", f"two numbers of pixels, 1 to {MOST_PIXELS}", size)
+    if image_format["channels"] != built.channels or size != built.size and built.size is not None:
         raise ValueError(
             f"{where} says {image_format['channels']!r:.20} channels and size {size!r:.40}, the "
             f"network takes {built.channels} and {built.size}."

@@ -133,42 +133,53 @@ def check_trainable(heads: Sequence[nn.Module], max_epochs: int) -> None:
 
 
 def augmented(
-    augmentation: Callable[[Tensor], Tensor], images: Tensor, *, look: bool = False
+    augmentation: Callable[[Tensor], Tensor],
+    images: Tensor,
+    image_format: ImageFormat,
+    *,
+    look: bool = False,
 ) -> Tensor:
-    """Return changed images.
+    """Return images changed one by one, as they were before they were normalised.
 
     Parameters
     ----------
     augmentation : callable
-        Prepared images to changed ones.
+        An image (C, H, W) of floats from 0 to 1 to a changed one.
     images : Tensor of shape (n, C, H, W)
         Normalised.
+    image_format : ImageFormat
+        How they were normalised.
     look : bool, default=False
         Look for NaN, too, which waits for the device.
 
     Returns
     -------
     Tensor of shape (n, C, H, W)
+        Normalised again.
 
     Raises
     ------
     ValueError
         If it returns anything else.
     """
-    changed = augmentation(images.clone() if look else images)
-    alike = isinstance(changed, Tensor) and changed.shape == images.shape
-    if not (alike and changed.is_floating_point() and not (look and changed.isnan().any())):
-        given = type(changed).__name__
-        if isinstance(changed, Tensor):
-            given = f"{tuple(changed.shape)} of {changed.dtype}"
-            given += " with NaN" if alike and changed.is_floating_point() else ""
-        raise ValueError(
-            f"augmentation must return as many images of the same size, {tuple(images.shape)} of "
-            f"normalised floats, got {given}."
-        )
-    return changed
+    changed = []
+    for picture in image_format.pixels(images).unbind():
+        made = augmentation(picture)
+        alike = isinstance(made, Tensor) and made.shape == picture.shape
+        if not (alike and made.is_floating_point() and not (look and made.isnan().any())):
+            given = type(made).__name__
+            if isinstance(made, Tensor):
+                given = f"{tuple(made.shape)} of {made.dtype}"
+                given += " with NaN" if alike and made.is_floating_point() else ""
+            raise ValueError(
+                "augmentation must return an image of the same size, "
+                f"{tuple(picture.shape)} of floats from 0 to 1, got {given}."
+            )
+        changed.append(made)
+    return image_format.normalised(torch.stack(changed))
 
 
+@torch.enable_grad()  # also where a caller turned it off
 def train_heads(
     heads: nn.ModuleList,
     features: Sequence[Tensor],
@@ -240,7 +251,7 @@ def train_heads(
     for _ in progress:
         if not active:
             break
-        for rows in torch.randperm(len(labels), generator=generator).split(batch_size):
+        for rows in _steps(torch.randperm(len(labels), generator=generator), batch_size):
             rows = rows.to(labels.device)
             losses = [
                 scales[h] * F.cross_entropy(heads[h](features[h][rows]), labels[rows])
@@ -262,6 +273,14 @@ def train_heads(
     for head, state in zip(heads, kept, strict=True):
         head.load_state_dict(state)
     return np.array([accuracy for accuracy, _ in best])
+
+
+def _steps(rows: Tensor, batch_size: int) -> list[Tensor]:
+    """Cut rows into steps; one row that is left over joins the last, as it has no variance."""
+    parts = list(rows.split(batch_size))
+    if len(parts) > 1 and len(parts[-1]) == 1:
+        parts[-2:] = [torch.cat(parts[-2:])]
+    return parts
 
 
 @contextmanager
@@ -346,11 +365,11 @@ def train_backbone(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps + 1)
     backbone.train()
     # Dropout draws from torch's global generator: keep the caller's state.
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(seed)
         progress = tqdm(range(epochs), desc="backbone", disable=None, leave=False)
         for _ in progress:
-            for rows in torch.randperm(len(labels), generator=order).split(batch_size):
+            for rows in _steps(torch.randperm(len(labels), generator=order), batch_size):
                 loss = F.cross_entropy(backbone(images[rows]), labels[rows], label_smoothing=0.1)
                 optimizer.zero_grad()
                 loss.backward()
@@ -389,7 +408,7 @@ def cache_features(
     amp_dtype : dtype, default=None
         Run under autocast of this type.
     augmentation : callable, default=None
-        Batch of prepared images to a changed batch, for every view but the first.
+        An image before it is normalised to a changed one, for every view but the first.
     n_views : int, default=1
         Times each image is run.
 
@@ -407,7 +426,7 @@ def cache_features(
         for view in range(n_views):
             for batch in images.batches(batch_size):
                 if view and augmentation is not None:
-                    batch = augmented(augmentation, batch)
+                    batch = augmented(augmentation, batch, images.format)
                 state = batch.to(device)
                 for number, (block, pool) in enumerate(zip(blocks, pools, strict=True)):
                     state = run_in_parts(block, state)

@@ -1,0 +1,182 @@
+"""Where images are: arrays, tensors, data sets, loaders, folders, files; and which rows of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+    default_collate,
+    default_convert,
+)
+
+__all__ = ["Files", "Source", "image_of", "several_sizes", "size_of", "source_of"]
+
+SHUFFLED = (RandomSampler, SubsetRandomSampler, WeightedRandomSampler)
+MOST_DRAWS = 100  # times the rows of a data set, of a sampler that does not say how many it draws
+
+
+class Files(Dataset[Image.Image]):
+    """Images in files, opened one by one.
+
+    Parameters
+    ----------
+    paths : sequence of path
+        The files.
+    """
+
+    def __init__(self, paths: Sequence[str | Path]) -> None:
+        self.paths = [str(path) for path in paths]
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, row: int) -> Image.Image:
+        with Image.open(self.paths[row]) as picture:
+            picture.load()
+            return picture
+
+
+@dataclass(frozen=True)
+class Source:
+    """Images that are rows of something.
+
+    Parameters
+    ----------
+    data : ndarray, Tensor, Dataset or sequence
+        What holds them.
+    order : ndarray of int
+        Which rows, in which order.
+    workers : int, default=0
+        Processes that read a data set.
+    collate : callable, default=None
+        A loader's own: items to a batch.
+    """
+
+    data: Any
+    order: NDArray[np.intp]
+    workers: int = 0
+    collate: Callable[[list[Any]], Any] | None = None
+
+
+def source_of(X: Any) -> Source:
+    """Return where images are; nothing is read.
+
+    Parameters
+    ----------
+    X : images
+        As :meth:`MultiExitNetwork.fit` takes them. Of a loader the rows that its sampler or batch
+        sampler draws, drawn once; where they are shuffled, in the order of the data set.
+
+    Returns
+    -------
+    Source
+    """
+    if isinstance(X, DataLoader):
+        if isinstance(X.dataset, IterableDataset):
+            raise TypeError("Images must be a map-style Dataset: rows are asked for by number.")
+        own = X.collate_fn not in (default_collate, default_convert)
+        return Source(X.dataset, _drawn(X), X.num_workers, X.collate_fn if own else None)
+    if isinstance(X, (str, Path)):
+        from torchvision.datasets import ImageFolder
+
+        if not Path(X).is_dir():
+            raise FileNotFoundError(f"There is no folder {X}, to read images from.")
+        X = ImageFolder(X)
+    if isinstance(X, IterableDataset):
+        raise TypeError("Images must be a map-style Dataset: rows are asked for by number.")
+    if isinstance(X, (list, tuple)) and len(X) > 0:
+        if isinstance(X[0], (str, Path)):
+            X = Files(_checked(X))
+        elif hasattr(X[0], "convert"):
+            return Source(X, np.arange(len(X)))
+    if isinstance(X, np.ndarray) and X.ndim == 1 and X.dtype.kind in "UO" and len(X):
+        X = Files(_checked(X.tolist()))
+    numbered = hasattr(X, "__getitem__") and hasattr(X, "__len__") and not hasattr(X, "shape")
+    if numbered and not isinstance(X, (list, tuple)):
+        return Source(X, np.arange(len(X)))
+    try:
+        data = X if isinstance(X, Tensor) else np.asarray(X)
+    except ValueError as error:
+        raise ValueError(
+            f"Images must be of one size to be an array, got a {type(X).__name__}: {error} "
+            "Images of several sizes come as a Dataset, as files, or as a list of PIL images."
+        ) from None
+    return Source(data, np.arange(len(data)) if data.ndim else np.arange(0))
+
+
+def image_of(item: Any) -> Any:
+    """Return the image of an item or batch, which may bring labels along."""
+    return item[0] if isinstance(item, (tuple, list)) else item
+
+
+def size_of(image: Any) -> tuple[int, ...]:
+    """Return height and width of a PIL image, an array or a tensor."""
+    if hasattr(image, "convert"):
+        return (image.height, image.width)
+    shape = tuple(np.shape(image))
+    return shape[-2:] if isinstance(image, Tensor) else shape[:2]
+
+
+def several_sizes(sizes: Iterable[tuple[int, ...]]) -> str:
+    """Return what is said where images differ in size and the network has none."""
+    shown = ", ".join(f"{size[0]} x {size[1]}" for size in sorted(sizes)[:3])
+    return (
+        f"Images are of several sizes ({shown}, ...), and this network takes any: say to which "
+        "they are resized, img_size=."
+    )
+
+
+def _checked(paths: Sequence[Any]) -> Sequence[Any]:
+    for row, path in enumerate(paths):
+        if not isinstance(path, (str, Path)):
+            raise TypeError(f"Files must be paths, but entry {row} is a {type(path).__name__}.")
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"Entry {row} of the files of images, {path}, is no file.")
+    return paths
+
+
+def _drawn(loader: DataLoader[Any]) -> NDArray[np.intp]:
+    """Return the rows that a loader reads; its sampler draws once."""
+    n_rows = len(loader.dataset)  # type: ignore[arg-type]
+    sampler: Any = loader.batch_sampler
+    batches: Iterable[Any] = loader.sampler if sampler is None else sampler
+    limit = None if hasattr(batches, "__len__") else MOST_DRAWS * max(n_rows, 1)
+    rows: list[Any] = []
+    # A sampler draws from torch's global generator where it has none: keep the caller's state.
+    with torch.random.fork_rng(devices=[]):
+        for batch in islice(batches, limit):
+            rows.extend(batch if isinstance(batch, (list, tuple)) else [batch])
+            if limit is not None and len(rows) >= limit:
+                raise ValueError(
+                    f"The sampler of the loader drew {len(rows)} rows of {n_rows} and goes on: "
+                    "give one that ends, with a __len__."
+                )
+    try:
+        order = np.array(rows, dtype=np.intp).reshape(-1)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"The sampler of a loader must draw numbers of rows, got {rows[0]!r:.60}."
+        ) from None
+    if len(order) and not (order.min() >= -n_rows and order.max() < n_rows):
+        raise ValueError(
+            f"The sampler of the loader draws row {order.max()} of a data set of {n_rows} rows."
+        )
+    inner = sampler.sampler if isinstance(sampler, BatchSampler) else loader.sampler
+    shuffled = isinstance(inner, SHUFFLED) or getattr(inner, "shuffle", False) is True
+    return np.sort(order) if shuffled else order
