@@ -18,7 +18,7 @@ from _decision_tables import Split, tables
 from joblib import Parallel, delayed
 
 from skquee import AutoRouter, CostAwareRouter, PathTree
-from skquee.baselines import FixedPath, ThresholdRouter
+from skquee.baselines import FixedPath, OracleRouter, ThresholdRouter
 from skquee.evaluation import CostCurve, hull_points
 from skquee.evaluation._curve import hull_area
 
@@ -52,6 +52,7 @@ def methods(split: Split, seed: int) -> dict[str, object]:
             validation_fraction=0,
         ),
         "fixed paths": FixedPath(),
+        "oracle": OracleRouter(),  # knows the labels: what could be gained at most
         **thresholds(split.fit.paths),
     }
 
@@ -163,7 +164,7 @@ def compare(found: pd.DataFrame, value: str, sign: float) -> pd.DataFrame:
     lines = []
     for table, part in found.groupby("table", sort=False):
         wide = part.pivot(index="seed", columns="method", values=value) * sign
-        singles = [m for m in wide if m not in ("auto", "cascade routing")]
+        singles = [m for m in wide if m not in ("auto", "cascade routing", "oracle")]
         # Language models: two paths and no gate between.
         rivals = {
             "best baseline": wide[singles].mean().idxmax(),
@@ -183,6 +184,25 @@ def compare(found: pd.DataFrame, value: str, sign: float) -> pd.DataFrame:
             line[title] = f"{gain.mean():+.2f} ({low:+.2f} to {high:+.2f}) {verdict(low, high)}"
         lines.append(line)
     return pd.DataFrame(lines).set_index("table")
+
+
+def gap_shares(found: pd.DataFrame) -> pd.DataFrame:
+    """Return the share of the oracle gap that methods close, as of ``oracle_share``."""
+    lines = {}
+    for table, part in found.groupby("table", sort=False):
+        wide = part.pivot(index="seed", columns="method", values="area")
+        gap = wide["oracle"] - wide["fixed paths"]
+        ours = (wide["auto"] - wide["fixed paths"]) / gap
+        low, high = interval(ours.to_numpy())
+        others = wide.drop(columns=["auto", "oracle"]).sub(wide["fixed paths"], axis=0)
+        shares = others.div(gap, axis=0).mean()
+        lines[table] = {
+            "gap, points": 100 * gap.mean(),
+            "auto": f"{ours.mean():.3f} ({low:.3f} to {high:.3f})",
+            "paper": shares["paper"],
+            "best baseline": shares.max(),
+        }
+    return pd.DataFrame.from_dict(lines, orient="index")
 
 
 def main() -> None:
@@ -225,7 +245,11 @@ def main() -> None:
     print("\nError + lambda x cost, mean over lambda in 0.01 to 1, theirs less ours, points")
     by_loss = compare(found, "loss", -1)
     print(by_loss.to_string(float_format="{:.4f}".format))
+    by_gap = gap_shares(found)
+    print("\nShare of the oracle gap: (area - fixed paths') / (oracle's - fixed paths')")
+    print(by_gap.to_string(float_format="{:.3f}".format))
     if options.out is not None:
+        by_gap.to_csv(options.out / "gap.csv", float_format="%.5f")
         by_area.to_csv(options.out / "area.csv", float_format="%.5f")
         by_loss.to_csv(options.out / "loss.csv", float_format="%.5f")
 

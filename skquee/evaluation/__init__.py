@@ -9,6 +9,7 @@ from skquee.evaluation._intervals import (
     subset_interval,
 )
 from skquee.evaluation._metrics import brier_score, calibration_bins, calibration_error, rmse
+from skquee.evaluation._oracle_share import oracle_share
 from skquee.evaluation._paired import PairedComparison, holm_adjusted, paired_bootstrap
 from skquee.evaluation._risk import (
     binomial_p_value,
@@ -48,6 +49,7 @@ __all__ = [
     "holm_adjusted",
     "hull_points",
     "learn_then_test",
+    "oracle_share",
     "paired_bootstrap",
     "paired_p_value",
     "price_scorer",

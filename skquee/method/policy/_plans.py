@@ -54,7 +54,7 @@ def plan_open_loop(errors: ArrayLike, costs: ArrayLike) -> Plan:
         near = scores <= least(scores, 0) + TIE
         best = np.zeros(len(rows), dtype=np.intp)
         for place in range(len(ordered) - 1, -1, -1):  # of equals the cheapest
-            best[near[place]] = place
+            np.copyto(best, place, where=near[place])
         return order[best]
 
     return plan
