@@ -33,6 +33,13 @@ from skquee.networks._record import (
 )
 from skquee.networks._training import HeadKind
 from skquee.networks.backbones._checkpoint import load_checkpoint
+from skquee.networks.backbones._pools import (
+    GlobalPool,
+    PoolKind,
+    check_pool,
+    plain_pool,
+    restored_pools,
+)
 from skquee.networks.engines import ENGINES
 from skquee.networks.quantization import describe, restore
 from skquee.networks.quantization._restoring import needs_images
@@ -113,6 +120,8 @@ def save(network: NetworkParameters, parts: Parts, folder: str | os.PathLike[str
         "skquee": __version__,
         "backbone": network.backbone if isinstance(network.backbone, str) else None,
         "heads": heads if isinstance(heads, str) else None,
+        "pool": plain_pool(trainer_of(network).pool),
+        "pools": [pool.axis if isinstance(pool, GlobalPool) else None for pool in parts.pools],
         "params": _params_of(network),
         "n_outputs": getattr(parts.backbone, "num_classes", None),
         "image_format": asdict(parts.format),
@@ -163,6 +172,7 @@ def load(
     *,
     backbone: nn.Module | None,
     heads: HeadKind | None,
+    pool: PoolKind | None,
     device: str | None,
 ) -> tuple[Network, Parts]:
     """Read a network that was saved.
@@ -173,7 +183,7 @@ def load(
         Makes a network of its parameters.
     folder : path
         Where it is.
-    backbone, heads, device
+    backbone, heads, pool, device
         As :meth:`MultiExitNetwork.load` takes them.
 
     Returns
@@ -202,14 +212,24 @@ def load(
     except SafetensorError as error:
         raise not_whole(source / WEIGHTS, "safetensors file", error) from None
     _check_sums(sums, tensors, source)
-    for given, kept, what in ((backbone, "backbone", "module"), (heads, "heads", "callable")):
+    if pool is not None:
+        check_pool(pool)
+    for given, kept, what in (
+        (backbone, "backbone", "module"),
+        (heads, "heads", "callable"),
+        (pool, "pool", "function as pool"),
+    ):
         if given is None and record[kept] is None:
             raise ValueError(f"The network was made with a {what}: give it again, {kept}=.")
     tree = record["tree"]
     network = cls(
         record["backbone"] if backbone is None else backbone,
         device=device,
-        **_arguments_of(record["params"], record["heads"] if heads is None else heads),
+        **_arguments_of(
+            record["params"],
+            heads=record["heads"] if heads is None else heads,
+            pool=record["pool"] if pool is None else pool,
+        ),
     )
     trainer = trainer_of(network)
     with _described(described), bounded(tensors, described):
@@ -226,7 +246,7 @@ def load(
     classes = list(tree.classes)
     with bounded(tensors, described):
         heads_ = trainer.make(record["head_widths"], len(classes), generator)
-    pools = cut.pools
+    pools = restored_pools(cut.pools, record["pools"], trainer.pool)
     if record["final_head_kept"]:
         if cut.tail is None:
             raise ValueError(f"{described}: 'final_head_kept' is true, the backbone has no head.")
@@ -293,11 +313,11 @@ def _params_of(network: NetworkParameters) -> dict[str, Any]:
     return found | {name: getattr(trainer, name) for name in TRAINER}
 
 
-def _arguments_of(params: Mapping[str, Any], heads: HeadKind) -> dict[str, Any]:
+def _arguments_of(params: Mapping[str, Any], **functions: Any) -> dict[str, Any]:
     """Return the arguments of a network whose parameters were read from a file."""
     found: dict[str, Any] = {name: params[name] for name in PLAIN}
     found["weights"] = PRETRAINED if params["pretrained"] else None
-    trainer = HeadTrainer(heads=heads, **{name: params[name] for name in TRAINER})
+    trainer = HeadTrainer(**functions, **{name: params[name] for name in TRAINER})
     return {**found, "trainer": trainer}
 
 

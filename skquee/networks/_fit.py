@@ -29,6 +29,7 @@ from skquee.networks._parts import FLOAT, Parts
 from skquee.networks._sources import source_of
 from skquee.networks._training import check_head, check_trainable
 from skquee.networks.backbones._cut import Cut, build_backbone, cut_backbone
+from skquee.networks.backbones._pools import make_pools, run_once
 from skquee.networks.engines import input_ranges
 from skquee.values import PathTree
 from skquee.values._tree import relative_to_whole
@@ -109,8 +110,12 @@ def fit_network(
     image_format, train, codes, held, held_codes, classes = _rows(
         image_format, _own_size(backbone), X, y, validation_data, network.n_classes, seed
     )
-    blocks, pools = cut.blocks.to(device), cut.pools.to(device)
-    states = _states(blocks, next(train[:1].batches(1)).to(device))
+    blocks = cut.blocks.to(device)
+    states = run_once(blocks, next(train[:1].batches(1)).to(device), cut.exits)
+    if network.blocks is not None or trainer.pool != "auto":
+        tail = None if cut.tail is None else nn.Sequential(*cut.tail).to(device)
+        cut.pools = make_pools(trainer.pool, blocks, tail, states, cut.exits)
+    pools = cut.pools.to(device)
     with torch.inference_mode():
         widths = [pool(state).shape[1] for pool, state in zip(pools, states[1:], strict=True)]
     generator = torch.Generator().manual_seed(seed)
@@ -196,22 +201,6 @@ def _own_size(backbone: nn.Module) -> Sequence[int] | None:
     """Return the height and width that timm says a model was trained for."""
     size = (getattr(backbone, "pretrained_cfg", None) or {}).get("input_size")
     return None if size is None else size[1:]
-
-
-def _states(blocks: nn.ModuleList, image: Tensor) -> list[Tensor]:
-    """Run one image: itself, and the state after each block."""
-    states = [image]
-    with torch.inference_mode():
-        for block in blocks:
-            try:
-                states.append(block(states[-1]))
-            except (AssertionError, RuntimeError, TypeError, ValueError) as error:
-                raise ValueError(
-                    f"The backbone does not run on an image of shape {tuple(image.shape[1:])}, "
-                    f"(C, H, W), in block {len(states)}: {error}. Give img_size= and in_chans= "
-                    "that it takes."
-                ) from error
-    return states
 
 
 def _is_one(total: Tensor) -> bool:

@@ -19,6 +19,7 @@ from skquee.networks._training import (
     make_heads,
     train_heads,
 )
+from skquee.networks.backbones._pools import PoolKind, check_pool
 from skquee.values._checks import check_integer, check_number, check_option
 
 __all__ = ["HeadTrainer"]
@@ -41,6 +42,12 @@ class HeadTrainer(BaseEstimator):
         A linear layer, as a transformer's own head, on the backbone's own final norm and
         pooling (the mean over positions where it is cut by name); or ``(n_features,
         n_classes)`` to a module that maps features to logits.
+    pool : {"auto", "channels_first", "channels_last"}, callable or list of these, default="auto"
+        What heads read of a state where a backbone is cut by name: the mean over its positions.
+        "auto" learns from the network which axis holds channels, checks it on data, and asks
+        for this where it stays unclear; a function maps a state to features (n, n_features); a
+        list holds one a block. A transformer's own norm and pooling is replaced only by another
+        than "auto".
     final_head : {"auto", "keep", "train"}, default="auto"
         Keep the backbone's own head for the last exit, or train it with the others,
         starting from its own where it has as many classes. "auto" keeps one that was
@@ -77,6 +84,7 @@ class HeadTrainer(BaseEstimator):
         self,
         *,
         heads: HeadKind = "linear",
+        pool: PoolKind = "auto",
         final_head: str = "auto",
         max_epochs: int = 200,
         patience: int = 10,
@@ -88,6 +96,7 @@ class HeadTrainer(BaseEstimator):
         amp_dtype: str | None = None,
     ) -> None:
         self.heads = heads
+        self.pool = pool
         self.final_head = final_head
         self.max_epochs = max_epochs
         self.patience = patience
@@ -113,6 +122,7 @@ class HeadTrainer(BaseEstimator):
         """
         if self.heads != "linear" and not callable(self.heads):
             raise ValueError(f"heads must be 'linear' or a callable, got {self.heads!r}.")
+        check_pool(self.pool)
         check_option(self.final_head, "final_head", ("auto", "keep", "train"))
         if self.amp_dtype is not None:
             check_option(

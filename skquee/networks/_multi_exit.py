@@ -24,6 +24,7 @@ from skquee.networks._old import OLD, in_new_keywords, in_new_names
 from skquee.networks._parameters import check_tree_options, check_widths, trainer_of
 from skquee.networks._parts import FLOAT, Level
 from skquee.networks._training import HeadKind
+from skquee.networks.backbones._pools import PoolKind
 from skquee.networks.quantization import PTQ4ViT, float_copies
 from skquee.values._checks import check_flag, check_folder, check_number
 from skquee.values._deprecated import old_keywords
@@ -419,6 +420,7 @@ class MultiExitNetwork(CompiledRunner, BaseEstimator):
         *,
         backbone: nn.Module | None = None,
         heads: HeadKind | None = None,
+        pool: PoolKind | None = None,
         device: str | None = None,
     ) -> MultiExitNetwork:
         """Read a network that was saved. No code runs from the files.
@@ -434,8 +436,8 @@ class MultiExitNetwork(CompiledRunner, BaseEstimator):
         backbone : Module, default=None
             Needed where the network was made from a module and not from a name: one of the
             same architecture, whose weights do not matter.
-        heads : callable, default=None
-            Needed where the network was made with a callable.
+        heads, pool : callable, default=None
+            Needed where its trainer had functions for these.
         device : str, default=None
             Where to run.
 
@@ -451,7 +453,7 @@ class MultiExitNetwork(CompiledRunner, BaseEstimator):
             If files are damaged, do not fit each other or the backbone; the file and the field
             are named.
         """
-        made = load(cls, folder, backbone=backbone, heads=heads, device=device)
+        made = load(cls, folder, backbone=backbone, heads=heads, pool=pool, device=device)
         network: MultiExitNetwork = made[0]
         network.parts_ = made[1]
         return network

@@ -11,7 +11,8 @@ from skquee.values._deprecated import warn_of_old
 
 __all__ = ["OLD", "in_new_keywords", "in_new_names"]
 
-TRAINERS = tuple(HeadTrainer().get_params(deep=False))
+# All but what is newer than they are.
+TRAINERS = tuple(name for name in HeadTrainer().get_params(deep=False) if name != "pool")
 #: Old keyword of a network to what is written instead.
 OLD = {
     **{name: f"trainer=HeadTrainer({name}=...)" for name in TRAINERS},

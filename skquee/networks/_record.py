@@ -16,6 +16,7 @@ from torchvision.transforms import InterpolationMode
 
 from skquee.networks._parameters import MOST_PIXELS
 from skquee.networks._parts import FLOAT
+from skquee.networks.backbones._pools import check_pool
 from skquee.networks.engines import ENGINES, LatencyTable
 from skquee.values import PathTree
 from skquee.values._reading import field, read_json
@@ -25,6 +26,7 @@ __all__ = ["FORMAT", "bounded", "check_format", "read_record"]
 FORMAT = 1
 ARRAYS = ("flops_", "head_flops_", "validation_accuracy_", "path_accuracy_")
 MOST_PATHS = 10**6
+AXES = (1, 2, 3, 4, 5)  # of a state's channels
 MOST_OPTION = 2**16  # a width, a depth, a number of classes
 # Elements and tensors that building a network may make beside its weights: masks, positions,
 # first drafts.
@@ -112,6 +114,8 @@ def read_record(file: Path, *, named: bool = True) -> dict[str, Any]:
         ("group", (int, type(None)), None),
         ("runtimes", (dict,), {}),
         ("latency", (dict, type(None)), None),
+        ("pool", (str, list, type(None)), "auto"),
+        ("pools", (list,), []),
     ):
         extra: tuple[Any, ...] = () if default is ... else (default,)
         record[name] = field(record, name, kinds, file, *extra)
@@ -284,6 +288,16 @@ def _check_structure(record: dict[str, Any], file: Path) -> None:
     _check(
         all(type(width) is int and 1 <= width <= 2**24 for width in widths),
         file, "head_widths", "positive whole numbers", widths,
+    )  # fmt: skip
+    try:
+        if record["pool"] is not None:
+            check_pool(record["pool"])
+    except ValueError as error:
+        raise ValueError(f"{file}, 'pool': {error}") from None
+    pools = record["pools"]
+    _check(
+        not pools or (len(pools) == len(exits) and all(p is None or p in AXES for p in pools)),
+        file, "pools", f"an axis of {AXES} or null for each of 'exits'", pools,
     )  # fmt: skip
     levels = field(record, "levels", list, file)
     good = [level in ENGINES or (type(level) is int and 2 <= level <= FLOAT) for level in levels]

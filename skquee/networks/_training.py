@@ -295,6 +295,7 @@ def _as_in_use(module: nn.Module) -> Iterator[None]:
             part.training = mode
 
 
+@torch.enable_grad()
 def train_backbone(
     backbone: Transformer,
     X: Any,

@@ -172,7 +172,15 @@ def forged(saved, tmp_path, changes):
 
 
 FORGOTTEN = object()
-LATER = ("group", "latency", "ranges", "runtimes", "skquee")  # earlier files lack these
+LATER = (
+    "group",
+    "latency",
+    "pool",
+    "pools",
+    "ranges",
+    "runtimes",
+    "skquee",
+)  # earlier files lack these
 TIMES = {
     "levels": ["4", "8"],
     "batch_sizes": [1, 4],

@@ -11,10 +11,11 @@ from typing import Any
 
 import timm
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from skquee.networks.backbones._checkpoint import load_checkpoint, read_checkpoint
 from skquee.networks.backbones._modules import cut_modules
+from skquee.networks.backbones._pools import GlobalPool
 from skquee.networks.backbones._transformers import (
     Pool,
     Transformer,
@@ -24,7 +25,7 @@ from skquee.networks.backbones._transformers import (
     own_head,
 )
 
-__all__ = ["Cut", "GlobalPool", "build_backbone", "cut_backbone"]
+__all__ = ["Cut", "build_backbone", "cut_backbone"]
 
 
 @dataclass
@@ -54,16 +55,6 @@ class Cut:
     exits: tuple[Any, ...]
     channels: int
     size: tuple[int, int] | None
-
-
-class GlobalPool(nn.Module):
-    """Features of any state: the mean over positions."""
-
-    def forward(self, state: Tensor) -> Tensor:
-        """Return (n, n_features): maps (n, C, H, W) and tokens (n, T, C) are averaged."""
-        if state.ndim == 4:
-            return state.mean(dim=(2, 3))
-        return state.mean(dim=1) if state.ndim == 3 else state.flatten(1)
 
 
 def build_backbone(
@@ -114,7 +105,7 @@ def build_backbone(
             if wanted not in (None, getattr(model, "num_classes", None)):
                 model.reset_classifier(wanted)
     elif isinstance(backbone, nn.Module):
-        model = copy.deepcopy(backbone)
+        model = _copied(backbone)
     else:
         raise TypeError(
             f"backbone must be the name of a timm model or a torch module, got {backbone!r}."
@@ -122,6 +113,17 @@ def build_backbone(
     if state is not None:
         load_checkpoint(model, state, source=str(checkpoint))
     return model.float().eval().requires_grad_(False)
+
+
+def _copied(backbone: nn.Module) -> nn.Module:
+    try:
+        return copy.deepcopy(backbone)
+    except RuntimeError as error:
+        raise ValueError(
+            f"This {type(backbone).__name__} cannot be copied ({str(error):.90}): some weight "
+            "of it is computed from others. Where that is torch.nn.utils.weight_norm, take "
+            "torch.nn.utils.parametrizations.weight_norm, or remove_weight_norm first."
+        ) from error
 
 
 def _timm_model(name: str, kwargs: dict[str, Any]) -> nn.Module:

@@ -123,7 +123,11 @@ class Pool(nn.Module):
         tokens = transformer.norm(tokens)
         if hasattr(transformer, "dist_token"):
             return tokens[:, :2].flatten(1)
-        return transformer.forward_head(tokens, pre_logits=True)
+        features = transformer.forward_head(tokens, pre_logits=True)
+        if features.ndim == 2:
+            return features
+        # Without a pooling of its own (global_pool=""): as timm's other transformers have it.
+        return features[:, 0] if transformer.has_class_token else features.mean(dim=1)
 
 
 def own_head(backbone: Transformer) -> nn.Linear | None:
