@@ -9,6 +9,7 @@ from typing import Any
 from sklearn.base import BaseEstimator, is_classifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import FeatureUnion
 from sklearn.tree import DecisionTreeClassifier
 
 __all__ = [
@@ -138,6 +139,20 @@ class NamedClassifiers:
                 ("logistic", LogisticRegression()),
             ]
         return [tuple(pair) for pair in self.classifiers]
+
+    def _sk_visual_block_(self) -> Any:
+        """Show the members in scikit-learn's diagrams, which ask for this method.
+
+        Its unions answer it with their members side by side, and so for ours.
+        """
+        if is_network(self.classifiers):
+            shown = [("network", self.classifiers)]
+        else:  # what is called, not fitted, is shown by the name of its class or function
+            shown = [
+                (name, m if is_estimator(m) else getattr(m, "__name__", type(m).__name__))
+                for name, m in self._named()
+            ]
+        return FeatureUnion(shown)._sk_visual_block_()
 
     def _looks_named(self) -> bool:
         return self.classifiers is None or (

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from skquee.values import PathTree
 from skquee.values._atomic import write_text
 from skquee.values._checks import check_numbers, check_output
+from skquee.values._html import block, curve_svg, table
 from skquee.values._optional import require
 
 if TYPE_CHECKING:
@@ -137,6 +138,21 @@ class CostCurve:
             f"CostCurve({len(self)} points of {self.knob}, {rows}, "
             f"cost {self.cost.min():.4g} to {self.cost.max():.4g}{unit}, "
             f"accuracy {self.accuracy.min():.4g} to {self.accuracy.max():.4g})"
+        )
+
+    def _repr_html_(self) -> str:
+        cost, accuracy = self.cost, self.accuracy
+        corners = self.hull()
+        on_hull = points_of(corners, cost, accuracy)
+        unit = self.tree.cost_unit
+        return block(
+            repr(self),
+            curve_svg(cost, accuracy, corners, unit=unit),
+            table(
+                [self.knob, f"mean cost ({unit})" if unit else "mean cost", "accuracy"],
+                zip(self.knobs[on_hull].tolist(), *(c.tolist() for c in corners), strict=True),
+                caption="Operating points that no mix of others beats",
+            ),
         )
 
     @property
@@ -379,6 +395,17 @@ def hull_corners(
         corners.append((x, y))
     points = np.array(corners)
     return points[:, 0], points[:, 1]
+
+
+def points_of(
+    hull: tuple[NDArray[np.float64], NDArray[np.float64]],
+    cost: NDArray[np.float64],
+    accuracy: NDArray[np.float64],
+) -> NDArray[np.intp]:
+    """Return which points are the corners of their hull, the first of equal ones."""
+    return np.array(
+        [np.flatnonzero((cost == x) & (accuracy == y))[0] for x, y in zip(*hull, strict=True)]
+    )
 
 
 def hull_area(

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_random_state
 
-from skquee.evaluation._curve import CLOSE, CostCurve, hull_area, hull_corners
+from skquee.evaluation._curve import CLOSE, CostCurve, hull_area, hull_corners, points_of
 from skquee.values._checks import check_integer
 
 __all__ = [
@@ -101,11 +101,7 @@ def influences(curve: CostCurve, measure: Measure) -> NDArray[np.float64]:
     to the measure's variance.
     """
     cost, accuracy = curve.hull()
-    costs, heights = curve.cost, curve.accuracy
-    corner = [
-        np.flatnonzero((costs == x) & (heights == y))[0]
-        for x, y in zip(cost, accuracy, strict=True)
-    ]
+    corner = points_of((cost, accuracy), curve.cost, curve.accuracy)
     slopes = np.zeros((2, len(corner)))
     now = measure.of_hull((cost, accuracy))
     for k in range(len(corner)):

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from skquee.values._blocks import MappedRows, RowBlocks, mapped_rows
 from skquee.values._checks import check_integer
 from skquee.values._facts import RowFacts, check_context, check_losses, check_prices
+from skquee.values._html import block, facts, folded, tree_table
 from skquee.values._public import publish
 from skquee.values._rows import check_rows, own_values
 from skquee.values._sources import numeric
@@ -212,6 +213,22 @@ class PathProbabilities(TableBuilders, StoredTables):
         return (
             f"{type(self).__name__}({n_samples} samples, {n_paths} paths, {n_classes} classes, "
             f"{self.dtype})"
+        )
+
+    def _repr_html_(self) -> str:
+        n_samples, n_columns, n_classes = self.shape
+        known = {
+            "rows": n_samples,
+            "columns": n_columns,
+            "classes": "outcomes only" if self.facts.outcomes else n_classes,
+            "type": str(self.dtype),
+        }
+        told = ", ".join(name.replace("_", " ") for name in self.facts.arrays())
+        return block(
+            type(self).__name__,
+            facts(known),
+            f"<div>Known of each row: {told}</div>" if told else "",
+            folded(f"{self.paths.n_paths:,} paths", tree_table(self.paths)),
         )
 
     def with_paths(self, paths: PathTree) -> PathProbabilities:

@@ -22,6 +22,7 @@ from skquee.values._fields import (
     frozen,
     integers,
 )
+from skquee.values._html import block, tree_table
 from skquee.values._public import publish
 from skquee.values._reading import tree_fields
 
@@ -474,6 +475,10 @@ class PathTree(TreeBuilders):
     def __repr__(self) -> str:
         shown = ", ".join(self.names[:6]) + (", ..." if self.n_paths > 6 else "")
         return f"PathTree({self.n_paths} paths, {self.n_exits} exits: {shown})"
+
+    def _repr_html_(self) -> str:
+        title = f"PathTree of {self.n_paths:,} paths, {self.n_exits:,} exits"
+        return block(title, tree_table(self))
 
     def _warn_where_a_longer_path_is_cheaper(self) -> None:
         for path, parent in enumerate(self.parents):

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from skquee.values import PathTree
+from skquee.values._html import block, facts, folded, table
 from skquee.values._optional import require
 
 if TYPE_CHECKING:
@@ -58,6 +59,33 @@ class Routes:
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    def _repr_html_(self) -> str:
+        tree, errors = self.tree, self.predicted_error
+        counts = np.bincount(self.paths, minlength=tree.n_paths)
+        rows = []
+        for path in np.flatnonzero(counts).tolist():
+            taken = self.paths == path
+            known = errors[taken][np.isfinite(errors[taken])]
+            rows.append(
+                (
+                    tree.names[path],
+                    int(counts[path]),
+                    counts[path] / len(self),
+                    float(self.costs[taken].mean()),
+                    float(known.mean()) if len(known) else np.nan,
+                )
+            )
+        unit = f" ({tree.cost_unit})" if tree.cost_unit else ""
+        header = ["path", "rows", "share", f"mean cost{unit}", "mean predicted error"]
+        mean = {f"mean cost{unit}": float(self.costs.mean()) if len(self) else np.nan}
+        ran = {f"ran {name}": count for name, count in self.counts.items()}
+        return block(
+            f"Routes of {len(self):,} rows",
+            facts(mean),
+            table(header, rows, caption="Paths taken", bar=2),
+            folded("What ran", facts(ran)) if ran else "",
+        )
 
     def of_rows(self, X: ArrayLike) -> Routes:
         """Return these routes with the row labels of X, where it is a data frame.
