@@ -76,13 +76,13 @@ def test_p_values_of_exchangeable_scores_are_uniform() -> None:
 
 
 def test_bets_are_fair() -> None:
-    grid = (np.arange(100000) + 0.5) / 100000
-    start = np.log(np.full(6, 1 / 6))
-    ends = np.array(
-        [np.exp(log_betting(grid[k : k + 1], start)[0][0]) for k in range(0, 100000, 97)]
-    )
-    assert ends.mean() == pytest.approx(1, abs=1e-3)
-    assert (ends > 0).all()
+    grid = (np.arange(20_000) + 0.5) / 20_000
+    start = np.log(np.full(8, 1 / 8))
+    ends = np.array([log_betting(grid[k : k + 1], start)[1] for k in range(20_000)])
+    assert np.exp(ends).sum(axis=1).mean() == pytest.approx(1, abs=1e-3)
+    # Each by itself, the two that rise without bound by their integral up to the first point.
+    assert 8 * np.exp(ends).mean(axis=0) == pytest.approx(np.ones(8), abs=5e-3)
+    assert np.isfinite(log_betting(np.array([0.0, 1.0]), start)[0]).all()
 
 
 @pytest.mark.parametrize("alpha", [0.05, 0.2])
@@ -121,7 +121,7 @@ def test_the_bets_do_not_depend_on_how_rows_are_batched() -> None:
 def test_capital_is_staked_over_time_and_none_is_made() -> None:
     for n_seen in (25, 250, 25_000, 10**9):
         assert log_cash(n_seen) < log_cash(n_seen - 25)
-    wealth = np.log([0.1, 0.2, 0.05, 0.05, 0.05, 0.05])
+    wealth = np.log([0.1, 0.2, 0.05, 0.05, 0.05, 0.05])  # any number of bets
     assert np.exp(spread(wealth, np.log(0.25))).sum() == pytest.approx(0.75)
     calm = ConformalMartingale(np.empty(0), 0)
     calm._bet(np.full(50_000, 0.5))  # every bet loses or stands still
@@ -137,6 +137,23 @@ def test_a_shift_is_seen_as_well_after_a_long_calm(calm: int) -> None:
     martingale._log_wealth[:] = -1e4  # all that was staked is lost
     martingale.update(rng.normal(4, 1, size=100))
     assert martingale.log_peak > np.log(100)
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.2])
+def test_false_alarms_on_costs_that_tie_are_as_rare_as_promised_and_a_shift_is_found(
+    alpha: float,
+) -> None:
+    rng, costs = np.random.default_rng(2), np.array([1.0, 3.0, 13.0])
+    n_streams, alarms, found = 200, 0, 0
+    for seed in range(n_streams):
+        calm = rng.choice(costs, size=1400, p=[0.7, 0.24, 0.06])
+        martingale = ConformalMartingale(calm[:400], seed)
+        martingale.update(calm[400:])
+        alarms += martingale.log_peak >= np.log(1 / alpha)
+        martingale.update(rng.choice(costs, size=200, p=[0.45, 0.24, 0.31]))  # one s.d.
+        found += martingale.log_peak >= np.log(300)
+    assert alarms <= stats.binom.ppf(0.99, n_streams, alpha)
+    assert found >= 0.95 * n_streams
 
 
 # ---------------------------------------------------------------------- monitor

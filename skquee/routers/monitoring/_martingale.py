@@ -7,9 +7,14 @@ from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["ConformalMartingale", "conformal_p_values", "log_betting", "log_cash", "spread"]
 
-# Slopes of the bets: against p-values that lean to one side, and that crowd ends or middle.
+# Slopes of the bets: against p-values that lean to one side, that crowd ends or middle, and that
+# crowd the very end, as those of few large scores do.
 _SLOPES = np.array([-1.6, -0.8, 0.8, 1.6])
 _CURVES = np.array([-0.7, 0.7])
+_POWER = 0.5
+_N_BETS = len(_SLOPES) + len(_CURVES) + 2
+# A p-value of 0 would win all; what it is raised to costs a bet a millionth at most.
+_LEAST = 1e-12
 _JUMP = 0.02
 # Share of the capital that bets from the first row on; the rest is staked later, see `log_cash`.
 _AT_ONCE = 0.5
@@ -68,8 +73,9 @@ def log_betting(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Bet against uniform p-values with several betting functions at once.
 
-    Capital lies on the bets ``1 + a (p - 1/2)`` and ``1 + b (6 p^2 - 6 p + 1)``, whose mean under
-    uniform p is 1: the total is a martingale for uniform p-values.
+    Capital lies on the bets ``1 + a (p - 1/2)``, ``1 + b (6 p^2 - 6 p + 1)``, ``p^(-1/2) / 2`` and
+    ``(1 - p)^(-1/2) / 2``, whose mean under uniform p is 1: the total is a martingale for uniform
+    p-values.
 
     Parameters
     ----------
@@ -89,13 +95,15 @@ def log_betting(
     --------
     >>> import numpy as np
     >>> from skquee.routers.monitoring._martingale import log_betting
-    >>> log_total, _ = log_betting(np.full(20, 0.9), np.log(np.full(6, 1 / 6)))
+    >>> log_total, _ = log_betting(np.full(20, 0.9), np.log(np.full(8, 1 / 8)))
     >>> bool(log_total[-1] > 3)
     True
     """
     lean, curve = p_values - 0.5, 6 * p_values * (p_values - 1) + 1
     odds = 1 + np.concatenate([_SLOPES[:, None] * lean, _CURVES[:, None] * curve])
-    course = log_wealth[:, None] + np.cumsum(np.log(odds), axis=1)
+    ends = np.maximum(np.stack([p_values, 1 - p_values]), _LEAST)
+    powers = np.log(_POWER) + (_POWER - 1) * np.log(ends)
+    course = log_wealth[:, None] + np.cumsum(np.concatenate([np.log(odds), powers]), axis=1)
     return np.logaddexp.reduce(course, axis=0), course[:, -1]
 
 
@@ -197,8 +205,7 @@ class ConformalMartingale:
     def __init__(self, reference: NDArray[np.float64], seed: int) -> None:
         self._scores = np.sort(reference)
         self._rng = np.random.default_rng(seed)
-        n_bets = len(_SLOPES) + len(_CURVES)
-        self._log_wealth = np.full(n_bets, np.log(_AT_ONCE / n_bets))
+        self._log_wealth = np.full(_N_BETS, np.log(_AT_ONCE / _N_BETS))
         self._n_seen = 0
         self.log_now = self.log_peak = 0.0
 
