@@ -282,7 +282,7 @@ def test_arrays_of_any_library_make_a_table(tmp_path: Any) -> None:
     small, large = rng.dirichlet(np.ones(3), size=(2, 50)).astype(np.float32)
     wanted = np.stack([small, large], axis=1)
     np.savez(tmp_path / "p.npz", small=small, large=large)
-    import torch
+    torch = pytest.importorskip("torch")
 
     kinds: list[Any] = [
         {"small": small, "large": large},
