@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from skquee.paper import Setting, Study, reproduce, write_report
     from skquee.speed._measure import measure_speed
     from skquee.speed._page import speed_text, write_speed
+    from skquee.speed._verdict import speed_verdict
 
 __all__ = [
     "Setting",
@@ -19,6 +20,7 @@ __all__ = [
     "measure_speed",
     "reproduce",
     "speed_text",
+    "speed_verdict",
     "write_report",
     "write_speed",
 ]
@@ -29,6 +31,7 @@ _HOMES = {
     "measure_speed": "skquee.speed._measure",
     "reproduce": "skquee.paper._reproduce",
     "speed_text": "skquee.speed._page",
+    "speed_verdict": "skquee.speed._verdict",
     "write_report": "skquee.paper._page",
     "write_speed": "skquee.speed._page",
 }

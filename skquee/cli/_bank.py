@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,7 @@ from skquee.values._atomic import held, whole_file, write_text
 from skquee.values._checks import check_output
 from skquee.values._reading import open_arrays
 
+ROUTER = "router.skops"
 FILES = ("val_probs.npy", "val_labels.npy", "paths.csv")
 METHODS = {"ptq4vit": PTQ4ViT, "base": BasePTQ, "uniform": UniformPTQ}
 
@@ -84,9 +86,11 @@ def _network(options: argparse.Namespace) -> MultiExitNetwork:
 
 def _build(options: argparse.Namespace, network: MultiExitNetwork) -> None:
     train, validation = _split(options)
+    _stage(f"training heads on {len(train[1])} images")
     network.fit(*train, validation_data=validation)
     cache = options.out / "quantization"
     n_calibration = min(options.calibration_images, len(train[1]))
+    _stage(f"quantising at {', '.join(map(str, sorted(options.levels)))} bits")
     with _one_line():
         network.quantize(
             sorted(options.levels),
@@ -94,8 +98,12 @@ def _build(options: argparse.Namespace, network: MultiExitNetwork) -> None:
             method=METHODS[options.method](),
             cache=cache,
         )
+    _stage(f"measuring levels on {len(validation[1])} images")
     network.select_levels(*validation, max_drop=options.max_drop)
     bank = MultiPathClassifierBank(network, batch_size=options.batch_size)
+    _stage(f"running {network.paths_.n_paths} paths on {len(validation[1])} images")
+    # A router of an earlier network does not fit this one.
+    (options.out / ROUTER).unlink(missing_ok=True)
     bank.materialize(validation[0], out=options.out / "val_probs.npy", dtype="float16")
     labels = options.out / "val_labels.npy"
     with whole_file(labels) as stream:
@@ -108,6 +116,12 @@ def _build(options: argparse.Namespace, network: MultiExitNetwork) -> None:
     print(f"Accuracy of the last exit by level (32 is float): {found}\n")
     _report(table, len(validation[1]), "validation")
     print(f"\nSaved in {options.out}: network, val_probs.npy, val_labels.npy, paths.csv")
+    print(f"A router beside them: skquee bank fit-router {options.out}")
+
+
+def _stage(text: str) -> None:
+    """Say what begins, where progress is told: beside the results, not among them."""
+    print(text, file=sys.stderr, flush=True)
 
 
 def evaluate(options: argparse.Namespace) -> None:

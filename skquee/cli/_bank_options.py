@@ -13,7 +13,7 @@ __all__ = ["add_bank_commands"]
 
 
 def add_bank_commands(commands: Any) -> None:
-    """Add ``bank build`` and ``bank evaluate``.
+    """Add the actions of ``bank``: build, evaluate, fit-router and predict.
 
     Parameters
     ----------
@@ -48,6 +48,29 @@ def add_bank_commands(commands: Any) -> None:
     evaluate.add_argument("--csv", type=Path, help="write the table to this .csv")
     _add_running_options(evaluate)
     evaluate.set_defaults(check=_check_evaluate, run=_run_evaluate, parser=evaluate)
+    fit = actions.add_parser(
+        "fit-router",
+        help="fit a router on the validation table of a built bank",
+        description=(
+            "Fit a router on the table that bank build wrote, choose its trade-off by "
+            "cross-validation and write it into the folder of the bank, router.skops beside "
+            "network/: the two are what bank predict runs. Ends with a verdict: route, or one path."
+        ),
+    )
+    _add_router_options(fit)
+    fit.set_defaults(check=_check_fit, run=_run_fit, parser=fit)
+    predict = actions.add_parser(
+        "predict",
+        help="answer images by the router of a bank, running the chosen blocks only",
+        description="Print the label, probability, path and cost of every image.",
+    )
+    predict.add_argument("bank", type=Path, help="folder of bank build and bank fit-router")
+    predict.add_argument(
+        "--data", type=Path, required=True, help="a folder of images, an image, or an .npz"
+    )
+    predict.add_argument("--out", type=Path, help="write the answers to this .csv")
+    _add_running_options(predict)
+    predict.set_defaults(check=_check_predict, run=_run_predict, parser=predict)
 
 
 def _add_build_options(parser: argparse.ArgumentParser) -> None:
@@ -105,6 +128,34 @@ def _add_build_options(parser: argparse.ArgumentParser) -> None:
     _add_running_options(parser)
 
 
+def _add_router_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bank", type=Path, help="folder that bank build wrote")
+    parser.add_argument(
+        "--router",
+        choices=["default", "paper"],
+        default="default",
+        help="logistic gates, or the paper's clusters (%(default)s)",
+    )
+    goal = parser.add_mutually_exclusive_group()
+    goal.add_argument(
+        "--max-error-increase",
+        type=number(),
+        help="cheapest point whose error is at most this much above the whole network's (0.005)",
+    )
+    goal.add_argument("--max-cost", type=number(), help="best point of at most this mean cost")
+    goal.add_argument("--price", type=number(), help="accuracy that a unit of cost is worth")
+    parser.add_argument(
+        "--confidence", type=number(), help="hold the limit with this probability, e.g. 0.9"
+    )
+    parser.add_argument("--cv", type=whole_number(2), default=5, help="folds (%(default)s)")
+    parser.add_argument(
+        "--seed",
+        type=whole_number(0, MOST_SEED),
+        default=0,
+        help="of everything random (%(default)s)",
+    )
+
+
 def _add_running_options(parser: argparse.ArgumentParser) -> None:
     running = parser.add_argument_group("running")
     running.add_argument("--batch-size", type=whole_number(1), default=128, help="(%(default)s)")
@@ -139,6 +190,38 @@ def _check_evaluate(parser: argparse.ArgumentParser, options: argparse.Namespace
         parser.error(f"{options.bank} holds no bank: make one with skquee bank build")
     for name, suffixes in (("out", (".npy", ".npy.json")), ("csv", (".csv",))):
         check_file_to_write(parser, options, name, *suffixes)
+
+
+def _check_fit(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    for name in ("network/network.json", "val_probs.npy", "val_labels.npy"):
+        if not (options.bank / name).is_file():
+            parser.error(f"{options.bank} holds no {name}: make a bank with skquee bank build")
+    if options.max_error_increase is None and options.max_cost is None and options.price is None:
+        options.max_error_increase = 0.005
+
+
+def _check_predict(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    if not (options.bank / "network" / "network.json").is_file():
+        parser.error(f"{options.bank} holds no bank: make one with skquee bank build")
+    if not (options.bank / "router.skops").is_file():
+        parser.error(
+            f"{options.bank} holds no router: fit one with skquee bank fit-router {options.bank}"
+        )
+    if not options.data.exists():
+        parser.error(f"--data {options.data}: there is no such file or folder")
+    check_file_to_write(parser, options, "out", ".csv")
+
+
+def _run_fit(options: argparse.Namespace) -> None:
+    from skquee.cli._routed import fit_router
+
+    fit_router(options)
+
+
+def _run_predict(options: argparse.Namespace) -> None:
+    from skquee.cli._routed import predict
+
+    predict(options)
 
 
 def _run_build(options: argparse.Namespace) -> None:

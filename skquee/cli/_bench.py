@@ -11,6 +11,7 @@ from skquee.cli._bank import read_images
 from skquee.networks import MultiExitNetwork
 from skquee.speed._measure import measure_speed
 from skquee.speed._page import speed_text, write_speed
+from skquee.speed._verdict import speed_verdict
 
 
 def run_bench(options: argparse.Namespace) -> None:
@@ -44,6 +45,7 @@ def run_bench(options: argparse.Namespace) -> None:
     )
     print(f"On {network.latency_.machine}; levels kept: {', '.join(map(str, network.levels_))}.\n")
     print(speed_text(found))
+    print(speed_verdict(found, max_loss=options.max_loss))
     if options.out is not None:
         write_speed(found, options.out)
         print(f"\nSaved {options.out} and {options.out.with_suffix('.png')}")

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from skquee.cli._numbers import MOST_SEED, whole_number
+from skquee.cli._numbers import MOST_SEED, number, whole_number
 from skquee.cli._places import DATA, check_data, check_file_to_write
 
 __all__ = ["add_bench_command"]
@@ -36,7 +36,7 @@ def add_bench_command(commands: Any) -> None:
         "--network",
         type=Path,
         required=True,
-        help="folder of MultiExitNetwork.save (bank build and reproduce write one: network/)",
+        help="folder of MultiExitNetwork.save, or of bank build or reproduce, which hold network/",
     )
     parser.add_argument("--data", type=Path, required=True, help=f"to measure on: {DATA}")
     parser.add_argument(
@@ -66,12 +66,22 @@ def add_bench_command(commands: Any) -> None:
         action="store_true",
         help="leave torch.compile, ONNX Runtime and OpenVINO out",
     )
+    parser.add_argument(
+        "--max-loss",
+        type=number(),
+        default=0.005,
+        help="accuracy under the float network's that the verdict allows (%(default)s)",
+    )
     parser.add_argument("--repeats", type=whole_number(1), default=5, help="rounds (%(default)s)")
     parser.add_argument("--seed", type=whole_number(0, MOST_SEED), default=0, help="(%(default)s)")
     parser.set_defaults(check=_check, run=_run, parser=parser)
 
 
 def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    if (options.network / "network" / "network.json").is_file():
+        options.network = options.network / "network"
+    if not 0 <= options.max_loss <= 1:
+        parser.error(f"--max-loss must lie between 0 and 1, got {options.max_loss}")
     if not (options.network / "network.json").is_file():
         parser.error(f"--network {options.network}: there is no saved network")
     check_data(parser, options, "data", "validation")

@@ -104,7 +104,8 @@ def measure_speed(
     DataFrame
         A row for each alternative, batch size and number of threads: ``accuracy`` on all test
         images, ``images_per_second``, its quartiles ``low`` and ``high``, and ``ratio`` to the
-        float network. For routed rows: ``overhead``, the time over that of its blocks run alone
+        float network. For single images ``p50_ms`` and ``p99_ms``, quantiles of the milliseconds of
+        all calls. For routed rows: ``overhead``, the time over that of its blocks run alone
         on the same groups; ``deciding``, the share of the time outside of blocks and exits; and
         ``predicted``, the time that ``latency_``, calibrated by routed validation images, predicts
         over the clock's. ``attrs["missing"]`` says why an engine is not among the alternatives.
@@ -177,7 +178,8 @@ def measure_speed(
                             steps = table.paths.prefixes(knob)
                             runs[name] = along(network, [table.paths.levels[p] for p in steps])
                         accuracy[name] = float((router.route(held).labels == y).mean())
-                for name, spent in _rounds(runs, batches, repeats).items():
+                for name, calls in _rounds(runs, batches, repeats).items():
+                    spent = calls.sum(axis=1)
                     speed = size * len(batches) / spent
                     row = {
                         "alternative": name,
@@ -188,6 +190,9 @@ def measure_speed(
                         "low": float(np.quantile(speed, 0.25)),
                         "high": float(np.quantile(speed, 0.75)),
                     }
+                    if size == 1:
+                        p50, p99 = 1000 * np.quantile(calls, (0.5, 0.99))
+                        row |= {"p50_ms": float(p50), "p99_ms": float(p99)}
                     if name in tables:
                         seconds = float(np.median(spent))
                         row |= _parts(network, runs[name], batches, seconds)
@@ -283,17 +288,18 @@ def _operating_points(
 def _rounds(
     runs: dict[str, Callable[[Tensor], Any]], batches: Sequence[Tensor], repeats: int
 ) -> dict[str, NDArray[np.float64]]:
-    """Return seconds of every round."""
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    """Return the seconds of every call, shape (repeats, n_batches)."""
+    seconds: dict[str, list[list[float]]] = {name: [] for name in runs}
     for run in runs.values():  # the first one warms up
         for batch in batches:
             run(batch)
     for _ in range(repeats):
         for name, run in runs.items():
-            began = time.perf_counter()
+            stops = [time.perf_counter()]
             for batch in batches:
                 run(batch)
-            seconds[name].append(time.perf_counter() - began)
+                stops.append(time.perf_counter())
+            seconds[name].append(np.diff(stops).tolist())
     return {name: np.array(spent) for name, spent in seconds.items()}
 
 

@@ -49,6 +49,13 @@ def speed_text(found: pd.DataFrame) -> str:
                 float_format=form.format, formatters={"accuracy": "{:.2%}".format}
             )
             lines.append(f"{shown}\n")
+        single = part[part["batch"] == 1]
+        if len(single) and "p99_ms" in single:
+            table = single.set_index("alternative")[["accuracy", "p50_ms", "p99_ms"]]
+            shown = table.to_string(
+                float_format="{:.2f}".format, formatters={"accuracy": "{:.2%}".format}
+            )
+            lines.append(f"Milliseconds of one image, {n_threads} thread(s)\n{shown}\n")
         routed = part.dropna(subset="overhead")
         for what, about in PARTS.items():
             table = routed.pivot(index="alternative", columns="batch", values=what)

@@ -43,12 +43,16 @@ def files(images: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_bench_prints_and_saves_one_table(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = (
-        f"bench --network {files}/network --data {files}/data.npz --batch-sizes 4 1 --threads 1 "
+        f"bench --network {files} --data {files}/data.npz --batch-sizes 4 1 --threads 1 "
         f"--levels fp32 --repeats 2 --no-compile --out {files}/speed.csv"
     )
     assert main(arguments.split()) == 0
     printed = capsys.readouterr().out
     assert "Times the float network" in printed and "levels kept: fp32" in printed
+    assert "Milliseconds of one image, 1 thread(s)" in printed
+    verdict = printed[printed.index("Verdict, at most 0.5 points") :].splitlines()
+    assert verdict[1].startswith("  1 image, 1 thread(s): ") and "p99" in verdict[1]
+    assert verdict[2].startswith("  4 images, 1 thread(s): ") and "p99" not in verdict[2]
     found = pd.read_csv(files / "speed.csv")
     assert set(found["batch"]) == {1, 4}
     names = found["alternative"].unique().tolist()
@@ -56,6 +60,9 @@ def test_bench_prints_and_saves_one_table(files: Path, capsys: pytest.CaptureFix
     kinds = ("routed (paper)", "routed (ensemble)", "one path")
     assert [sum(name.startswith(kind) for name in names) for kind in kinds] == [4, 4, 4]
     assert (files / "speed.png").stat().st_size > 5_000
+    single = found[found["batch"] == 1]
+    assert (single["p99_ms"] >= single["p50_ms"]).all() and (single["p50_ms"] > 0).all()
+    assert found.loc[found["batch"] == 4, "p50_ms"].isna().all()
     reference = found[found["alternative"] == "float32, eager"]
     assert (reference["ratio"] == 1).all() and (found["images_per_second"] > 0).all()
     assert not list(files.glob("*.new*"))
@@ -116,6 +123,7 @@ def test_a_compiler_that_fails_is_left_out_with_a_message(
     ("arguments", "message"),
     [
         ("--network nowhere --data {files}/data.npz", "there is no saved network"),
+        ("--network {files}/network --data {files}/data.npz --max-loss 2", "between 0 and 1"),
         ("--network {files}/network --data no.npz", "no.npz: there is no such file"),
         ("--network {files}/network --data README.md", "README.md: give a folder with a folder"),
         ("--network {files}/network --data {files}/data.npz --out no/x.csv", "does not exist"),
