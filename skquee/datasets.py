@@ -297,7 +297,7 @@ def _check_files(
 
 
 def _open(
-    kind: Callable[..., Any], files: Sequence[Path], root: str | PathLike[str], **options: Any
+    kind: Callable[..., object], files: Sequence[Path], root: str | PathLike[str], **options: object
 ) -> Any:
     try:
         return kind(root, **options)

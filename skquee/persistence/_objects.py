@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
-from typing import Any
 
 import numpy as np
 
@@ -14,7 +13,7 @@ __all__ = ["everything", "is_ours"]
 LEAVES = (str, bytes, int, float, complex, bool, type(None), type, ModuleType, FunctionType)
 
 
-def everything(root: Any) -> Iterator[tuple[str, Any]]:
+def everything(root: object) -> Iterator[tuple[str, object]]:
     """Yield every object once that can be reached from one.
 
     Parameters
@@ -28,8 +27,8 @@ def everything(root: Any) -> Iterator[tuple[str, Any]]:
         How it is reached: ``"bank.classifiers[0][1]"``; "" for the root.
     item : object
     """
-    seen: dict[int, Any] = {}
-    waiting: list[tuple[str, Any]] = [("", root)]
+    seen: dict[int, object] = {}
+    waiting: list[tuple[str, object]] = [("", root)]
     while waiting:
         path, item = waiting.pop()
         if id(item) in seen:
@@ -39,7 +38,7 @@ def everything(root: Any) -> Iterator[tuple[str, Any]]:
         waiting.extend(reversed(list(_parts(path, item))))
 
 
-def _parts(path: str, item: Any) -> Iterator[tuple[str, Any]]:
+def _parts(path: str, item: object) -> Iterator[tuple[str, object]]:
     if isinstance(item, LEAVES):
         return
     if isinstance(item, dict):
@@ -60,7 +59,7 @@ def _parts(path: str, item: Any) -> Iterator[tuple[str, Any]]:
         yield from ((f"{path}.{name}".lstrip("."), value) for name, value in known.items())
 
 
-def is_ours(item: Any) -> bool:
+def is_ours(item: object) -> bool:
     """Whether an object is of a class of this package.
 
     Parameters

@@ -118,7 +118,7 @@ def _onnxruntime(program: Any, images: Tensor, threads: int, *, static: bool) ->
     exported: Any = torch.onnx.export(
         program, dynamo=True, optimize=False, input_names=["images"], verbose=False
     )
-    options: dict[str, Any] = {
+    options: dict[str, object] = {
         "weight_type": quantization.QuantType.QInt8,
         "per_channel": True,
         # Without VNNI products are summed in 16 bits, which eight-bit weights overflow.

@@ -60,7 +60,7 @@ def measure_speed(
     compiled: bool = True,
     repeats: int = 5,
     images_a_round: int = 512,
-    routers: Mapping[str, Any] = ROUTERS,
+    routers: Mapping[str, object] = ROUTERS,
     random_state: int | None = 0,
 ) -> pd.DataFrame:
     """Measure a compiled network, routed and fixed.
@@ -130,7 +130,7 @@ def measure_speed(
     device = device_of(network)
     images = test_rows[: max(images_a_round, max(batch_sizes))].tensor().to(device)
     accuracy: dict[str, float] = {}
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[str, object]] = []
     missing: dict[str, str] = {}
     before = torch.get_num_threads()
     try:

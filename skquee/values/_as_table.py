@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -17,11 +16,11 @@ __all__ = ["as_path_probabilities"]
 
 
 def as_path_probabilities(
-    X: Any,
+    X: ArrayLike,
     paths: PathTree | None = None,
     *,
     path_costs: ArrayLike | None = None,
-    classes: Sequence[Any] | None = None,
+    classes: Sequence[object] | None = None,
 ) -> PathProbabilities:
     """Return `X` as a table with the tree, costs and classes that hold.
 

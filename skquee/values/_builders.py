@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,7 +25,7 @@ class TreeBuilders:
 
     if TYPE_CHECKING:
 
-        def __init__(self, **fields: Any) -> None: ...
+        def __init__(self, **fields: object) -> None: ...
 
     @classmethod
     def from_levels(
@@ -37,7 +37,7 @@ class TreeBuilders:
         monotone: bool = True,
         first: str = "highest",
         max_paths: int | None = 50,
-        classes: Sequence[Any] | None = None,
+        classes: Sequence[object] | None = None,
         cost_unit: str | None = None,
         random_state: int | np.random.Generator | None = None,
     ) -> Self:
@@ -126,7 +126,7 @@ class TreeBuilders:
         step_costs: ArrayLike,
         *,
         names: Sequence[str] | None = None,
-        classes: Sequence[Any] | None = None,
+        classes: Sequence[object] | None = None,
         cost_unit: str | None = None,
     ) -> Self:
         """Build a plain early-exit network or cascade: every step follows the one before.
@@ -172,7 +172,7 @@ class TreeBuilders:
         first: str = "free",
         names: Sequence[str] | None = None,
         max_paths: int | None = 50,
-        classes: Sequence[Any] | None = None,
+        classes: Sequence[object] | None = None,
         cost_unit: str | None = None,
     ) -> Self:
         """Build a model cascade: every increasing sequence of models.
@@ -251,7 +251,7 @@ class TreeBuilders:
         path_costs: ArrayLike,
         *,
         columns: Sequence[int] | None = None,
-        classes: Sequence[Any] | None = None,
+        classes: Sequence[object] | None = None,
         cost_unit: str | None = None,
     ) -> Self:
         """Build a tree from explicit paths.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +38,9 @@ def check_table_shape(shape: tuple[int, ...], paths: PathTree) -> None:
 
 
 def check_probabilities(
-    values: NDArray[Any], rows: NDArray[np.intp] | int, names: Sequence[str] | NDArray[Any]
+    values: NDArray[np.generic],
+    rows: NDArray[np.intp] | int,
+    names: Sequence[str] | NDArray[np.generic],
 ) -> None:
     """Raise where vectors are not probabilities, naming the row and the path.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,20 +27,20 @@ class StoredTables:
 
     if TYPE_CHECKING:
 
-        def __init__(self, values: Any, paths: PathTree) -> None: ...
+        def __init__(self, values: object, paths: PathTree) -> None: ...
 
-        def __array__(self) -> NDArray[Any]: ...
+        def __array__(self) -> NDArray[np.generic]: ...
 
         def __len__(self) -> int: ...
 
         @property
         def shape(self) -> tuple[int, int, int]: ...
 
-        def _knowing(self, facts: RowFacts, rows: Any = None) -> Self: ...
+        def _knowing(self, facts: RowFacts, rows: object = None) -> Self: ...
 
-        def _values(self) -> NDArray[Any] | RowBlocks: ...
+        def _values(self) -> NDArray[np.generic] | RowBlocks: ...
 
-    def save(self, file: str | os.PathLike[str], dtype: Any = None) -> None:
+    def save(self, file: str | os.PathLike[str], dtype: object = None) -> None:
         """Write the table and its tree to one uncompressed ``.npz`` file.
 
         The file appears whole or not at all: it is written under another name and moved.
@@ -109,7 +109,7 @@ class StoredTables:
         address: str | os.PathLike[str],
         paths: PathTree | None = None,
         *,
-        storage_options: Mapping[str, Any] | None = None,
+        storage_options: Mapping[str, object] | None = None,
     ) -> Self:
         """Open a table that lies in files, of this machine or elsewhere; nothing is read yet.
 
