@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from skquee import PathProbabilities, PathTree
 from skquee.baselines import ThresholdRouter
 from skquee.testing import make_path_probabilities
-from skquee.values._reading import open_arrays
+from skquee.values._archives import open_arrays
 
 NOT_WHOLE = "is not a whole (table file|tree of paths)"
 

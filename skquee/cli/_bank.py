@@ -26,9 +26,9 @@ from skquee.networks._files import check_target
 from skquee.networks._fit import assemble
 from skquee.networks._parameters import check_parameters
 from skquee.networks.quantization._operations import explicit_copies
+from skquee.values._archives import open_arrays
 from skquee.values._atomic import held, whole_file, write_text
 from skquee.values._checks import check_output
-from skquee.values._reading import open_arrays
 
 ROUTER = "router.skops"
 FILES = ("val_probs.npy", "val_labels.npy", "paths.csv")

@@ -20,7 +20,7 @@ from skquee.cli._demo import make_network, split_digits
 from skquee.networks import MultiExitNetwork, PTQ4ViT
 from skquee.paper import Setting, reproduce
 from skquee.paper._store import Store
-from skquee.values._reading import open_arrays
+from skquee.values._archives import open_arrays
 
 # Of the CIFAR networks; 64 x 64 pixels show the whole image.
 CIFAR_CONFIG = {

@@ -147,19 +147,7 @@ class RecallAnswer(BaseEstimator):
         return self
 
     def combine(self, path: int, history: Sequence[NDArray[np.floating]]) -> NDArray[np.floating]:
-        """Return the answer of a path.
-
-        Parameters
-        ----------
-        path : int
-            Its index.
-        history : sequence of ndarray of shape (m, n_classes)
-            Probabilities at each of its exits.
-
-        Returns
-        -------
-        ndarray of shape (m, n_classes)
-        """
+        """Return the answer of a path; see :class:`AnswerRule`."""
         if len(history) == 1:
             return history[0]
         best = self.chosen(path, history)
@@ -271,19 +259,7 @@ class EnsembleAnswer(BaseEstimator):
         return self
 
     def combine(self, path: int, history: Sequence[NDArray[np.floating]]) -> NDArray[np.floating]:
-        """Return the answer of a path.
-
-        Parameters
-        ----------
-        path : int
-            Its index.
-        history : sequence of ndarray of shape (m, n_classes)
-            Probabilities at each of its exits.
-
-        Returns
-        -------
-        ndarray of shape (m, n_classes)
-        """
+        """Return the answer of a path; see :class:`AnswerRule`."""
         if len(history) == 1:
             return history[0]
         # Summed exit by exit: a matrix product would round rows by how many there are.

@@ -12,9 +12,10 @@ import numpy as np
 
 from skquee.evaluation import CostCurve
 from skquee.values import PathTree
+from skquee.values._archives import open_arrays
 from skquee.values._atomic import whole_file
 from skquee.values._checks import check_folder
-from skquee.values._reading import field, open_arrays, parse_json, read_json
+from skquee.values._reading import field, parse_json, read_json
 
 if TYPE_CHECKING:
     import pandas as pd

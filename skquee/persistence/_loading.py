@@ -21,8 +21,9 @@ from skquee.persistence._names import PREDICTOR, TREE, allowed_types, current_na
 from skquee.persistence._objects import everything, is_ours
 from skquee.persistence._saving import FORMAT, RECORD, SCHEMA
 from skquee.persistence._trees import check_arguments, check_trees
+from skquee.values._archives import open_archive
 from skquee.values._optional import require
-from skquee.values._reading import not_whole, open_archive, parse_json
+from skquee.values._reading import not_whole, parse_json
 from skquee.walk import RoutingMixin
 
 __all__ = ["load"]

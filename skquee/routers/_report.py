@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from skquee.routers._judged import JudgedMixin
 from skquee.values._checks import check_output
 from skquee.values._labels import correctness, stored
 from skquee.values._rows import row_names
@@ -18,7 +18,7 @@ from skquee.walk._report import check_reported, knobs_with_own, place_of, write_
 __all__ = ["RoutedReportMixin"]
 
 
-class RoutedReportMixin:
+class RoutedReportMixin(JudgedMixin):
     """Gives :class:`skquee.RoutedClassifier` its ``report``."""
 
     def report(
@@ -73,33 +73,30 @@ class RoutedReportMixin:
         ...     page.name, page.stat().st_size < 100_000
         ('report.html', True)
         """
-        owner: Any = self
-        owner._check_ready()
+        self._check_ready()
         check_output(file)
         check_reported(X, y)
-        models, right, table = owner._models(), owner._alone, None
+        models, right, table = self._models(), self._alone, None
         labels, verdict = y, None
         if X is not None:
-            table = stored(owner.table_reader()(X))
-            codes = owner.router_.class_codes(table, y)
+            table = stored(self.table_reader()(X))
+            codes = self.router_.class_codes(table, y)
             right = correctness(table, codes)[:, models.paths]
         if lambdas is not None or X is not None or sample_weight is not None:
             knobs = (
-                knobs_with_own(owner.router_, owner._judging_curve())
-                if lambdas is None
-                else lambdas
+                knobs_with_own(self.router_, self._judging_curve()) if lambdas is None else lambdas
             )
-            curve = owner.router_.cost_curve(knobs, table, y, sample_weight=sample_weight)
+            curve = self.router_.cost_curve(knobs, table, y, sample_weight=sample_weight)
         else:
-            curve = owner.cv_curve_
+            curve = self.cv_curve_
         if X is None:
-            codes = getattr(owner, "_judged_codes", None)  # not in files of earlier versions
-            labels = None if codes is None else owner.classes_[codes]
-            _, told, _ = owner._summed()
+            judged = getattr(self, "_judged_codes", None)  # not in files of earlier versions
+            labels = None if judged is None else self.classes_[judged]
+            _, told, _ = self._summed()
             verdict = f"Verdict: {told.text}: {told.reason}." if told.text else None
         # A curve that was kept came with no table to ask the gates about.
-        asked = owner.router_.predicted_along
-        known = X is not None or owner._curve is None
+        asked = self.router_.predicted_along
+        known = X is not None or self._curve is None
         heights = np.average(right, axis=0, weights=curve.sample_weight).tolist()
         return write_page(
             file,
@@ -108,7 +105,7 @@ class RoutedReportMixin:
             predicted_errors=partial(asked, curve, table) if known else None,
             row_names=row_names(X),
             models=list(zip(models.names, models.costs.tolist(), heights, strict=True)),
-            chosen=place_of(owner.router_, curve),
+            chosen=place_of(self.router_, curve),
             title=title,
             verdict=verdict,
             max_rows=max_rows,

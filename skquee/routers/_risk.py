@@ -328,8 +328,6 @@ class RiskControlledRouter(RoutingMixin, BaseEstimator):
         # The router's answers may be those of several exits; the whole model's are its own.
         return losses - table.losses[:, table.paths.path_columns[table.paths.fullest]]
 
-    # ------------------------------------------------------------------ checks
-
     def _check_parameters(self) -> tuple[str, float]:
         aims = ("max_error_increase", "max_error", "max_disagreement")
         given = {name: getattr(self, name) for name in aims if getattr(self, name) is not None}
@@ -401,8 +399,6 @@ class RiskControlledRouter(RoutingMixin, BaseEstimator):
         if aim == "max_error":
             raise ValueError(message)
         warnings.warn(f"{message} Every sample takes the whole model.", UserWarning, stacklevel=3)
-
-    # ------------------------------------------------------------------ predict side
 
     def check_knobs(self) -> None:
         self.router_.check_knobs()

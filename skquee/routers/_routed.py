@@ -15,33 +15,30 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.metrics import accuracy_score
 from sklearn.utils import Tags, get_tags
 
-from skquee.bank import CallTimes, LazyPathProbabilities, MultiPathClassifierBank, take_rows
+from skquee.bank import CallTimes, MultiPathClassifierBank, take_rows
 from skquee.bank._times import median_ms
 from skquee.baselines import OracleRouter
-from skquee.evaluation import CostCurve
 from skquee.routers._at_budget import BudgetMixin
 from skquee.routers._default import choose_point, default_router, fit_judged
 from skquee.routers._limits import innermost
-from skquee.routers._live import LiveParameters, check_rows
 from skquee.routers._report import RoutedReportMixin
 from skquee.routers._summary import (
-    Clock,
-    Models,
-    Verdict,
     models_of,
-    summary_frame,
-    summary_lines,
 )
 from skquee.values import PathProbabilities, PathTree
 from skquee.values._checks import check_integer, check_number
-from skquee.values._labels import check_labels, check_target, check_weights, hold_out, spawn_seeds
-from skquee.values._labels import correctness as correct_paths
+from skquee.values._labels import (
+    check_labels,
+    check_target,
+    check_weights,
+    correctness,
+    hold_out,
+    spawn_seeds,
+)
 from skquee.values._remembered import remember
 from skquee.values._rows import n_rows_of
 from skquee.values._types import Seed
 from skquee.walk import Decider, Routes, RoutingMixin, Snapshot
-from skquee.walk._estimator import check_curve_rows
-from skquee.walk._report import knobs_with_own, place_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,7 +51,7 @@ TIMED_ROWS, TIMED_CALLS = 2000, 5
 SMALL_TREE = 8
 
 
-class RoutedClassifier(LiveParameters, BudgetMixin, RoutedReportMixin, RoutingMixin, BaseEstimator):
+class RoutedClassifier(BudgetMixin, RoutedReportMixin, BaseEstimator):
     """Classify raw X with a bank of classifiers and a router over it.
 
     In ``fit``, classifiers of the bank that are not frozen are fitted on one part of the
@@ -254,7 +251,7 @@ class RoutedClassifier(LiveParameters, BudgetMixin, RoutedReportMixin, RoutingMi
         models = models_of(table.paths, self._names)
         codes = check_labels(labels[rows], self.classes_, len(rows))
         self._judged_codes = codes.astype(np.int32)
-        self._alone = correct_paths(table[rows], codes, check=False)[:, models.paths]
+        self._alone = correctness(table[rows], codes, check=False)[:, models.paths]
         self._curve, self.router_, self.best_lambda_ = judged.curve, judged.router, None
         if judged.is_open:
             best = float(np.average(self._alone, axis=0, weights=self._weights).max())
@@ -345,9 +342,6 @@ class RoutedClassifier(LiveParameters, BudgetMixin, RoutedReportMixin, RoutingMi
         told: pd.DataFrame = router.explain_route(self.table_reader()(X))
         return told
 
-    def table_reader(self) -> RowReader:
-        return RowReader(self.bank_, getattr(self, "feature_names_in_", None))
-
     def innermost(self) -> tuple[RoutingMixin, MultiPathClassifierBank | None]:
         """Return the router that decides, and the bank before it or None."""
         if hasattr(self, "router_"):
@@ -379,158 +373,6 @@ class RoutedClassifier(LiveParameters, BudgetMixin, RoutedReportMixin, RoutingMi
             return float(accuracy_score(y, self.predict(X), sample_weight=sample_weight))
         self._check_ready()
         return float(self.router_.score(self.table_reader()(X), y, sample_weight=sample_weight))
-
-    # ------------------------------------------------------------------ operating points
-
-    @property
-    def cv_curve_(self) -> CostCurve:
-        """Operating points on the rows that judge the router, the one in use among them."""
-        curve = self._judging_curve()
-        if curve.tree.costs != self.paths_.costs:
-            raise ValueError(
-                "The costs of the paths have changed since this curve was measured in fit: give "
-                "rows and labels, summary(X, y) or cost_curve(None, X, y), or call fit again."
-            )
-        return curve
-
-    def _judging_curve(self) -> CostCurve:
-        """Return the same, with the costs of fit where the curve was kept."""
-        self._check_fitted()
-        if self._curve is not None:
-            return self._curve
-        knobs = None
-        if hasattr(self.router_, "keep_judged"):
-            own = self.router_.lambda_
-            grid = self.router_.default_knobs(self.paths_)
-            knobs = np.unique(np.append(grid, [] if own is None else own))
-        curve: CostCurve = self.router_.cost_curve(knobs)
-        own = knobs_with_own(self.router_, curve)
-        return curve if own is curve.knobs else self.router_.cost_curve(own)
-
-    def cost_curve(
-        self,
-        lambdas: ArrayLike | None = None,
-        X: ArrayLike | None = None,
-        y: ArrayLike | None = None,
-        *,
-        sample_weight: ArrayLike | None = None,
-    ) -> CostCurve:
-        """Return the router's curve, on raw rows or on those that judged it in fit.
-
-        Parameters
-        ----------
-        lambdas : array-like of shape (n_points,), default=None
-            Trade-offs.
-        X : array-like, data frame or sequence, default=None
-            Rows to measure on. Default: those of fit that judged the router.
-        y : array-like of shape (n_samples,), default=None
-            Their labels.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights.
-
-        Returns
-        -------
-        CostCurve
-        """
-        self._check_ready()
-        check_curve_rows(lambdas, X, y, sample_weight)
-        table = None if X is None else self.table_reader()(X)
-        curve: CostCurve = self.router_.cost_curve(lambdas, table, y, sample_weight=sample_weight)
-        return curve
-
-    def at_accuracy(self, accuracy: float) -> RoutedClassifier:
-        """Return this classifier at the cheapest point of an accuracy; nothing is fitted anew.
-
-        Parameters
-        ----------
-        accuracy : float
-            To reach on the rows that judge the router, between 0 and 1.
-
-        Returns
-        -------
-        RoutedClassifier
-            Fitted; a copy.
-
-        Raises
-        ------
-        ValueError
-            If no operating point reaches it; the message gives the range.
-        """
-        self._check_ready()
-        wanted = check_number(accuracy, "accuracy", at_least=0, at_most=1)
-        curve = self.cv_curve_
-        reached = np.flatnonzero(curve.accuracy >= wanted - 1e-12)
-        if not len(reached):
-            raise ValueError(
-                f"accuracy={accuracy!r} is out of reach: on {curve.source}, operating points have "
-                f"from {curve.accuracy.min():.4f} to {curve.accuracy.max():.4f}, for "
-                f"{curve.cost.min():.4g} to {curve.cost.max():.4g} "
-                f"{curve.tree.cost_unit or 'of cost'} a row."
-            )
-        place = reached[np.argmin(curve.cost[reached])]
-        other = copy.copy(self)
-        other.router = copy.copy(self.router)
-        knob = float(curve.knobs[place])
-        if self.best_lambda_ is not None:
-            other.best_lambda_ = knob
-        return other.set_params(**{f"router__{curve.knob}": knob})
-
-    def summary(self, X: ArrayLike | None = None, y: ArrayLike | None = None) -> pd.DataFrame:
-        """Compare every model alone with routed operating points.
-
-        Parameters
-        ----------
-        X : array-like, data frame or sequence, default=None
-            Rows to measure on. Default: those of fit that judged the router.
-        y : array-like of shape (n_samples,), default=None
-            Their labels.
-
-        Returns
-        -------
-        DataFrame
-            A row for every model alone, for the point in use ("routed") and some more along the
-            curve: the knob, accuracy with its 95 % interval (Wilson's), mean cost in the unit of
-            the costs, milliseconds a row on the clock, and the share of the rows that each model
-            ran on. ``verdict`` tells whether the point in use pays: cheaper than the cheapest
-            model whose accuracy is within ``max_error_increase`` of the best one's, within that
-            itself, and no slower on the clock. ``attrs["reason"]`` says why,
-            ``attrs["source"]`` on which rows.
-        """
-        return summary_frame(*self._summed(X, y))
-
-    def _summed(
-        self, X: ArrayLike | None = None, y: ArrayLike | None = None
-    ) -> tuple[list[dict[str, object]], Verdict, str]:
-        """Return the lines of the summary, its verdict, and on which rows."""
-        self._check_ready()
-        models, alone = self._models(), self._alone
-        clock = None if self._clock is None else Clock(*self._clock)
-        if X is not None or y is not None:
-            if X is None or y is None:
-                given, absent = ("X", "y") if y is None else ("y", "X")
-                raise ValueError(
-                    f"summary was given {given} without {absent}: give rows and their labels, or "
-                    "neither for the rows of fit that judged the router."
-                )
-            table, milliseconds = self.table_reader()(X).timed()
-            codes = check_labels(y, self.classes_, len(table))
-            alone = correct_paths(table, codes)[:, models.paths]
-            curve = self._judging_curve()
-            curve = self.router_.cost_curve(knobs_with_own(self.router_, curve), table, y)
-            if clock is not None:
-                taken = np.array([milliseconds[name] for name in models.names])
-                clock = Clock(taken, clock.deciding, len(table))
-        else:
-            curve = self.cv_curve_
-        place = place_of(self.router_, curve)
-        lines, verdict = summary_lines(curve, place, models, alone, clock, self.max_error_increase)
-        if place is None and knobs_with_own(self.router_, curve) is not curve.knobs:
-            verdict = Verdict(
-                "",
-                f"the curve that was measured in fit has no point at the {curve.knob} in use: give "
-                "summary rows with their labels",
-            )
-        return lines, verdict, curve.source
 
     def measure(self, X: ArrayLike, *, groups: Sequence[int] | None = None) -> CallTimes:
         """Measure what routed calls take at this operating point, by the number of rows.
@@ -570,19 +412,6 @@ class RoutedClassifier(LiveParameters, BudgetMixin, RoutedReportMixin, RoutingMi
             found.append(median_ms(partial(self.predict, some)) - alone)
         return max(float(np.median(found)), 0.0)
 
-    def _models(self) -> Models:
-        return models_of(self.paths_, self._names)
-
-    @property
-    def verdict_(self) -> str:
-        """Whether routing pays: "route", or which model to use alone; "" if that is not known."""
-        return self._summed()[1].text
-
-    @property
-    def reason_(self) -> str:
-        """Why."""
-        return self._summed()[1].reason
-
 
 def _kind(value: object) -> str:
     return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
@@ -592,21 +421,3 @@ def _as_it_is(X: ArrayLike) -> PathProbabilities:
     """Return a table that has been made of rows already."""
     assert isinstance(X, PathProbabilities)
     return X
-
-
-class RowReader:
-    """Makes a table of raw rows.
-
-    Parameters
-    ----------
-    bank : MultiPathClassifierBank
-        Fitted.
-    feature_names : ndarray of str or None
-        Columns seen in fit.
-    """
-
-    def __init__(self, bank: MultiPathClassifierBank, feature_names: Sequence[str] | None) -> None:
-        self.bank, self.feature_names = bank, feature_names
-
-    def __call__(self, X: ArrayLike) -> LazyPathProbabilities:
-        return self.bank.transform(check_rows(X, self.feature_names))

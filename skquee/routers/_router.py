@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import ClassVar, TypedDict
 
@@ -16,17 +15,13 @@ from sklearn.utils.validation import has_fit_parameter
 from skquee.method._answers import AnswerRule, answered, cross_fitted_answers
 from skquee.method._targets import ClusteredErrorTargets, cross_fitted_targets
 from skquee.method.gates import ErrorModel, PathErrorRegressor
-from skquee.method.policy import Policy
-from skquee.method.policy._protocol import PolicyFunction, PolicyLike
-from skquee.method.policy._sweep import fit_policy
+from skquee.method.policy._protocol import PolicyLike
 from skquee.routers._at_budget import BudgetMixin
 from skquee.routers._checking import (
     answer_rule,
     check_fit_parameters,
     check_policy,
     error_model,
-    is_policy,
-    make_policy,
     warn_where_context_is_unread,
 )
 from skquee.routers._deciding import GateDecider
@@ -49,8 +44,6 @@ from skquee.values._types import Seed
 __all__ = ["CostAwareRouter"]
 
 FIRST = ("planned", "free", "highest")
-# Held-out rows that are enough to choose a policy by; rows at most that choose the first step.
-ENOUGH, START_ROWS = 300, 1000
 
 
 class _Weights(TypedDict, total=False):
@@ -160,7 +153,6 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, SurveyMixin, BaseEstimator):
     True
     """
 
-    policy_: BaseEstimator
     _parts: ClassVar = {"targets": ClusteredErrorTargets, "regressor": PathErrorRegressor}
     _read_in_fit: ClassVar = (
         "targets",
@@ -321,34 +313,6 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, SurveyMixin, BaseEstimator):
         )
         return (goals + wrong) / 2 if self.targets == "mixed" else goals
 
-    def _fit_policy(
-        self,
-        table: PathProbabilities,
-        wrong: NDArray[np.bool_],
-        weights: NDArray[np.float64] | None,
-    ) -> None:
-        """Fit the policy and the first step, on held-out rows where there are enough."""
-        policy = make_policy(self.policy)
-        self.policy_, self._start_rows = policy, None
-        self._policy_of_fit = self.policy
-        free = self.first == "free"
-        if not free and not hasattr(policy, "fit"):
-            return
-        if self._held_out is not None and len(self._held_out[1]) >= ENOUGH:
-            survey, right, weights = self._held_out
-            rows = survey, wrong_of(right), weights
-        else:
-            some = np.arange(len(table))
-            if len(some) > START_ROWS:
-                rng = np.random.default_rng(0)
-                some = np.sort(rng.choice(some, size=START_ROWS, replace=False))
-            weights = None if weights is None else weights[some]
-            rows = self._survey(table[some]), wrong[some], weights
-        if hasattr(policy, "fit"):
-            self.policy_ = fit_policy(policy, table.paths, *rows)
-        if free:
-            self._start_rows = rows
-
     def _part(self, name: str, seed: int) -> BaseEstimator:
         """Return a fresh copy of a part, seeded and given workers where it leaves them open."""
         given = getattr(self, name)
@@ -415,27 +379,6 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, SurveyMixin, BaseEstimator):
                 "first='free' was set after fit, and has to be fitted: call fit again."
             )
 
-    def _check_policy_is_fitted(self) -> None:
-        """Raise where the policy in use has to be fitted, and another one was."""
-        if isinstance(self.policy, str) and self.policy == self._policy_of_fit:
-            return
-        wanted, fitted = make_policy(self.policy), self.policy_
-        if wanted is None or not hasattr(wanted, "fit"):
-            return
-        same = type(fitted) is type(wanted)
-        if not (same and repr(wanted.get_params()) == repr(fitted.get_params())):
-            raise ValueError(
-                f"policy={self.policy!r} was set after fit, and has to be fitted: call fit again."
-            )
-
-    def policy_in_use(self) -> Policy | PolicyFunction | None:
-        """Return the policy that holds: fitted, a callable, or None for the open loop."""
-        if self.policy == "open-loop":
-            return None
-        if isinstance(self.policy, str) or (is_policy(self.policy) and hasattr(self.policy, "fit")):
-            return self.policy_
-        return self.policy
-
     def answered_table(self, table: PathProbabilities) -> PathProbabilities:
         return answered(self.answer_, table)
 
@@ -459,34 +402,3 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, SurveyMixin, BaseEstimator):
             self.answer_,
             self.cost_model_ if self.path_costs is None else None,
         )
-
-    def with_policy(self, policy: PolicyLike) -> CostAwareRouter:
-        """Return this fitted router under another policy; nothing else is trained anew.
-
-        Parameters
-        ----------
-        policy : str, policy or callable
-            As of the constructor.
-
-        Returns
-        -------
-        CostAwareRouter
-
-        Raises
-        ------
-        ValueError
-            If the policy has to be fitted and no rows were kept for it (``first="free"`` keeps
-            some).
-        """
-        other = copy.copy(self)
-        other.policy = policy
-        made = make_policy(policy)
-        if hasattr(made, "fit"):
-            if self._start_rows is None:
-                raise ValueError(
-                    f"policy={policy!r} has to be fitted, and fit kept no rows for it: call fit "
-                    "with it, or with first='free'."
-                )
-            made = fit_policy(made, self.paths_, *self._start_rows)
-        other.policy_, other._policy_of_fit = made, policy
-        return other

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
 
 from skquee.evaluation import CostCurve
 from skquee.method.gates import ErrorModel
 from skquee.method.policy import Policy
 from skquee.method.policy._aim import plan_of
-from skquee.method.policy._protocol import PolicyFunction
-from skquee.method.policy._sweep import sweep
+from skquee.method.policy._protocol import PolicyFunction, PolicyLike
+from skquee.method.policy._sweep import fit_policy, sweep
+from skquee.routers._checking import is_policy, make_policy
 from skquee.routers._deciding import Start, begin
 from skquee.routers._prices import CallCostModel
 from skquee.values import PathProbabilities, PathTree
+from skquee.values._labels import wrong_of
 from skquee.walk import RoutingMixin
-from skquee.walk._estimator import check_curve_rows
+from skquee.walk._curves import check_curve_rows
 
 __all__ = ["SurveyMixin", "Surveyed"]
+
+# Held-out rows that are enough to choose a policy by; rows at most that choose the first step.
+ENOUGH, START_ROWS = 300, 1000
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,9 +72,48 @@ class SurveyMixin(RoutingMixin):
         tuple[dict[int, NDArray[np.float32]], NDArray[np.bool_], NDArray[np.float64] | None] | None
     )
 
-    if TYPE_CHECKING:
+    policy: PolicyLike
+    policy_: BaseEstimator
+    _policy_of_fit: PolicyLike
 
-        def policy_in_use(self) -> Policy | PolicyFunction | None: ...
+    def policy_in_use(self) -> Policy | PolicyFunction | None:
+        """Return the policy that holds: fitted, a callable, or None for the open loop."""
+        if self.policy == "open-loop":
+            return None
+        if isinstance(self.policy, str) or (is_policy(self.policy) and hasattr(self.policy, "fit")):
+            return self.policy_
+        return self.policy
+
+    def with_policy(self, policy: PolicyLike) -> Self:
+        """Return this fitted router under another policy; nothing else is trained anew.
+
+        Parameters
+        ----------
+        policy : str, policy or callable
+            As of the constructor.
+
+        Returns
+        -------
+        router
+
+        Raises
+        ------
+        ValueError
+            If the policy has to be fitted and no rows were kept for it (``first="free"`` keeps
+            some).
+        """
+        other = copy.copy(self)
+        other.policy = policy
+        made = make_policy(policy)
+        if hasattr(made, "fit"):
+            if self._start_rows is None:
+                raise ValueError(
+                    f"policy={policy!r} has to be fitted, and fit kept no rows for it: call fit "
+                    "with it, or with first='free'."
+                )
+            made = fit_policy(made, self.paths_, *self._start_rows)
+        other.policy_, other._policy_of_fit = made, policy
+        return other
 
     def survey(self, X: ArrayLike, y: ArrayLike | None) -> Surveyed:
         """Return what every gate predicts of some rows: all that routes and curves depend on.
@@ -267,6 +313,47 @@ class SurveyMixin(RoutingMixin):
             return None
         prices = self.cost_model_.predict(table.context, len(table))
         return np.asarray(prices @ table.paths.path_calls.T)
+
+    def _fit_policy(
+        self,
+        table: PathProbabilities,
+        wrong: NDArray[np.bool_],
+        weights: NDArray[np.float64] | None,
+    ) -> None:
+        """Fit the policy and the first step, on held-out rows where there are enough."""
+        policy = make_policy(self.policy)
+        self.policy_, self._start_rows = policy, None
+        self._policy_of_fit = self.policy
+        free = self.first == "free"
+        if not free and not hasattr(policy, "fit"):
+            return
+        if self._held_out is not None and len(self._held_out[1]) >= ENOUGH:
+            survey, right, weights = self._held_out
+            rows = survey, wrong_of(right), weights
+        else:
+            some = np.arange(len(table))
+            if len(some) > START_ROWS:
+                rng = np.random.default_rng(0)
+                some = np.sort(rng.choice(some, size=START_ROWS, replace=False))
+            weights = None if weights is None else weights[some]
+            rows = self._survey(table[some]), wrong[some], weights
+        if hasattr(policy, "fit"):
+            self.policy_ = fit_policy(policy, table.paths, *rows)
+        if free:
+            self._start_rows = rows
+
+    def _check_policy_is_fitted(self) -> None:
+        """Raise where the policy in use has to be fitted, and another one was."""
+        if isinstance(self.policy, str) and self.policy == self._policy_of_fit:
+            return
+        wanted, fitted = make_policy(self.policy), self.policy_
+        if wanted is None or not hasattr(wanted, "fit"):
+            return
+        same = type(fitted) is type(wanted)
+        if not (same and repr(wanted.get_params()) == repr(fitted.get_params())):
+            raise ValueError(
+                f"policy={self.policy!r} was set after fit, and has to be fitted: call fit again."
+            )
 
     def _start(
         self, lambda_: float, tree: PathTree, policy: Policy | PolicyFunction | None

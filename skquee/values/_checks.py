@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from skquee.values._file_checks import check_folder, check_output, check_path
+from skquee.values._shown import shown
 
 __all__ = [
     "check_flag",
@@ -39,27 +40,9 @@ def check_number(
     below: float | None = None,
     hint: str = "",
 ) -> float:
-    """Return a finite real number as a float.
+    """Return a finite real number as a float; truth values and texts are none.
 
-    Parameters
-    ----------
-    value : object
-        What was given. Truth values and texts are no numbers.
-    name : str
-        Of the parameter, for the message.
-    at_least, above, at_most, below : float, default=None
-        Bounds.
-    hint : str, default=""
-        What to do, at the end of the message.
-
-    Returns
-    -------
-    float
-
-    Raises
-    ------
-    ValueError
-        If it is none, or out of bounds.
+    A ValueError names the parameter and its bounds, and ends with `hint`, what to do.
 
     Examples
     --------
@@ -77,7 +60,7 @@ def check_number(
         number and np.isfinite(float(given)) and _within(given, at_least, above, at_most, below)
     ):
         bounds = _bounds(at_least, above, at_most, below)
-        raise ValueError(f"{name} must be a finite number{bounds}, got {_shown(value)}.{hint}")
+        raise ValueError(f"{name} must be a finite number{bounds}, got {shown(value)}.{hint}")
     return float(given)
 
 
@@ -91,25 +74,7 @@ def check_integer(
 ) -> int:
     """Return a whole number as an int.
 
-    Parameters
-    ----------
-    value : object
-        What was given. 2.5, True and "2" are no integers.
-    name : str
-        Of the parameter, for the message.
-    at_least, at_most : int, default=None
-        Bounds.
-    whole_floats : bool, default=False
-        Take 2.0 for 2: for values that come out of an array of floats.
-
-    Returns
-    -------
-    int
-
-    Raises
-    ------
-    ValueError
-        If it is none, or out of bounds.
+    2.5, True and "2" are none. `whole_floats` takes 2.0 for 2, as it comes out of an array.
 
     Examples
     --------
@@ -125,32 +90,14 @@ def check_integer(
         whole = float(given).is_integer()
     if not (whole and _within(given, at_least, None, at_most, None)):
         bounds = _bounds(at_least, None, at_most, None)
-        raise ValueError(f"{name} must be an integer{bounds}, got {_shown(value)}.")
+        raise ValueError(f"{name} must be an integer{bounds}, got {shown(value)}.")
     return int(given)
 
 
 def check_option(value: Any, name: str, options: Iterable[str], *, besides: str = "") -> str:
     """Return one of several names.
 
-    Parameters
-    ----------
-    value : object
-        What was given.
-    name : str
-        Of the parameter, for the message.
-    options : iterable of str
-        What it may be.
-    besides : str, default=""
-        What else is taken, for the message: ``" or a policy"``.
-
-    Returns
-    -------
-    str
-
-    Raises
-    ------
-    ValueError
-        If it is none of them.
+    `besides` says for the message what else is taken: ``" or a policy"``.
 
     Examples
     --------
@@ -162,28 +109,12 @@ def check_option(value: Any, name: str, options: Iterable[str], *, besides: str 
     """
     names = list(options)
     if not (isinstance(value, str) and value in names):
-        raise ValueError(f"{name} must be one of {names}{besides}, got {_shown(value)}.")
+        raise ValueError(f"{name} must be one of {names}{besides}, got {shown(value)}.")
     return str(value)
 
 
 def check_flag(value: Any, name: str) -> bool:
     """Return True or False.
-
-    Parameters
-    ----------
-    value : object
-        What was given; 1 and "yes" are neither.
-    name : str
-        Of the parameter, for the message.
-
-    Returns
-    -------
-    bool
-
-    Raises
-    ------
-    ValueError
-        If it is neither.
 
     Examples
     --------
@@ -194,28 +125,12 @@ def check_flag(value: Any, name: str) -> bool:
     ValueError: per_channel must be True or False, got 4.
     """
     if not isinstance(value, (bool, np.bool_)):
-        raise ValueError(f"{name} must be True or False, got {_shown(value)}.")
+        raise ValueError(f"{name} must be True or False, got {shown(value)}.")
     return bool(value)
 
 
 def check_seed(value: Any, name: str = "random_state") -> Any:
     """Return what numpy and scikit-learn take as a seed.
-
-    Parameters
-    ----------
-    value : object
-        None, an integer or a RandomState.
-    name : str, default="random_state"
-        Of the parameter, for the message.
-
-    Returns
-    -------
-    int, RandomState or None
-
-    Raises
-    ------
-    ValueError
-        If it is none of them.
 
     Examples
     --------
@@ -231,29 +146,13 @@ def check_seed(value: Any, name: str = "random_state") -> Any:
     if not (whole and 0 <= value <= MOST_SEED):
         raise ValueError(
             f"{name} must be None, an integer from 0 to {MOST_SEED} or a RandomState, got "
-            f"{_shown(value)}."
+            f"{shown(value)}."
         )
     return int(value)
 
 
 def check_n_jobs(value: Any, name: str = "n_jobs") -> int | None:
     """Return a number of workers as joblib takes it.
-
-    Parameters
-    ----------
-    value : object
-        None, or an integer other than 0.
-    name : str, default="n_jobs"
-        Of the parameter, for the message.
-
-    Returns
-    -------
-    int or None
-
-    Raises
-    ------
-    ValueError
-        If it is neither.
 
     Examples
     --------
@@ -267,31 +166,13 @@ def check_n_jobs(value: Any, name: str = "n_jobs") -> int | None:
         return None
     if not isinstance(value, Integral) or isinstance(value, bool) or value == 0:
         raise ValueError(
-            f"{name} must be None or an integer other than 0 (-1: all cores), got {_shown(value)}."
+            f"{name} must be None or an integer other than 0 (-1: all cores), got {shown(value)}."
         )
     return int(value)
 
 
 def check_sequence(value: Any, name: str, what: str) -> list[Any]:
     """Return the entries of a sequence; a text or a single value is none.
-
-    Parameters
-    ----------
-    value : object
-        What was given.
-    name : str
-        Of the parameter, for the message.
-    what : str
-        What it should hold, for the message: ``"one name a path"``.
-
-    Returns
-    -------
-    list
-
-    Raises
-    ------
-    ValueError
-        If it is a text, a mapping, or cannot be iterated.
 
     Examples
     --------
@@ -303,7 +184,7 @@ def check_sequence(value: Any, name: str, what: str) -> list[Any]:
     """
     loose = isinstance(value, (str, bytes, dict)) or not hasattr(value, "__iter__")
     if loose or getattr(value, "ndim", 1) == 0:
-        raise ValueError(f"{name} must be a sequence of {what}, got {_shown(value)}.")
+        raise ValueError(f"{name} must be a sequence of {what}, got {shown(value)}.")
     return list(value)
 
 
@@ -321,33 +202,6 @@ def check_numbers(
     hint: str = "",
 ) -> NDArray[np.float64]:
     """Return numbers as a checked float array.
-
-    Parameters
-    ----------
-    values : array-like
-        What was given.
-    name : str
-        Of the parameter, for the message.
-    shape : sequence of int or None, default=None
-        Shape it must have; None for an axis of any length but 0.
-    what : str, default=""
-        What it should be, for the message: ``"one a row"``.
-    at_least, above, at_most, below : float, default=None
-        Bounds of every entry.
-    finite : bool, default=True
-        Refuse infinity. NaN is refused always.
-    hint : str, default=""
-        What to do, at the end of the message.
-
-    Returns
-    -------
-    ndarray, float64
-
-    Raises
-    ------
-    ValueError
-        If they are no numbers, or of another shape, or one is out of bounds; the message names
-        the first.
 
     Examples
     --------
@@ -367,7 +221,7 @@ def check_numbers(
             raise ValueError
         found = raw.astype(np.float64)
     except (TypeError, ValueError):
-        raise ValueError(f"{name} must hold {kind}{bounds}, got {_shown(values)}.{hint}") from None
+        raise ValueError(f"{name} must hold {kind}{bounds}, got {shown(values)}.{hint}") from None
     if shape is not None:
         fits = found.ndim == len(shape) and all(
             size == wanted if wanted is not None else size > 0
@@ -400,24 +254,6 @@ def check_numbers(
 def check_labels_given(values: ArrayLike, name: str, what: str = "label") -> NDArray[Any]:
     """Return labels that are all there and of one kind, so that they can be sorted.
 
-    Parameters
-    ----------
-    values : ndarray of shape (n,)
-        Integers, texts, truth values or whole numbers.
-    name : str
-        Of the parameter, for the message.
-    what : str, default="label"
-        What an entry is, for the message.
-
-    Returns
-    -------
-    ndarray of shape (n,)
-
-    Raises
-    ------
-    ValueError
-        If one is missing (None, NaN) or infinite, or texts and numbers are mixed.
-
     Examples
     --------
     >>> from skquee.values._checks import check_labels_given
@@ -435,7 +271,7 @@ def check_labels_given(values: ArrayLike, name: str, what: str = "label") -> NDA
         row = int(np.flatnonzero(gone)[0])
         raise ValueError(
             f"{name} must hold a {what} for each row, but row {row} has "
-            f"{_shown(given.ravel()[row])}: leave such rows out."
+            f"{shown(given.ravel()[row])}: leave such rows out."
         )
     if given.dtype == object:
         texts = {isinstance(value, (str, bytes)) for value in given.ravel().tolist()}
@@ -446,130 +282,6 @@ def check_labels_given(values: ArrayLike, name: str, what: str = "label") -> NDA
                 "alike."
             )
     return given
-
-
-def check_path(value: str | os.PathLike[str], name: str = "file") -> Path:
-    """Return a path.
-
-    Parameters
-    ----------
-    value : path
-        What was given.
-    name : str, default="file"
-        Of the parameter, for the message.
-
-    Returns
-    -------
-    Path
-
-    Raises
-    ------
-    TypeError
-        If it is neither a text nor a path.
-    ValueError
-        If it is empty, or no file can have such a name.
-
-    Examples
-    --------
-    >>> from skquee.values._checks import check_path
-    >>> check_path(3, "cache")
-    Traceback (most recent call last):
-        ...
-    TypeError: cache must be a path, a text or a pathlib.Path, got 3.
-    """
-    text = value if isinstance(value, str) else getattr(value, "__fspath__", lambda: None)()
-    if not isinstance(text, str):
-        raise TypeError(f"{name} must be a path, a text or a pathlib.Path, got {_shown(value)}.")
-    try:
-        if not text:
-            raise ValueError("it is empty")
-        os.lstat(text)
-    except (FileNotFoundError, NotADirectoryError, PermissionError):
-        pass  # what that means is for the caller to say
-    except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or error
-        raise ValueError(f"{name} must be a path, got {_shown(text)}: {why}.") from None
-    return Path(text)
-
-
-def check_output(file: str | os.PathLike[str], name: str = "file") -> Path:
-    """Return where a file is to be written, while nothing has been worked out yet.
-
-    Parameters
-    ----------
-    file : path
-        Where to.
-    name : str, default="file"
-        Of the parameter, for the message.
-
-    Returns
-    -------
-    Path
-
-    Raises
-    ------
-    FileNotFoundError
-        If its folder does not exist.
-    IsADirectoryError
-        If it is a folder.
-    PermissionError
-        If nothing can be written in its folder.
-    TypeError, ValueError
-        If it is no path.
-    """
-    target = check_path(file, name)
-    if not target.parent.is_dir():
-        raise FileNotFoundError(
-            f"The folder of {name}, {target.parent}, does not exist: make it first."
-        )
-    if target.is_dir():
-        raise IsADirectoryError(f"{name}={str(target)!r} is a folder: give a file's name in it.")
-    _check_writable(target.parent, target, name)
-    return target
-
-
-def check_folder(folder: str | os.PathLike[str], name: str = "folder") -> Path:
-    """Return a folder to write in, which may be made.
-
-    Parameters
-    ----------
-    folder : path
-        Where to.
-    name : str, default="folder"
-        Of the parameter, for the message.
-
-    Returns
-    -------
-    Path
-
-    Raises
-    ------
-    NotADirectoryError
-        If it is a file, or lies in one.
-    PermissionError
-        If nothing can be written in it, or it cannot be made.
-    TypeError, ValueError
-        If it is no path.
-    """
-    target = check_path(folder, name)
-    for part in (target, *target.absolute().parents):
-        if part.exists():
-            if not part.is_dir():
-                raise NotADirectoryError(
-                    f"{name}={str(target)!r} must be a folder, but {str(part)!r} is a file."
-                )
-            _check_writable(part, target, name)
-            break
-    return target
-
-
-def _check_writable(folder: Path, target: Path, name: str) -> None:
-    # A file is written under another name and moved, so that its folder's permissions count.
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise PermissionError(
-            f"{name}={str(target)!r} cannot be written: no file can be made in {folder}. Choose "
-            "another folder, or change its permissions."
-        )
 
 
 def _within(
@@ -597,14 +309,6 @@ def _bounds(
         if limit is not None and np.isfinite(limit)
     ]
     return f" {' and '.join(parts)}" if parts else ""
-
-
-def _shown(value: Any) -> str:
-    """Return a short text of what was given."""
-    if isinstance(value, np.generic):
-        value = value.item()
-    text = repr(value) if not isinstance(value, np.ndarray) else f"an array of shape {value.shape}"
-    return text if len(text) <= 80 else f"{text[:60]}... ({type(value).__name__})"
 
 
 def _is_missing(value: Any) -> bool:

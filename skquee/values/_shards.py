@@ -14,19 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skquee._version import __version__
-from skquee.values._atomic import whole_file
-from skquee.values._blocks import RowBlocks
-from skquee.values._facts import RowFacts
-from skquee.values._reading import (
+from skquee.values._archives import (
     array_header,
-    field,
     member_offset,
-    not_whole,
     open_archive,
-    parse_json,
     read_array,
     read_text_member,
 )
+from skquee.values._atomic import whole_file
+from skquee.values._blocks import RowBlocks
+from skquee.values._facts import RowFacts
+from skquee.values._reading import field, not_whole, parse_json
 from skquee.values._table_files import KNOWN, check_storage_type
 from skquee.values._tree import PathTree
 

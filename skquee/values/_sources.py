@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from skquee.values._archives import open_arrays
 from skquee.values._costs import check_costs
 from skquee.values._facts import RowFacts, as_numbers, check_context, check_losses, check_prices
-from skquee.values._reading import open_arrays
 from skquee.values._tree import PathTree
 
 __all__ = ["columns_of", "label_values", "numeric", "outcome_table", "tree_over"]

@@ -12,20 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skquee.values._atomic import whole_file
-from skquee.values._reading import (
+from skquee.values._archives import (
     array_header,
-    check_file,
     map_array,
     member_offset,
-    not_whole,
     open_archive,
-    parse_json,
     read_array,
-    read_json,
     read_text_member,
-    tree_fields,
 )
+from skquee.values._atomic import whole_file
+from skquee.values._reading import check_file, not_whole, parse_json, read_json, tree_fields
 from skquee.values._tree import PathTree
 
 __all__ = ["KNOWN", "check_storage_type", "read_table", "tree_text", "write_table"]

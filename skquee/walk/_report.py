@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,6 +16,7 @@ from skquee.values._atomic import write_text
 from skquee.values._checks import check_output
 from skquee.values._labels import stored
 from skquee.values._rows import row_names
+from skquee.walk._curves import CurveMixin
 from skquee.walk._walk import walk
 
 __all__ = ["ReportMixin", "check_reported", "knobs_with_own", "place_of", "write_page"]
@@ -25,7 +25,7 @@ __all__ = ["ReportMixin", "check_reported", "knobs_with_own", "place_of", "write
 MOST_MODELS = 60
 
 
-class ReportMixin:
+class ReportMixin(CurveMixin):
     """Gives an estimator that routes ``report``."""
 
     def report(
@@ -68,18 +68,17 @@ class ReportMixin:
         Path
             The file. It holds labels, row labels of a data frame, paths and outcomes, never X.
         """
-        owner: Any = self
         check_output(file)
-        owner.check_as_fitted()
+        self.check_as_fitted()
         check_reported(X, y)
-        table = None if X is None else stored(owner.read_table(X, reset=False))
+        table = None if X is None else stored(self.read_table(X, reset=False))
         if lambdas is None:
             lambdas = self._reported_knobs(table)
-        curve: CostCurve = owner.cost_curve(lambdas, table, y, sample_weight=sample_weight)
+        curve: CostCurve = self.cost_curve(lambdas, table, y, sample_weight=sample_weight)
         models: list[tuple[str, float, float]] = []
         if table is not None and table.paths.n_paths <= MOST_MODELS:
             tree = curve.tree
-            right = owner.correct_paths(table, owner.class_codes(table, y))
+            right = self.correct_paths(table, self.class_codes(table, y))
             heights = np.average(right, axis=0, weights=curve.sample_weight)
             models = list(zip(tree.names, tree.path_costs.tolist(), heights.tolist(), strict=True))
         return write_page(
@@ -89,18 +88,17 @@ class ReportMixin:
             predicted_errors=lambda rows: self.predicted_along(curve, table, rows),
             row_names=row_names(X),
             models=models,
-            chosen=place_of(owner, curve),
+            chosen=place_of(self, curve),
             title=title,
             max_rows=max_rows,
         )
 
     def _reported_knobs(self, table: PathProbabilities | None) -> NDArray[np.float64] | None:
         """Return the values of the default curve and the one in use; None: those of the curve."""
-        owner: Any = self
-        own = getattr(owner, owner.knob.name, None)
+        own = getattr(self, self.knob.name, None)
         if not isinstance(own, (int, float)) or not np.isfinite(own):
             return None
-        return np.unique(np.append(owner.knob_values(None, owner.paths_), float(own)))
+        return np.unique(np.append(self.knob_values(None, self.paths_), float(own)))
 
     def predicted_along(
         self, curve: CostCurve, table: PathProbabilities | None, rows: NDArray[np.intp]
@@ -120,13 +118,12 @@ class ReportMixin:
         -------
         ndarray of shape (n_points, n_rows) or None
         """
-        owner: Any = self
-        if table is None or owner.knob.name not in owner.get_params(deep=False):
+        if table is None or self.knob.name not in self.get_params(deep=False):
             return None
         some = table[rows]
         found: list[NDArray[np.floating]] = []
         for knob in curve.knobs.tolist():
-            errors = walk(owner.at_knob(knob).make_decider(some.paths), some).predicted_error
+            errors = walk(self.at_knob(knob).make_decider(some.paths), some).predicted_error
             if not found and np.isnan(errors).all():
                 return None
             found.append(errors)

@@ -1,11 +1,11 @@
 """One helper for each kind of check: what it takes, and what it says of the rest."""
 
 import fractions
+import os
 
 import numpy as np
 import pytest
 
-from skquee.values import _checks
 from skquee.values._checks import (
     check_flag,
     check_folder,
@@ -165,7 +165,7 @@ def test_what_is_no_path_is_named(check, value, error, message):
 
 
 def test_a_place_where_nothing_can_be_written_is_known_before_the_work(tmp_path, monkeypatch):
-    monkeypatch.setattr(_checks.os, "access", lambda place, mode: False)
+    monkeypatch.setattr(os, "access", lambda place, mode: False)
     for check, place in ((check_output, tmp_path / "a.npy"), (check_folder, tmp_path / "a" / "b")):
         with pytest.raises(PermissionError, match="out=.* cannot be written: no file can be made"):
             check(place, "out")

@@ -16,8 +16,9 @@ from skquee.method.gates._features import GateLayout, gate_features, gate_layout
 from skquee.method.gates._learning import GateData
 from skquee.method.gates._mlp import GateNetwork, train_gate
 from skquee.method.gates._one import OneNetwork
+from skquee.method.gates._pairs import flat_inputs, gate_data, predict_flat
 from skquee.method.gates._protocol import Judged
-from skquee.method.gates._rich import FEATURES, GateInputs, training_parts
+from skquee.method.gates._rich import FEATURES, GateInputs
 from skquee.values import PathProbabilities, PathTree
 from skquee.values._as_table import as_path_probabilities
 from skquee.values._checks import (
@@ -28,7 +29,6 @@ from skquee.values._checks import (
     check_seed,
 )
 from skquee.values._labels import check_weights, spawn_seeds
-from skquee.values._table_checks import check_probabilities
 from skquee.values._threads import threads
 from skquee.values._types import Seed
 
@@ -325,7 +325,7 @@ class PathErrorRegressor(BaseEstimator):
             if network:
                 errors = module.predict(mine, codes)
             else:
-                errors = _predict_flat(module, mine, codes)
+                errors = predict_flat(module, mine, codes)
             yield positions, candidates, errors
 
     def one(self) -> OneNetwork | None:
@@ -371,9 +371,9 @@ def _fit_gate(
     """Train one gate; return it with its report, squared error and count on held rows."""
     rng = np.random.default_rng(seed)
     with threads().limit(limits=1):  # the same bits whatever n_jobs
-        data = _gate_data(table, layout, goals, weights, train, regressor.max_pairs, rng, rich)
+        data = gate_data(table, layout, goals, weights, train, regressor.max_pairs, rng, rich)
         limit = max(2, regressor.max_pairs // 5)
-        validation = _gate_data(table, layout, goals, weights, held, limit, rng, rich)
+        validation = gate_data(table, layout, goals, weights, held, limit, rng, rich)
         report: dict[str, object] = {}
         if regressor.estimator is None:
             module, report = _train_network(regressor, data, validation, layout, seed, sigmoid)
@@ -381,7 +381,7 @@ def _fit_gate(
             module = clone(regressor.estimator)
             if "random_state" in module.get_params() and module.random_state is None:
                 module.set_params(random_state=seed)
-            inputs, known = _flat(data)
+            inputs, known = flat_inputs(data)
             extra = {}
             if data.weights is not None:
                 if not has_fit_parameter(module, "sample_weight"):
@@ -398,7 +398,7 @@ def _fit_gate(
             predicted[rows] = (
                 module.predict(module.sample_part(features), codes)
                 if isinstance(module, GateNetwork)
-                else _predict_flat(module, features, codes)
+                else predict_flat(module, features, codes)
             )
         square = (predicted - validation.targets) ** 2
     return module, report, float(np.nansum(square)), int(np.isfinite(square).sum())
@@ -428,70 +428,3 @@ def _train_network(
         seed=seed,
         name=f"The gate after block {layout.depth}",
     )
-
-
-def _gate_data(
-    table: PathProbabilities,
-    layout: GateLayout,
-    goals: NDArray[np.float32],
-    weights: NDArray[np.float32] | None,
-    rows: NDArray[np.intp],
-    max_pairs: int,
-    rng: np.random.Generator,
-    rich: GateInputs | None,
-) -> GateData:
-    """Gather the pairs of `rows` and prefixes, at most `max_pairs`, drawn uniformly."""
-    tree = table.paths
-    n_prefixes = len(layout.prefixes)
-    total = len(rows) * n_prefixes
-    pairs = np.arange(total)
-    if total > max_pairs:
-        pairs = np.sort(rng.choice(total, size=max_pairs, replace=False))
-    lines, positions = np.divmod(pairs, len(rows))
-    chosen = rows[positions]
-    width, parts = 2 * table.shape[2] + 4, training_parts(len(table))
-    if rich is not None:
-        # One width for all prefixes of a gate: it depends on the depth alone.
-        width = rich.rows(table[:1].with_context(None), int(layout.prefixes[0])).shape[1]
-    features = np.empty((len(pairs), width), dtype=np.float32)
-    for line, prefix in enumerate(layout.prefixes):
-        mine = np.flatnonzero(lines == line)
-        parent = tree.parents[prefix]
-        for part in np.array_split(mine, max(1, len(mine) // 8192)):
-            if part.size:
-                chunk = table[chosen[part]]
-                previous = None if parent < 0 else chunk.path(parent)
-                now = chunk.path(int(prefix))
-                check_probabilities(now, chosen[part], [tree.names[prefix]] * len(now))
-                if rich is None:
-                    features[part] = gate_features(now, previous)
-                else:
-                    features[part] = rich.rows(
-                        chunk.with_context(None), int(prefix), parts[chosen[part]]
-                    )
-    targets = goals[chosen, lines]
-    targets[layout.candidates[lines] < 0] = np.nan
-    return GateData(
-        features,
-        lines,
-        tree.encoding.astype(np.float32)[np.maximum(layout.candidates, 0)],
-        targets,
-        None if weights is None else weights[chosen],
-    )
-
-
-def _flat(data: GateData) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Return one input row per known target: sample part beside path code."""
-    known = np.isfinite(data.targets)
-    rows, places = np.nonzero(known)
-    return np.hstack([data.features[rows], data.codes[data.lines[rows], places]]), known
-
-
-def _predict_flat(
-    estimator: BaseEstimator, features: NDArray[np.float32], codes: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    n, k = len(features), len(codes)
-    if n == 0:
-        return np.empty((0, k), dtype=np.float32)
-    inputs = np.hstack([np.repeat(features, k, axis=0), np.tile(codes, (n, 1))])
-    return np.clip(estimator.predict(inputs), 0, 1).reshape(n, k).astype(np.float32)

@@ -28,7 +28,7 @@ from skquee.values._checks import check_n_jobs, check_number, check_seed
 from skquee.values._labels import check_weights, spawn_seeds, stored
 from skquee.values._optional import require
 from skquee.walk import Decider, RoutingMixin
-from skquee.walk._estimator import check_curve_rows
+from skquee.walk._curves import check_curve_rows
 
 if TYPE_CHECKING:
     import pandas as pd
