@@ -26,6 +26,7 @@ from skquee.bank._estimators import EstimatorEngine, Member
 from skquee.bank._fitting import fit_model, input_tags, known_classes, settle_classes
 from skquee.bank._input import CheckedInput
 from skquee.bank._network import NetworkEngine
+from skquee.bank._of_networks import OfNetworks
 from skquee.bank._times import CallTimes
 from skquee.bank._walk import LazyPathProbabilities
 from skquee.values import PathProbabilities, PathTree
@@ -40,6 +41,7 @@ NETWORK_ROWS = 256
 class MultiPathClassifierBank(  # type: ignore[call-arg]
     CheckedInput,
     CostedPaths,
+    OfNetworks,
     TransformerMixin,
     BaseEstimator,
     auto_wrap_output_keys=None,  # a 3-D table cannot become a data frame

@@ -4,6 +4,7 @@ T2T-ViT is registered with timm on import.
 """
 
 from skquee.networks import _needed, backbones  # noqa: F401
+from skquee.networks._cascade import NetworkCascade
 from skquee.networks._head_trainer import HeadTrainer
 from skquee.networks._multi_exit import MultiExitNetwork
 from skquee.networks._training import train_backbone
@@ -16,6 +17,7 @@ __all__ = [
     "HeadTrainer",
     "MatMul",
     "MultiExitNetwork",
+    "NetworkCascade",
     "PTQ4ViT",
     "UniformPTQ",
     "train_backbone",

@@ -1,0 +1,209 @@
+"""A whole network as one block: a member of a cascade of networks."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from skquee.networks._costs import count_flops
+from skquee.networks._images import ImageFormat
+from skquee.networks._multi_exit import MultiExitNetwork
+from skquee.networks._parameters import check_data_config
+from skquee.networks._parts import FLOAT, Parts
+from skquee.networks.backbones._cut import build_backbone
+from skquee.values import PathTree
+from skquee.values._checks import check_sequence
+
+__all__ = ["NetworkLike", "check_networks", "named", "whole_network"]
+
+#: A module, the name of a timm model (with its pretrained weights), or a fitted network.
+NetworkLike: TypeAlias = nn.Module | str | MultiExitNetwork
+
+
+class _Logs(nn.Module):
+    """Logarithms of probabilities: logits that softmax maps back to them."""
+
+    def forward(self, probabilities: Tensor) -> Tensor:
+        return probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny).log()
+
+
+@contextmanager
+def named(name: str) -> Iterator[None]:
+    """Say of which network an error or a warning is.
+
+    Parameters
+    ----------
+    name : str
+        Of the network.
+    """
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        try:
+            yield
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"Network {name!r}: {error}") from error
+    for warning in told:
+        warnings.warn(f"Network {name!r}: {warning.message}", warning.category, stacklevel=5)
+
+
+def check_networks(networks: object) -> None:
+    """Raise where networks are no mapping of names to what can be a member.
+
+    Parameters
+    ----------
+    networks : object
+        As given.
+
+    Raises
+    ------
+    TypeError, ValueError
+        With what was given, and what is expected.
+    """
+    if not isinstance(networks, Mapping) or not networks:
+        raise TypeError(
+            "networks must be a mapping of names to torch modules, names of timm models or fitted "
+            f"networks, cheapest first: {{'small': module, 'large': other}}, got {networks!r:.80}."
+        )
+    for name, network in networks.items():
+        if not isinstance(name, str) or not name or "@" in name:
+            raise ValueError(f"Names of networks must be texts without '@', got {name!r}.")
+        if isinstance(network, type) or not isinstance(network, (nn.Module, str, MultiExitNetwork)):
+            raise TypeError(
+                f"Network {name!r} must be a torch module, the name of a timm model or a fitted "
+                f"MultiExitNetwork, got {network!r:.60}."
+            )
+
+
+def whole_network(
+    name: str,
+    network: NetworkLike,
+    img_size: int | tuple[int, int] | None,
+    data_config: dict[str, Any] | None,
+    classes: Sequence[Any] | None,
+    device: torch.device,
+) -> MultiExitNetwork:
+    """Return a network as one of a single block that answers in logits, not compiled yet.
+
+    Parameters
+    ----------
+    name : str
+        What to call its block.
+    network : Module, str or MultiExitNetwork
+        A module is copied.
+    img_size, data_config, classes
+        As :meth:`skquee.MultiPathClassifierBank.from_networks` takes them.
+    device : device
+        Where to.
+
+    Returns
+    -------
+    MultiExitNetwork
+
+    Raises
+    ------
+    ValueError
+        If it does not run, or does not answer with (n, n_classes).
+    """
+    own: NDArray[Any] | None
+    if isinstance(network, MultiExitNetwork):
+        module, image_format, own = _of_exits(network, classes)
+    else:
+        module = build_backbone(
+            network,
+            img_size=None,
+            in_chans=3,
+            pretrained=isinstance(network, str),
+            checkpoint=None,
+            backbone_kwargs=None,
+            seed=0,
+        )
+        image_format = _format(module, img_size, data_config)
+        own = None if classes is None else np.asarray(check_sequence(classes, "classes", "labels"))
+    module = module.to(device)
+    assert image_format.size is not None
+    shape = (4, image_format.channels, *image_format.size)
+    images = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device)
+    module, n_classes = _logits(module, images)
+    labels: NDArray[Any] = np.arange(n_classes) if own is None else own
+    if len(labels) != n_classes:
+        raise ValueError(f"it answers {n_classes} classes, but classes has {len(labels)} labels")
+    blocks = nn.ModuleList([module])
+    made = MultiExitNetwork(module, blocks=(name,))
+    made.parts_ = Parts(
+        backbone=module,
+        blocks=blocks,
+        pools=nn.ModuleList([nn.Identity()]),
+        heads=nn.ModuleList([nn.Identity()]),
+        head_widths=(n_classes,),
+        final_head_kept=True,
+        format=image_format,
+        device=device,
+        seed=0,
+        exits=(name,),
+        classes=labels,
+        flops=count_flops(blocks, images[:1]),
+        head_flops=np.zeros(1, dtype=np.int64),
+        levels={FLOAT: blocks},
+        paths=PathTree.from_paths([(FLOAT,)], [1.0], classes=labels.tolist()),
+    )
+    return made
+
+
+def _of_exits(
+    network: MultiExitNetwork, classes: Sequence[Any] | None
+) -> tuple[nn.Module, ImageFormat, NDArray[Any]]:
+    """Return the whole float network of one with exits: all blocks, the last pool and head."""
+    if not hasattr(network, "parts_"):
+        raise ValueError("it is not fitted yet: call fit")
+    parts = network.parts_
+    if classes is not None and list(classes) != parts.classes.tolist():
+        raise ValueError(f"classes={list(classes)[:5]}, it was fitted on {parts.classes[:5]}")
+    if parts.format.size is None:
+        raise ValueError("it takes images of any size: give img_size= before fit")
+    whole = nn.Sequential(*parts.blocks, parts.pools[-1], parts.heads[-1])
+    return whole, parts.format, parts.classes
+
+
+def _format(
+    module: nn.Module, img_size: int | tuple[int, int] | None, data_config: dict[str, Any] | None
+) -> ImageFormat:
+    """Return what a module takes: its own configuration, as timm's have one, or what is given."""
+    own: dict[str, Any] = getattr(module, "pretrained_cfg", None) or {}
+    first = next((m for m in module.modules() if isinstance(m, nn.Conv2d)), None)
+    channels = 3 if first is None else first.in_channels
+    shape = own.get("input_size")
+    size = img_size if img_size is not None else None if shape is None else tuple(shape[1:])
+    if size is None:
+        raise ValueError("the size of its images is not known: give img_size=, in pixels")
+    if isinstance(size, int):
+        size = (size, size)
+    given = check_data_config(data_config, channels)
+    return replace(ImageFormat.of(channels, (int(size[0]), int(size[1])), own), **given)
+
+
+def _logits(module: nn.Module, images: Tensor) -> tuple[nn.Module, int]:
+    """Return a module that answers in logits, and the number of its classes."""
+    with torch.inference_mode():
+        try:
+            answer = module(images)
+        except (AssertionError, RuntimeError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"it does not run on images {tuple(images.shape[1:])}, (C, H, W): {error}. Give "
+                "img_size= that it takes"
+            ) from error
+    good = isinstance(answer, Tensor) and answer.ndim == 2 and len(answer) == len(images)
+    if not good or answer.shape[1] < 2:
+        got = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
+        raise ValueError(f"it must answer {len(images)} images with (n, n_classes), got {got}")
+    sums = answer.sum(dim=1)
+    if bool((answer >= 0).all()) and torch.allclose(sums, torch.ones_like(sums), atol=1e-4):
+        return nn.Sequential(module, _Logs()), answer.shape[1]
+    return module, answer.shape[1]
