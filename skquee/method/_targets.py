@@ -53,9 +53,10 @@ class ClusteredErrorTargets(TransformerMixin, BaseEstimator):
         Clusters a path (K). Lowered, with a warning, where there are fewer samples.
     n_init : int, default=10
         Random starts of K-means, each on 100 rows a cluster; the best goes on with all rows.
-    clusterer : scikit-learn clusterer, default=None
+    clusterer : scikit-learn clusterer, or a list of fitted ones, default=None
         With ``fit`` and ``predict``; replaces K-means and `n_init`, and `n_clusters` unless
-        it is its parameter.
+        it is its parameter. Fitted ones, each in a ``FrozenEstimator`` and one a column, are used
+        as they are.
     max_samples : int or None, default=10_000
         Samples that place the centroids (drawn uniformly); every sample counts in the
         clusters' shares of errors.
@@ -102,7 +103,7 @@ class ClusteredErrorTargets(TransformerMixin, BaseEstimator):
         n_clusters: int = 20,
         *,
         n_init: int = 10,
-        clusterer: BaseEstimator | None = None,
+        clusterer: BaseEstimator | Sequence[BaseEstimator] | None = None,
         max_samples: int | None = 10_000,
         shrinkage: float = 0.0,
         paths: PathTree | None = None,
@@ -183,13 +184,20 @@ class ClusteredErrorTargets(TransformerMixin, BaseEstimator):
         columns = table.paths.path_columns
         readers = [int(np.flatnonzero(columns == c)[0]) for c in range(table.shape[1])]
         seeds = spawn_seeds(self.random_state, table.shape[1])
-        folds = _parts(len(table), parts, seed)
+        folds, given = _parts(len(table), parts, seed), self.clusterer
+        if not isinstance(given, (list, tuple)):
+            given = [given] * table.shape[1]
+        elif len(given) != table.shape[1]:
+            raise ValueError(
+                f"clusterer lists {len(given)} fitted clusterers, but the table has "
+                f"{table.shape[1]} columns: give one for each, in order."
+            )
         fitted = Parallel(n_jobs=self.n_jobs)(
             delayed(_cluster_column)(
-                self, table, path, wrong[:, path], weights, n_clusters, int(s), folds
+                self, clusterer, table, path, wrong[:, path], weights, n_clusters, int(s), folds
             )
-            for path, s in tqdm(
-                list(zip(readers, seeds, strict=True)),
+            for path, s, clusterer in tqdm(
+                list(zip(readers, seeds, given, strict=True)),
                 desc="clustering paths",
                 disable=None,
                 leave=False,
@@ -379,6 +387,7 @@ def _parts(n_samples: int, parts: int, seed: int) -> NDArray[np.intp]:
 
 def _cluster_column(
     targets: ClusteredErrorTargets,
+    clusterer: BaseEstimator | None,
     table: PathProbabilities,
     path: int,
     wrong: NDArray[np.bool_ | np.floating],
@@ -388,34 +397,8 @@ def _cluster_column(
     part_of: NDArray[np.intp],
 ) -> tuple[BaseEstimator, NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Cluster one classifier's vectors; return clusterer, errors, sizes, and targets of rows."""
-    vectors = table.path(path)
-    chosen = np.arange(len(vectors)) if weights is None else np.flatnonzero(weights)
-    rng = np.random.default_rng(seed)
-    if targets.max_samples is not None and len(chosen) > targets.max_samples:
-        chosen = np.sort(rng.choice(chosen, size=targets.max_samples, replace=False))
-    with threads().limit(limits=1), warnings.catch_warnings():
-        # Fewer distinct vectors than clusters is fine: the empty ones get the path's error.
-        warnings.filterwarnings("ignore", "Number of distinct clusters")
-        if targets.clusterer is None:
-            clusterer: BaseEstimator = _k_means(
-                vectors[chosen].astype(np.float32, copy=False),
-                None if weights is None else weights[chosen],
-                n_clusters,
-                targets.n_init,
-                seed,
-                rng,
-            )
-        else:
-            clusterer = clone(targets.clusterer)
-            known = clusterer.get_params()
-            if "n_clusters" in known:
-                clusterer.set_params(n_clusters=min(n_clusters, known["n_clusters"]))
-            if "random_state" in known and known["random_state"] is None:
-                clusterer.set_params(random_state=seed)
-            extra = {}
-            if weights is not None and has_fit_parameter(clusterer, "sample_weight"):
-                extra["sample_weight"] = weights[chosen]
-            clusterer.fit(vectors[chosen], **extra)
+    if not isinstance(targets.clusterer, (list, tuple)):
+        clusterer = _placed(clusterer, targets, table.path(path), weights, n_clusters, seed)
     assigned = _assign(clusterer, table, path)
     k = max(int(assigned.max()) + 1, getattr(clusterer, "n_clusters", 0) or 0)
     n_parts = int(part_of.max()) + 1
@@ -436,6 +419,43 @@ def _cluster_column(
         return clusterer, whole, all_sizes, whole[assigned]
     held = [shares(all_errors - e, all_sizes - m) for e, m in zip(errors.T, sizes.T, strict=True)]
     return clusterer, whole, all_sizes, np.stack(held, axis=1)[assigned, part_of]
+
+
+def _placed(
+    clusterer: BaseEstimator | None,
+    targets: ClusteredErrorTargets,
+    vectors: NDArray[np.floating],
+    weights: NDArray[np.float64] | None,
+    n_clusters: int,
+    seed: int,
+) -> BaseEstimator:
+    """Return a clusterer fitted on one classifier's vectors; K-means where none is given."""
+    chosen = np.arange(len(vectors)) if weights is None else np.flatnonzero(weights)
+    rng = np.random.default_rng(seed)
+    if targets.max_samples is not None and len(chosen) > targets.max_samples:
+        chosen = np.sort(rng.choice(chosen, size=targets.max_samples, replace=False))
+    with threads().limit(limits=1), warnings.catch_warnings():
+        # Fewer distinct vectors than clusters is fine: the empty ones get the path's error.
+        warnings.filterwarnings("ignore", "Number of distinct clusters")
+        if clusterer is None:
+            return _k_means(
+                vectors[chosen].astype(np.float32, copy=False),
+                None if weights is None else weights[chosen],
+                n_clusters,
+                targets.n_init,
+                seed,
+                rng,
+            )
+        made = clone(clusterer)
+        known = made.get_params()
+        if "n_clusters" in known:
+            made.set_params(n_clusters=min(n_clusters, known["n_clusters"]))
+        if "random_state" in known and known["random_state"] is None:
+            made.set_params(random_state=seed)
+        extra = {}
+        if weights is not None and has_fit_parameter(made, "sample_weight"):
+            extra["sample_weight"] = weights[chosen]
+        return made.fit(vectors[chosen], **extra)
 
 
 def _k_means(

@@ -44,6 +44,8 @@ from skquee.values._types import Seed
 __all__ = ["CostAwareRouter"]
 
 FIRST = ("planned", "free", "highest")
+# Of targets="shrunken".
+SHRINKAGE = 10.0
 
 
 class _Weights(TypedDict, total=False):
@@ -318,7 +320,7 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, SurveyMixin, BaseEstimator):
         given = getattr(self, name)
         if name == "targets":
             if given in ("shrunken", "mixed"):
-                part: BaseEstimator = ClusteredErrorTargets(shrinkage=10)
+                part: BaseEstimator = ClusteredErrorTargets(shrinkage=SHRINKAGE)
             else:
                 part = ClusteredErrorTargets() if given is None else clone(given)
         else:

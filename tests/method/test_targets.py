@@ -10,6 +10,7 @@ import pytest
 from joblib import parallel_config
 from sklearn.base import clone
 from sklearn.cluster import KMeans, MiniBatchKMeans
+from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import KFold
 
 from skquee import ClusteredErrorTargets, PathProbabilities, PathTree
@@ -253,3 +254,14 @@ def test_held_out_targets_are_counted_on_the_other_parts() -> None:
                 same = rest[clusters[rest, path] == clusters[row, path]]
                 drawn = weights[same] @ wrong[same, path] + 3 * mean[path]
                 assert held[row, path] == pytest.approx(drawn / (weights[same].sum() + 3))
+
+
+def test_fitted_clusterers_are_used_as_they_are() -> None:
+    whole = quick().fit(TABLE, Y)
+    given = [FrozenEstimator(clusterer) for clusterer in whole.clusterers_]
+    part = clone(quick(clusterer=given)).fit(TABLE[:100], Y[:100])
+    assert part.clusterers_ == given
+    assert np.array_equal(part.predict_clusters(FRESH), whole.predict_clusters(FRESH))
+    assert sum(size.sum() for size in part.cluster_size_) == 100 * TABLE.paths.n_paths
+    with pytest.raises(ValueError, match=r"lists 1 fitted clusterers, but the table has"):
+        quick(clusterer=given[:1]).fit(TABLE, Y)

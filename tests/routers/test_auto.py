@@ -16,6 +16,7 @@ from skquee.baselines import FixedPath, ThresholdRouter
 from skquee.evaluation._curve import hull_area, hull_points
 from skquee.persistence import dump, load
 from skquee.policy import ClosedLoop, OptionValue
+from skquee.routers.auto._board import Line, survivors
 from skquee.routers.auto._judging import FoldCurves, held_out, ladder, paired
 from skquee.testing import make_path_probabilities
 
@@ -207,3 +208,16 @@ def test_what_a_candidate_loses_beyond_the_best_is_paired_by_row() -> None:
     assert error == pytest.approx((mine - best).std() / np.sqrt(50))
     mean, _ = paired(mine, best, weights.astype(float))
     assert mean == pytest.approx(np.repeat(mine - best, weights).mean())
+
+
+def test_a_training_is_tried_on_while_one_of_its_candidates_is_near() -> None:
+    lines = [
+        Line("best", area=0.9, loss=0.1, behind_se=0.0),
+        Line("far", area=0.8, loss=0.2, behind_se=0.01),
+        Line("near", area=0.9, loss=0.11, behind_se=0.01),
+        Line("broken", failed="ValueError"),
+    ]
+    alone = [[line.name] for line in lines]
+    assert survivors(lines, alone, 2.0) == ["best", "near"]
+    assert survivors(lines, [["best"], ["far", "near"], ["broken"]], 2.0) == ["best", "far", "near"]
+    assert survivors(lines, alone, None) == ["best", "far", "near"]

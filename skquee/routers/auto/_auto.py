@@ -22,7 +22,14 @@ from skquee.routers._checking import check_folds
 from skquee.routers.auto._board import Line, rank, survivors
 from skquee.routers.auto._candidates import default_candidates
 from skquee.routers.auto._judging import ladder
-from skquee.routers.auto._search import Swept, fit_on, seeded, share_trainings, try_out
+from skquee.routers.auto._search import (
+    Swept,
+    fit_on,
+    seeded,
+    share_clusters,
+    share_trainings,
+    try_out,
+)
 from skquee.values import PathProbabilities, PathTree
 from skquee.values._checks import check_n_jobs, check_number, check_seed
 from skquee.values._labels import check_weights, spawn_seeds, stored
@@ -59,9 +66,9 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
         Folds.
     paths, path_costs, classes
         As of :class:`skquee.CostAwareRouter`.
-    discard : float or None, default=3.0
-        After each fold, candidates whose loss is more than so many standard errors behind that of
-        the best (paired by row) are tried on no further fold. None tries all on all.
+    discard : float or None, default=2.0
+        After each fold, trainings all of whose candidates are more than so many standard errors
+        behind the best one (paired by row) are tried on no further fold. None tries all on all.
     random_state : int, RandomState or None, default=None
         Seed of folds and routers. Results do not depend on `n_jobs`.
     n_jobs : int, default=None
@@ -119,7 +126,7 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
         paths: PathTree | None = None,
         path_costs: ArrayLike | None = None,
         classes: Sequence[Any] | None = None,
-        discard: float | None = 3.0,
+        discard: float | None = 2.0,
         random_state: Any = None,
         n_jobs: int | None = None,
     ) -> None:
@@ -179,7 +186,9 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
             cv = type(cv)(cv.get_n_splits(), shuffle=True, random_state=fold_seed)
         splits = list(cv.split(codes, labels))
         parts = None if weights is None else [weights[test] for _, test in splits]
-        found = self._race(routers, table, labels, weights, splits, parts)
+        clusters = share_clusters(routers.values(), table, labels, weights, seed, self.n_jobs)
+
+        found = self._race(routers, (table, labels, weights), splits, parts, clusters)
         rows = np.concatenate([test for _, test in splits])
         lines = self._ranked(found, parts)
         for line in lines:
@@ -214,11 +223,10 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
     def _race(
         self,
         routers: Mapping[str, Any],
-        table: PathProbabilities,
-        labels: NDArray[Any] | None,
-        weights: NDArray[np.float64] | None,
+        rows: tuple[PathProbabilities, NDArray[Any] | None, NDArray[np.float64] | None],
         splits: Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]],
         parts: Sequence[NDArray[np.float64]] | None,
+        clusters: list[Any] | None,
     ) -> dict[str, list[Swept]]:
         """Try the candidates fold after fold, those far behind no further."""
         found: dict[str, list[Swept]] = {name: [] for name in routers}
@@ -226,9 +234,7 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
         for fold, (train, test) in enumerate(splits):
             groups = share_trainings({name: routers[name] for name in alive})
             results = Parallel(n_jobs=self.n_jobs)(
-                delayed(try_out)(
-                    {n: routers[n] for n in group}, table, labels, weights, train, test
-                )
+                delayed(try_out)({n: routers[n] for n in group}, *rows, train, test, clusters)
                 for group in tqdm(
                     groups,
                     desc=f"trying routers, fold {fold + 1} of {len(splits)}",
@@ -241,7 +247,7 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
                     found[name].append(swept)
             if fold + 1 < len(splits):
                 tried = {name: found[name] for name in alive}
-                alive = survivors(self._ranked(tried, parts), self.discard)
+                alive = survivors(self._ranked(tried, parts), groups, self.discard)
         return found
 
     def _ranked(

@@ -120,13 +120,19 @@ def _behind(
     return Line(**{**line.__dict__, "behind": mean, "behind_se": error})
 
 
-def survivors(lines: Sequence[Line], discard: float | None) -> list[str]:
-    """Return who is tried on the next fold.
+def survivors(
+    lines: Sequence[Line], groups: Sequence[Sequence[str]], discard: float | None
+) -> list[str]:
+    """Return who is tried on the next fold: with one that is not far behind, all its group.
+
+    Their training is the same, and dear; their policies are cheap, and near one another.
 
     Parameters
     ----------
     lines : sequence of Line
         Candidates that are still tried.
+    groups : sequence of sequence of str
+        Candidates that one training serves.
     discard : float or None
         Standard errors of the paired difference of losses, taken twice as the score is a loss
         less an area that moves with it, that a score may be behind the best; None keeps all.
@@ -135,10 +141,12 @@ def survivors(lines: Sequence[Line], discard: float | None) -> list[str]:
     -------
     list of str
     """
-    best = min(line.score for line in lines if not line.failed)
-    return [
+    fine = {line.name: line for line in lines if not line.failed}
+    best = min(line.score for line in fine.values())
+    near = {
         line.name
-        for line in lines
-        if not line.failed
-        and (discard is None or line.score - best <= 2 * discard * line.behind_se)
-    ]
+        for line in fine.values()
+        if discard is None or line.score - best <= 2 * discard * line.behind_se
+    }
+    kept = {name for group in groups if near.intersection(group) for name in group}
+    return [name for name in fine if name in kept]

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import has_fit_parameter
-from threadpoolctl import threadpool_limits
 
+from skquee.method._targets import ClusteredErrorTargets
 from skquee.method.policy import ClosedLoop, OptionValue, Pessimistic
 from skquee.routers import CostAwareRouter
+from skquee.routers._router import SHRINKAGE
 from skquee.values import PathProbabilities
+from skquee.values._threads import threads
 
 __all__ = [
     "Swept",
     "fit_on",
     "seeded",
+    "share_clusters",
     "share_trainings",
     "try_out",
 ]
@@ -68,13 +72,48 @@ def share_trainings(candidates: Mapping[str, Any]) -> list[list[str]]:
     return list(groups.values())
 
 
+def share_clusters(
+    routers: Iterable[Any],
+    table: PathProbabilities,
+    labels: NDArray[Any] | None,
+    weights: NDArray[np.float64] | None,
+    seed: int,
+    n_jobs: int | None,
+) -> list[Any] | None:
+    """Return clusterers of every column for all folds: they need no labels. None: not needed."""
+    if not any(_takes_clusters(router) for router in routers):
+        return None
+    targets = ClusteredErrorTargets(random_state=seed, n_jobs=n_jobs)
+    extra = {} if weights is None else {"sample_weight": weights}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            targets.fit(table, labels, **extra)
+    except ValueError:  # those that need clusters say what is wrong
+        return None
+    return [FrozenEstimator(clusterer) for clusterer in targets.clusterers_]
+
+
+def _takes_clusters(router: Any) -> bool:
+    """Whether a router's clusters are the default ones, of the table's own columns."""
+    if type(router) is not CostAwareRouter or router.answer != "last":
+        return False
+    return (
+        router.targets is None or isinstance(router.targets, str) and router.targets == "shrunken"
+    )
+
+
 def fit_on(
     router: Any,
     table: PathProbabilities,
     labels: NDArray[Any] | None,
     weights: NDArray[np.float64] | None,
+    clusters: list[Any] | None = None,
 ) -> Any:
     fitted = clone(router)
+    if clusters is not None and _takes_clusters(router):
+        shrinkage = 0.0 if router.targets is None else SHRINKAGE
+        fitted.set_params(targets=ClusteredErrorTargets(clusterer=clusters, shrinkage=shrinkage))
     if "validation_fraction" in fitted.get_params(deep=False):
         fitted.set_params(validation_fraction=0.0)  # the folds take its place
     weighted = weights is not None and has_fit_parameter(fitted, "sample_weight")
@@ -88,6 +127,7 @@ def try_out(
     weights: NDArray[np.float64] | None,
     train: NDArray[np.intp],
     test: NDArray[np.intp],
+    clusters: list[Any] | None = None,
 ) -> dict[str, Swept]:
     """Train once for all these candidates and sweep each on the test rows."""
     found: dict[str, Swept] = {}
@@ -98,11 +138,15 @@ def try_out(
     for name, router in routers.items():
         began, knobs = time.perf_counter(), np.empty(0)
         try:
-            with threadpool_limits(limits=1), warnings.catch_warnings():
+            with threads().limit(limits=1), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 if shared is None:
                     shared = fit_on(
-                        router, table[train], None if labels is None else labels[train], kept
+                        router,
+                        table[train],
+                        None if labels is None else labels[train],
+                        kept,
+                        clusters,
                     )
                 knobs = shared.search_knobs(table)  # of all rows: the same in every fold
                 if len(routers) == 1:
