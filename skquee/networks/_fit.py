@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -26,7 +27,7 @@ from skquee.networks._parameters import (
     trainer_of,
 )
 from skquee.networks._parts import FLOAT, Parts
-from skquee.networks._sources import source_of
+from skquee.networks._sources import image_of, source_of
 from skquee.networks._training import check_head, check_trainable
 from skquee.networks.backbones._cut import Cut, build_backbone, cut_backbone
 from skquee.networks.backbones._pools import make_pools, run_once
@@ -37,6 +38,7 @@ from skquee.values._tree import relative_to_whole
 __all__ = ["assemble", "fit_network"]
 
 WHO = "validation_data, which is no tuple (X, y),"
+N_LOOKED_AT = 32  # images whose scale is looked at
 N_RANGES = 128  # images that show the ranges of activations, for int8 engines
 
 
@@ -85,6 +87,7 @@ def assemble(
     return backbone, cut, replace(ImageFormat.of(cut.channels, cut.size, own), **given)
 
 
+@torch.inference_mode(False)  # heads are trained, wherever this is called
 def fit_network(
     network: NetworkParameters, X: Any, y: ArrayLike | None, validation_data: Any
 ) -> Parts:
@@ -110,6 +113,7 @@ def fit_network(
     image_format, train, codes, held, held_codes, classes = _rows(
         image_format, _own_size(backbone), X, y, validation_data, network.n_classes, seed
     )
+    _warn_of_scaled(train)
     blocks = cut.blocks.to(device)
     states = run_once(blocks, next(train[:1].batches(1)).to(device), cut.exits)
     if network.blocks is not None or trainer.pool != "auto":
@@ -195,6 +199,26 @@ def _rows(
         held_y = labels_of(held_images, WHO)
     held_codes = known_codes(held_y, classes, len(held_images))
     return image_format, images, codes, held_images, held_codes, classes
+
+
+def _warn_of_scaled(images: ImageRows) -> None:
+    """Warn of tensors of floats that no normalisation has touched: they are taken as they are."""
+    data = images.data
+    first = data[int(images.order[0])] if len(images) else None
+    image = first if isinstance(data, Tensor) else image_of(first)
+    ready = images.collate is None and isinstance(image, Tensor) and image.is_floating_point()
+    if not ready or not any(images.format.mean):
+        return
+    some = next(images[:N_LOOKED_AT].batches(N_LOOKED_AT))
+    low, high = float(some.min()), float(some.max())
+    if 0 <= low < high <= 1:
+        warnings.warn(
+            f"The first tensors of images lie from {low:.3g} to {high:.3g}: floats of tensors are "
+            "taken as normalised, and these seem to be scaled only. Normalise them by the mean "
+            f"{images.format.mean} and std {images.format.std}, or give uint8 or PIL images.",
+            UserWarning,
+            stacklevel=5,
+        )
 
 
 def _own_size(backbone: nn.Module) -> Sequence[int] | None:

@@ -147,7 +147,7 @@ class HeadTrainer(BaseEstimator):
                 "augmentation= changes every view of an image but the first, and n_views is 1: "
                 "nothing is augmented. Give n_views=2 or more.",
                 UserWarning,
-                stacklevel=5,
+                stacklevel=6,
             )
 
     def make(

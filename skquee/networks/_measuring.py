@@ -15,7 +15,6 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from skquee.networks._costs import bit_operations, gate_flops
-from skquee.networks._coverage import mean_bits
 from skquee.networks._parts import FLOAT
 from skquee.networks._running import BlockRunner
 from skquee.networks.engines import BITS, LatencyTable
@@ -174,7 +173,7 @@ class CostedRunner(BlockRunner):
             elif isinstance(level, str):
                 bits[level] = np.full(n_exits, float(BITS[level]))
             else:
-                bits[level] = mean_bits(self.parts_, level, power=2 if product else 1)
+                bits[level] = self.parts_.bits(level, power=2 if product else 1)
         return bit_operations(
             [[bits[level][block] for block, level in enumerate(path)] for path in steps],
             self.flops_,

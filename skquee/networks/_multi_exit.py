@@ -80,8 +80,7 @@ class MultiExitNetwork(CompiledRunner, BaseEstimator):
     Attributes
     ----------
     paths_ : PathTree
-        Every path with its cost (equation 17) and the classes; float only (level 32) until
-        ``quantize``.
+        Every path with its cost (equation 17); float only (level 32) until ``quantize``.
     classes_ : ndarray of shape (n_classes,)
         Labels, in the order of the probabilities.
     exits_ : tuple
@@ -99,14 +98,9 @@ class MultiExitNetwork(CompiledRunner, BaseEstimator):
     validation_accuracy_ : ndarray of shape (n_exits,)
         Accuracy of each float exit on the validation rows of ``fit``.
     level_accuracy_ : dict of int to float
-        Accuracy of the last exit with every block at one level, from ``select_levels``.
+        Accuracy of the last exit, all blocks at one level, from ``select_levels``.
     path_accuracy_ : ndarray of shape (n_paths,)
         Accuracy of every path, from ``evaluate`` or ``select_levels``.
-
-    Raises
-    ------
-    NotFittedError
-        If it is run or quantised before ``fit``.
 
     Examples
     --------
@@ -189,9 +183,8 @@ class MultiExitNetwork(CompiledRunner, BaseEstimator):
     ) -> MultiExitNetwork:
         """Train a head for each exit on features of the frozen backbone.
 
-        The features of all images are kept in memory while heads are trained: four bytes
-        each, e.g. 3 exits x 45,000 images x 256 features in 138 MB. Earlier levels are
-        forgotten.
+        The features of all images are kept in memory meanwhile, four bytes each: 3 exits x
+        45,000 images x 256 features in 138 MB. Earlier levels are forgotten.
 
         Parameters
         ----------
@@ -203,8 +196,7 @@ class MultiExitNetwork(CompiledRunner, BaseEstimator):
             or the path of a folder with a folder of images for each class. All but normalised
             tensors are resized and normalised as the backbone's data configuration says.
         y : array-like of shape (n,), default=None
-            Labels of any type. Default: those X brings along: names of classes, where it has
-            some.
+            Labels of any type. Default: those X brings along, names where its classes have some.
         validation_data : tuple (X, y), or images with labels, default=None
             Images and labels that stop training. Default: a tenth of the rows.
 
@@ -238,8 +230,7 @@ class MultiExitNetwork(CompiledRunner, BaseEstimator):
         levels : sequence of int, default=(5, 6, 7, 8)
             Bit widths of weights and activations, from 2 to 32; 32 runs the block in float.
         calibration : images
-            Images, as in ``fit``, from which the ranges of activations are read; the paper
-            takes 128.
+            As in ``fit``, to read the ranges of activations from; the paper takes 128.
         method : PTQ4ViT, BasePTQ or UniformPTQ, default=None
             The quantiser. Default: ``PTQ4ViT()``.
         cache : path of a folder, default=None
@@ -450,8 +441,7 @@ class MultiExitNetwork(CompiledRunner, BaseEstimator):
         FileNotFoundError
             If there is no saved network.
         ValueError
-            If files are damaged, do not fit each other or the backbone; the file and the field
-            are named.
+            If files are damaged, or do not fit each other or the backbone; it names the field.
         """
         made = load(cls, folder, backbone=backbone, heads=heads, pool=pool, device=device)
         network: MultiExitNetwork = made[0]

@@ -146,7 +146,7 @@ class Parts:
         classes = self.classes.tolist()
         costs: NDArray[Any] = self.flops
         if set(widths) <= set(self.levels):
-            bits = np.stack([mean_bits(self, width) for width in widths], axis=1)
+            bits = np.stack([self.bits(width) for width in widths], axis=1)
             if (bits != widths).any():
                 costs = self.flops[:, None] * bits
         return relative_to_whole(
@@ -156,7 +156,27 @@ class Parts:
     @cached_property
     def widths(self) -> Mapping[Level, list[dict[int, float]]]:
         """Share of each block's multiplications at each number of bits, for every level."""
-        return widths_of(self)
+        generator = torch.Generator().manual_seed(0)
+        # One that takes images of any size is asked at 64 pixels.
+        shape = (1, self.format.channels, *(self.format.size or (64, 64)))
+        image = torch.randn(shape, generator=generator).to(self.device)
+        return widths_of(self.blocks, self.levels, image, self.ranges)
+
+    def bits(self, level: int, *, power: int = 1) -> NDArray[np.float64]:
+        """Return the bits of each block at a bit width, what is not quantised counted in float.
+
+        Parameters
+        ----------
+        level : int
+            One of the levels.
+        power : int, default=1
+            2 for the root of the mean square: bits of weights times those of activations.
+
+        Returns
+        -------
+        ndarray of shape (n_exits,)
+        """
+        return mean_bits(level, self.widths[level], self.flops, power=power)
 
     def states(self, n_rows: int) -> list[Tensor]:
         """Return random images, and what each float block makes of them.

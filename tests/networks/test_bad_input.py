@@ -255,8 +255,9 @@ def test_an_augmentation_without_views_is_warned_of(digits, make_backbone):
     network = MultiExitNetwork(
         make_backbone(), (3,), trainer=HeadTrainer(augmentation=torch.flip, max_epochs=0)
     )
-    with pytest.warns(UserWarning, match="nothing is augmented. Give n_views=2"):
+    with pytest.warns(UserWarning, match="nothing is augmented. Give n_views=2") as heard:
         network.fit(X[:20], y[:20])
+    assert heard[0].filename == __file__
 
 
 # ---------------------------------------------------------------------- images and labels

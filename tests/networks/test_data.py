@@ -266,6 +266,15 @@ def test_tensors_of_an_unknown_scale_are_refused(dtype):
         PLAIN.rows(torch.zeros(2, 1, 4, 4, dtype=dtype))
 
 
+def test_tensors_that_are_scaled_but_not_normalised_are_warned_of(pairs):
+    scaled = torch.from_numpy(pairs.images).permute(0, 3, 1, 2) / 255
+    for X in (scaled, Pairs(list(scaled), pairs.given)):
+        with pytest.warns(UserWarning, match="seem to be scaled only. Normalise them by") as heard:
+            small(img_size=8).fit(X, pairs.given)
+        assert heard[0].filename == __file__
+    small(img_size=8).fit(2 * scaled - 1, pairs.given)
+
+
 # ---------------------------------------------------------------------- training
 
 
@@ -303,16 +312,17 @@ def test_batch_normalisation_in_heads_survives_a_last_batch_of_one_row(digits, m
     assert not network.exit_heads[0].training
 
 
-def test_heads_train_where_gradients_are_off(digits, make_backbone):
+@pytest.mark.parametrize("off", [torch.no_grad, torch.inference_mode])
+def test_heads_train_where_gradients_are_off(off, digits, make_backbone):
     X, y = digits
     trainer = HeadTrainer(final_head="train", max_epochs=5, learning_rate=0.1)
     before = torch.is_grad_enabled()
-    with torch.no_grad():
-        network = MultiExitNetwork(make_backbone(), (1, 3), trainer=trainer, random_state=0)
-        off = network.fit(X[:100], y[:100]).validation_accuracy_
+    network = MultiExitNetwork(make_backbone(), (1, 3), trainer=trainer, random_state=0)
+    with off():
+        found = network.fit(X[:100], y[:100]).validation_accuracy_
     assert torch.is_grad_enabled() == before
     network = MultiExitNetwork(make_backbone(), (1, 3), trainer=trainer, random_state=0)
-    np.testing.assert_array_equal(network.fit(X[:100], y[:100]).validation_accuracy_, off)
+    np.testing.assert_array_equal(network.fit(X[:100], y[:100]).validation_accuracy_, found)
 
 
 def test_a_backbone_that_ends_in_probabilities_is_noticed(digits):

@@ -89,6 +89,32 @@ def test_a_checkpoint_of_other_classes_gives_the_backbone_only(digits, tmp_path)
     np.testing.assert_array_equal(last_logits(loaded, X[:9]), last_logits(network, X[:9]))
 
 
+@pytest.mark.parametrize(
+    ("name", "blocks"),
+    [
+        ("resnet10t", ["layer1", "layer4"]),
+        ("mobilenetv3_small_050", ["blocks.1", "blocks.4"]),
+        ("convnext_atto", ["stages.0", "stages.3"]),
+    ],
+)
+def test_a_convolutional_checkpoint_of_other_classes_gives_the_backbone(name, blocks, tmp_path):
+    import timm
+
+    file = tmp_path / "weights.safetensors"
+    model = timm.create_model(name, num_classes=7)
+    save_file(model.state_dict(), file)
+    X = np.random.default_rng(0).integers(0, 256, (24, 32, 32, 3), dtype=np.uint8)
+    y = np.arange(24) % 3
+    network = MultiExitNetwork(
+        name, blocks=blocks, weights=file, img_size=32, trainer=HeadTrainer(max_epochs=1)
+    ).fit(X, y)
+    first, own = (next(m.parameters()) for m in (network.float_blocks, model))
+    np.testing.assert_array_equal(first.numpy(), own.detach().numpy())
+    network.save(tmp_path / "model")
+    loaded = MultiExitNetwork.load(tmp_path / "model")
+    np.testing.assert_array_equal(last_logits(loaded, X[:5]), last_logits(network, X[:5]))
+
+
 def test_a_checkpoint_of_another_architecture_is_refused(digits, tmp_path):
     file = tmp_path / "weights.safetensors"
     save_file(nn.Linear(2, 2).state_dict(), file)

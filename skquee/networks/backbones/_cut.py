@@ -100,7 +100,7 @@ def build_backbone(
             torch.manual_seed(seed)
             kwargs = {"pretrained": pretrained, "in_chans": in_chans, **kwargs}
             model: Any = _timm_model(backbone, kwargs)
-            own = (state or {}).get("head.weight")
+            own = (state or {}).get(f"{_classifier(model)}.weight")
             wanted = own.shape[0] if n_outputs is None and own is not None else n_outputs
             if wanted not in (None, getattr(model, "num_classes", None)):
                 model.reset_classifier(wanted)
@@ -124,6 +124,13 @@ def _copied(backbone: nn.Module) -> nn.Module:
             "of it is computed from others. Where that is torch.nn.utils.weight_norm, take "
             "torch.nn.utils.parametrizations.weight_norm, or remove_weight_norm first."
         ) from error
+
+
+def _classifier(model: Any) -> str | None:
+    """Return the name of the module that a timm model's own head ends in."""
+    last = model.get_classifier() if hasattr(model, "get_classifier") else None
+    last = last[0] if isinstance(last, tuple) else last
+    return next((name for name, module in model.named_modules() if module is last), None)
 
 
 def _timm_model(name: str, kwargs: dict[str, Any]) -> nn.Module:
