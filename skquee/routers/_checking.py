@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from sklearn.base import BaseEstimator
-from sklearn.model_selection import BaseCrossValidator
-
-from skquee.method._answers import AnswerRule
-from skquee.method.gates import ErrorModel
-from skquee.method.policy._protocol import PolicyLike
-from skquee.values import PathProbabilities
-
-if TYPE_CHECKING:
-    from skquee.routers._router import CostAwareRouter
-
-
 import inspect
 import warnings
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
+from sklearn.model_selection import BaseCrossValidator
 
-from skquee.method._answers import ANSWERS
-from skquee.method.gates import PathErrorClassifier, PathErrorRegressor
+from skquee.method._answers import ANSWERS, AnswerRule
+from skquee.method._targets import ClusteredErrorTargets
+from skquee.method.gates import ErrorModel, PathErrorClassifier, PathErrorRegressor
 from skquee.method.policy import POLICIES
+from skquee.method.policy._protocol import PolicyLike
+from skquee.values import PathProbabilities
 from skquee.values._checks import (
     check_integer,
     check_n_jobs,
@@ -33,6 +24,7 @@ from skquee.values._checks import (
     check_option,
     check_seed,
 )
+from skquee.values._types import Seed
 
 __all__ = [
     "answer_rule",
@@ -49,14 +41,20 @@ TARGETS = ("shrunken", "bernoulli", "mixed")
 FEATURES = ("paper", "rich")
 
 
-def check_fit_parameters(router: CostAwareRouter) -> None:
-    """Raise where a parameter that fit reads is not usable.
+class FitParameters(Protocol):
+    """Parameters that a router's fit reads."""
 
-    Parameters
-    ----------
-    router : CostAwareRouter
-        About to be fitted.
-    """
+    targets: ClusteredErrorTargets | str | None
+    regressor: ErrorModel | BaseEstimator | str | None
+    features: str | None
+    cross_fit: int
+    validation_fraction: float
+    random_state: Seed
+    n_jobs: int | None
+
+
+def check_fit_parameters(router: FitParameters) -> None:
+    """Raise where a parameter that fit reads is not usable."""
     if isinstance(router.targets, str):
         check_option(router.targets, "targets", TARGETS, besides=" or a ClusteredErrorTargets")
     elif router.targets is not None and not hasattr(router.targets, "transform"):

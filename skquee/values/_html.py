@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from skquee.values._tree import PathTree
-
-__all__ = ["MOST_ROWS", "block", "curve_svg", "facts", "folded", "table", "tree_table"]
+__all__ = ["MOST_ROWS", "block", "curve_svg", "facts", "folded", "table"]
 
 # Rows of a table at most: of more the first and the last are shown.
 MOST_ROWS = 12
@@ -86,20 +82,6 @@ def table(
         f'<caption style="text-align:left;padding:2px 8px">{escape(caption)}</caption>'
         f"<thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>"
     )
-
-
-def tree_table(tree: PathTree) -> str:
-    """Return the table of a tree's paths."""
-    unit = tree.cost_unit
-    rows = zip(
-        tree.names,
-        tree.depths.tolist(),
-        map(str, tree.levels),
-        tree.path_costs.tolist(),
-        strict=True,
-    )
-    header = ["path", "exit", "level", f"cost ({unit})" if unit else "cost"]
-    return table(header, rows, caption="Paths, with their whole cost")
 
 
 def curve_svg(

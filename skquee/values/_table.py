@@ -13,14 +13,14 @@ from numpy.typing import ArrayLike, NDArray
 from skquee.values._blocks import MappedRows, RowBlocks, mapped_rows
 from skquee.values._checks import check_integer
 from skquee.values._facts import RowFacts, check_context, check_losses, check_prices
-from skquee.values._html import block, facts, folded, tree_table
+from skquee.values._html import block, facts, folded
 from skquee.values._public import publish
 from skquee.values._rows import check_rows, own_values
 from skquee.values._sources import numeric
 from skquee.values._table_builders import TableBuilders
 from skquee.values._table_checks import check_table_shape
 from skquee.values._table_stores import StoredTables
-from skquee.values._tree import PathTree
+from skquee.values._tree import PathTree, tree_table
 
 __all__ = ["PathProbabilities", "Walk"]
 

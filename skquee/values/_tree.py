@@ -18,7 +18,7 @@ from skquee.values._fields import (
     check_levels,
     integers,
 )
-from skquee.values._html import block, tree_table
+from skquee.values._html import block, table
 from skquee.values._public import publish
 from skquee.values._reading import tree_fields
 from skquee.values._tree_shape import TreeShape
@@ -323,6 +323,14 @@ def relative_to_whole(tree: PathTree) -> PathTree:
         Its ``cost_unit`` is "of the whole network".
     """
     return tree.with_costs(tree.path_costs / tree.path_costs.max(), cost_unit=WHOLE_NETWORK)
+
+
+def tree_table(tree: PathTree) -> str:
+    """Return the paths of a tree as a table of HTML."""
+    unit = f" ({tree.cost_unit})" if tree.cost_unit else ""
+    columns = tree.names, tree.depths.tolist(), map(str, tree.levels), tree.path_costs.tolist()
+    header = ["path", "exit", "level", f"cost{unit}"]
+    return table(header, zip(*columns, strict=True), caption="Paths, with their whole cost")
 
 
 publish("skquee.values", PathTree)

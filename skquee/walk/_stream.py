@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from skquee.bank import MultiPathClassifierBank
-
-if TYPE_CHECKING:
-    from skquee.walk._estimator import RoutingMixin
-
-
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from skquee.bank import LazyPathProbabilities, run_exit
+from skquee.bank import LazyPathProbabilities, MultiPathClassifierBank, run_exit
+from skquee.values import PathProbabilities, PathTree
 from skquee.values._checks import check_integer
 from skquee.values._labels import is_flat
 from skquee.values._table_checks import check_probabilities
 from skquee.walk._decider import Decider
+from skquee.walk._protocol import Router
 from skquee.walk._visit import Routes, Visit
 from skquee.walk._walk import ends
 
@@ -42,6 +36,14 @@ class StreamError:
 
     batch: int
     error: Exception
+
+
+class _Streams(Router, Protocol):
+    """A router whose walk begins anywhere."""
+
+    def read_table(self, X: Any, *, reset: bool) -> PathProbabilities: ...
+
+    def make_decider(self, tree: PathTree) -> Decider: ...
 
 
 @dataclass
@@ -76,7 +78,7 @@ class _Batch:
 
 
 def stream(
-    router: RoutingMixin,
+    router: _Streams,
     bank: MultiPathClassifierBank,
     batches: Iterable[object],
     *,
@@ -137,7 +139,7 @@ def stream(
 class _Stream:
     def __init__(
         self,
-        router: RoutingMixin,
+        router: _Streams,
         decider: Decider,
         bank: MultiPathClassifierBank,
         group_size: int,
