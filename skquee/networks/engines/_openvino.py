@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import importlib
 import importlib.util
 import sys
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from skquee.networks.backbones._sharing import copy_sharing_weights
 from skquee.networks.engines._folding import norms_to_fold
 from skquee.networks.engines._int8 import (
     CODES,
@@ -34,6 +34,7 @@ __all__ = [
     "openvino_blocks",
 ]
 
+KEPT_ROWS = 8  # runs of more give back the memory between layers; fewer would be slowed by it
 TOP = 127  # of the signed weights that OpenVINO looks for
 PRECISION = {"int8": "f32", "bf16": "bf16", "fp32": "f32"}
 
@@ -355,6 +356,10 @@ class OpenVinoBlock(nn.Module):
                     number, openvino.Tensor(tensor.numpy(), shared_memory=True)
                 )
             request.infer()
+            if len(given) > KEPT_ROWS:
+                # What stands between layers, four times a network's weights for 64 images, would
+                # else be kept for each block of each level.
+                request.get_compiled_model().release_memory()
         return made
 
     def _request(self) -> Any:
@@ -377,7 +382,8 @@ class OpenVinoBlock(nn.Module):
 
     def _convert(self) -> Any:
         openvino = import_openvino()
-        block, pool, head = copy.deepcopy(self._source)
+        # What is compiled reads the float weights where they are, and keeps them alive.
+        block, pool, head = copy_sharing_weights(nn.ModuleList(self._source))
         if self.engine == "int8":
             norms = norms_to_fold(block, self._sample)
             block = fake_int8(block, self._ranges, norms=norms)
