@@ -45,7 +45,7 @@ sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
     "filename_pattern": rf"/({'|'.join(examples)})\.py$",
-    "ignore_pattern": r"(^|/)(benchmarks/|_)",
+    "ignore_pattern": r"(^|/)(benchmarks/|_|cifar100_)",
     "nested_sections": False,
     "backreferences_dir": "auto_examples/used",
     "doc_module": ("skquee",),

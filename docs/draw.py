@@ -1,18 +1,21 @@
 """Draw the pictures of the guide again: each page's snippets run, and its last figure is kept.
 
-``python docs/draw.py [PAGE ...]``, a page as "start/models"; default: all of them.
+``python docs/draw.py [PAGE ...]``, a page as "start/models"; default: all of them, and the README's
+picture, which is that of ``examples/plot_api_routing.py``.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import runpy
 import sys
 import tempfile
 import textwrap
 from pathlib import Path
 
 DOCS = Path(__file__).resolve().parent
+README = "../examples/plot_api_routing"
 PAGES = ("index", "start/models", "start/networks", "start/tables", "start/services")
 
 
@@ -38,7 +41,13 @@ def main(pages: list[str]) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    for page in pages:
+    if README in pages:
+        sys.path.insert(0, str(DOCS.parent / "examples"))
+        plt.show = lambda: None
+        runpy.run_path(str(DOCS / f"{README}.py"))
+        plt.gcf().savefig(DOCS / "_static" / "cost_curve.png", dpi=120, bbox_inches="tight")
+        plt.close("all")
+    for page in (page for page in pages if page != README):
         with tempfile.TemporaryDirectory() as folder:
             os.chdir(folder)
             run(page)
@@ -50,4 +59,4 @@ def main(pages: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:] or list(PAGES))
+    main(sys.argv[1:] or [README, *PAGES])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from _data import data_folder
+from _data import resnet_weights
 from torch import nn
 from torch.nn import functional as F
 
@@ -46,8 +46,7 @@ class ResNet(nn.Module):
 
 def load_resnet(depth):
     """Return ResNet-20, 32, 44 or 56 with its weights."""
-    (file,) = data_folder("weights_cifar10_resnet").glob(f"resnet{depth}-*.th")
-    state = torch.load(file, weights_only=True, map_location="cpu")["state_dict"]
+    state = torch.load(resnet_weights(depth), weights_only=True, map_location="cpu")["state_dict"]
     network = ResNet((depth - 2) // 6)
     network.load_state_dict({key.removeprefix("module."): v for key, v in state.items()})
     return network.eval()

@@ -13,6 +13,8 @@ fitted on the validation rows alone. 15,000 training images keep it to half an h
 Everything computed is kept in the cache folder: a run that was interrupted goes on.
 """
 
+# sphinx_gallery_thumbnail_path = '_static/resnet56_figure_3.png'
+
 import numpy as np
 import pandas as pd
 from _cifar_resnet import MEAN, STD, load_resnet

@@ -12,6 +12,8 @@ images. It takes a quarter of an hour on two cores. Results are kept in the cach
 run starts from them, and one that was interrupted goes on.
 """
 
+# sphinx_gallery_thumbnail_path = '_static/cifar10_t2t_vit.png'
+
 from _cifar_t2t_vit import run
 from _data import data_folder
 

@@ -15,11 +15,9 @@ No model is trained here, and none could be: the services are black boxes.
 # ------------------
 # Prices are dollars for 10,000 calls. Half of the pictures fit the router, the other half measure.
 
-import csv
-
 import matplotlib.pyplot as plt
 import numpy as np
-from _data import data_folder
+from _data import load_frugalml
 from sklearn.isotonic import IsotonicRegression
 from sklearn.model_selection import train_test_split
 
@@ -28,23 +26,7 @@ from skquee.baselines import FixedPath, OracleRouter, ThresholdRouter
 from skquee.display import CostCurveDisplay
 from skquee.evaluation import paired_bootstrap
 
-folder = data_folder("frugalml_api_tables")
-
-
-def read(name):
-    """Return true labels, the services' labels and scores, their names and prices."""
-    with np.load(folder / f"{name}.npz") as archive:
-        content = {key: archive[key] for key in archive.files}
-    rows = list(csv.reader(str(content["meta_csv"]).strip().splitlines()))[1:]
-    services = sorted((float(price), service, index) for index, service, price, _ in rows)
-    prices, names, indices = zip(*services, strict=True)
-    labels = np.column_stack([content[f"Model{i}_prediction"] for i in indices])
-    scores = np.column_stack([content[f"Model{i}_confidence"] for i in indices])
-    short = [name.split("(")[0] for name in names]
-    return content["labels"], labels, scores, short, prices
-
-
-y, labels, scores, names, prices = read("FERPLUS")
+y, labels, scores, names, prices = load_frugalml("FERPLUS")
 fit_rows, test_rows = train_test_split(np.arange(len(y)), test_size=0.5, stratify=y, random_state=0)
 for name, price, own in zip(names, prices, labels.T, strict=True):
     print(f"{name:<10}{price:>8.3f} $   accuracy {np.mean(own == y):.1%}")
@@ -126,7 +108,7 @@ for name in list(methods)[1:3]:
 header = ("data", "best service", "price", "accuracy", "paid", "accuracy")
 print("{:<10}{:<14}{:>8}{:>10}   | router: {:>7}{:>10}".format(*header))
 for data in ("FERPLUS", "YELP", "IMDB"):
-    y_all, labels, scores, names, prices = read(data)
+    y_all, labels, scores, names, prices = load_frugalml(data)
     first, second = train_test_split(
         np.arange(len(y_all)), test_size=0.5, stratify=y_all, random_state=0
     )

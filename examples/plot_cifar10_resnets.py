@@ -18,14 +18,11 @@ rows come from the test images, therefore: 5,000 to fit it, the other 5,000 to m
 # The CIFAR variant of He et al. (2015): three stages of basic blocks, shortcuts without
 # parameters. The weights are loaded with ``weights_only=True``: no code runs from the files.
 
-import io
-
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from _cifar_resnet import MEAN, STD, load_resnet
-from _data import cache_folder, data_folder
-from PIL import Image
+from _data import cache_folder, load_images
 from sklearn.model_selection import train_test_split
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -33,8 +30,6 @@ from skquee import CostAwareRouter, MultiPathClassifierBank, PathProbabilities, 
 from skquee.baselines import FixedPath, OracleRouter, ThresholdRouter
 from skquee.display import CostCurveDisplay
 from skquee.evaluation import paired_bootstrap
-
-images_folder = data_folder("cifar10")
 
 networks = {f"resnet{depth}": load_resnet(depth) for depth in (20, 32, 44, 56)}
 
@@ -66,15 +61,7 @@ def operations(network):
     return counter.get_total_flops()
 
 
-with np.load(images_folder / "cifar10_test_webp.npz") as archive:
-    data, offsets, y = archive["data"].tobytes(), archive["offsets"], archive["labels"].astype(int)
-    class_names = archive["class_names"].tolist()
-X = np.stack(
-    [
-        np.asarray(Image.open(io.BytesIO(data[start:stop])).convert("RGB"))
-        for start, stop in zip(offsets, offsets[1:], strict=False)
-    ]
-)
+X, y = load_images("cifar10", "test")
 
 flops = [operations(network) for network in networks.values()]
 shares = np.array(flops) / sum(flops)  # of the operations of all four

@@ -18,12 +18,9 @@ questions of 57 subjects, and on GSM8K, 1,319 word problems.
 # known before the call, and differ from question to question. Of a question the router sees its
 # length, its subject and its words, compressed to 30 numbers that are fitted on training rows only.
 
-import csv
-import gzip
-
 import matplotlib.pyplot as plt
 import numpy as np
-from _data import data_folder
+from _data import load_routellm
 from sklearn.compose import make_column_transformer
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -36,17 +33,7 @@ from skquee.baselines import FixedPath, OracleRouter
 from skquee.display import CostCurveDisplay
 from skquee.evaluation import paired_bootstrap
 
-folder = data_folder("llm_routing_tables")
 NAMES, DOLLARS = ["Mixtral 8x7B", "GPT-4"], np.array([0.6, 10.0])
-
-
-def read(name):
-    """Return questions with their subjects, and whether each model was wrong."""
-    with gzip.open(folder / f"routellm_{name}.csv.gz", "rt", newline="", encoding="utf8") as file:
-        rows = list(csv.DictReader(file))
-    questions = [[row["prompt"], row.get("subject", "")] for row in rows]
-    right = [[int(row["mixtral_8x7b_correct"]), int(row["gpt4_1106_correct"])] for row in rows]
-    return np.array(questions, dtype=object), np.array(right) == 0
 
 
 def lengths(prompts):
@@ -83,7 +70,7 @@ def table_of(questions, wrong, context):
 
 figure, axes = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
 for name, ax in zip(("mmlu", "gsm8k"), axes, strict=True):
-    questions, wrong = read(name)
+    questions, wrong = load_routellm(name)
     train, test = train_test_split(np.arange(len(questions)), test_size=0.5, random_state=0)
     context = learn_context(questions[train])
     table = table_of(questions[train], wrong[train], context)

@@ -14,12 +14,11 @@ Three parts of the data keep the figures honest: 3,000 questions train the class
 # Data and classifiers
 # --------------------
 
-import gzip
 import time
 
 import matplotlib.pyplot as plt
 import numpy as np
-from _data import data_folder
+from _data import load_trec
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.frozen import FrozenEstimator
@@ -34,17 +33,7 @@ from skquee.baselines import FixedPath, OracleRouter, ThresholdRouter
 from skquee.display import CostCurveDisplay
 from skquee.evaluation import paired_bootstrap
 
-folder = data_folder("text_classification") / "sent_conv"
-
-
-def read(file):
-    with gzip.open(folder / file, "rt", encoding="latin-1") as lines:
-        rows = [line.rstrip("\n").split(" ", 1) for line in lines]
-    return [text for _, text in rows], np.array([int(label) for label, _ in rows])
-
-
-texts, labels = read("TREC.train.all.gz")
-X_test, y_test = read("TREC.test.all.gz")
+texts, labels, X_test, y_test = load_trec()
 X_train, X_val, y_train, y_val = train_test_split(
     texts, labels, train_size=3000, stratify=labels, random_state=0
 )
