@@ -74,9 +74,11 @@ def coverage(ease: float, n_rows: int, n_draws: int, n_resamples: int) -> list[d
         "cost_range": (low, high),
         "n_resamples": n_resamples,
     }
-    truth = compare(whole, None, **{**places, "n_resamples": 1})
+    told = compare(whole, None, **{**places, "n_resamples": 1})
+    truth = {place: (line["value"], line["difference"]) for place, line in told.iterrows()}
+    points_of = {name: curve.accuracy for name, curve in whole.items()}
     rng = np.random.default_rng(1)
-    names = {**dict.fromkeys(truth.index.unique("measure")), "by subsets": None, "point": None}
+    names = [*told.index.unique("measure"), "by subsets", "point"]
     found: dict[tuple[str, str, str], list[tuple[float, bool, float]]] = {}
     false_finds = []
     for seed in range(n_draws):
@@ -89,23 +91,23 @@ def coverage(ease: float, n_rows: int, n_draws: int, n_resamples: int) -> list[d
                 found.setdefault(key, []).append((value - true, low <= true <= high, high - low))
 
         for (measure, name), line in table.iterrows():
-            true = truth.loc[(measure, name)]
-            note((measure, name, ""), line["value"], line["low"], line["high"], true["value"])
+            value, difference = truth[(measure, name)]
+            note((measure, name, ""), line["value"], line["low"], line["high"], value)
             if name != "router":
                 note(
                     (measure, "router less", name),
                     line["difference"],
                     line["difference_low"],
                     line["difference_high"],
-                    true["difference"],
+                    difference,
                 )
         for name, curve in curves.items():
             k = len(curve) // 2
             frame = bootstrap_interval(curve, n_resamples=n_resamples, random_state=seed)
             points = frame.loc[k, ["accuracy", "accuracy_low", "accuracy_high"]]
-            note(("point", name, ""), *points, whole[name].accuracy[k])
+            note(("point", name, ""), *points, points_of[name][k])
             area = subset_interval(curve, cost_range=(low, high), random_state=seed).attrs["area"]
-            note(("by subsets", name, ""), *area.values(), truth.loc[("area", name), "value"])
+            note(("by subsets", name, ""), *area.values(), truth[("area", name)][0])
         pair = [curves["router"], curves["its twin"]]
         nulls = {str(i): mixed(pair, rng) for i in range(N_NULLS)}
         false_finds.append(compare(nulls, None, **places)["p_adjusted"].min() <= 0.05)
@@ -141,11 +143,15 @@ def main() -> None:
     parser.add_argument("--n-jobs", type=int, default=2)
     given = parser.parse_args()
     settings = [(ease, n_rows) for ease in (0.0, 2.5) for n_rows in (100, 300, 1000)]
-    parts = Parallel(n_jobs=given.n_jobs)(
+    parts = Parallel(n_jobs=given.n_jobs, return_as="generator")(
         delayed(coverage)(*setting, given.draws, given.resamples) for setting in settings
     )
-    table = pd.DataFrame([line for part in parts for line in part])
-    print(table.to_string(index=False))
+    lines: list[dict[str, object]] = []
+    for part in parts:
+        print(pd.DataFrame(part).to_string(index=False), flush=True)
+        lines += part
+    table = pd.DataFrame(lines)
+    table["what"] = table["what"].str.replace(r" at [0-9.]+.*", "", regex=True)
     grouped = table.assign(difference=table["of"].astype(str).str.startswith("router less"))
     print(grouped.groupby(["difference", "what"], sort=False)["covers"].agg(["min", "mean", "max"]))
 

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from skquee.evaluation._curve import CostCurve, check_cost_range
 from skquee.evaluation._intervals import corrected_interval
 from skquee.evaluation._paired import common_reach, difference_of, holm_adjusted, side_of
-from skquee.evaluation._resampling import Hull, Measure, bootstrap_hulls
+from skquee.evaluation._resampling import Measure, Resampled, bootstrap_hulls
 from skquee.evaluation._scorers import cost_curve
 from skquee.values._checks import check_integer, check_number, check_numbers, check_seed
 from skquee.values._costs import common_unit
@@ -25,6 +25,13 @@ __all__ = ["compare"]
 COLUMNS = ("value", "low", "high", "difference", "difference_low", "difference_high", "p_value")
 # Costs at which the band of a hull is looked at, to find where it holds an accuracy.
 N_COSTS = 101
+
+
+class SharedCurves(dict[str, CostCurve]):
+    """Curves by name, which pandas does not copy with every operation on a table that has them."""
+
+    def __deepcopy__(self, memo: dict[int, object]) -> SharedCurves:
+        return self
 
 
 def compare(
@@ -151,20 +158,16 @@ def compare(
         *(Measure("accuracy", (at,)) for at in _several(at_cost, "at_cost")),
         *(Measure("cost", (at,)) for at in _several(at_accuracy, "at_accuracy", at_most=1.0)),
     ]
-    hulls = dict(
+    drawn = dict(
         zip(curves, bootstrap_hulls(list(curves.values()), n_resamples, random_state), strict=True)
     )
     bands = {
-        name: _band(curve, hulls[name], confidence)
-        for name, curve in curves.items()
-        if at_accuracy is not None
+        name: _band(each, confidence) for name, each in drawn.items() if at_accuracy is not None
     }
     lines = []
     for measure in measures:
         sides = {
-            name: side_of(curve, measure, hulls[name])
-            for name, curve in curves.items()
-            if measure.reached(curve)
+            name: side_of(each, measure) for name, each in drawn.items() if measure.reached(each)
         }
         for name, curve in curves.items():
             line = dict.fromkeys(COLUMNS, np.nan)
@@ -196,7 +199,7 @@ def compare(
     if len(measures) == 1:
         table = table.droplevel("measure").rename(columns={"value": "area"})
     table.attrs.update(
-        curves=curves,
+        curves=SharedCurves(curves),
         reference=first,
         cost_range=reach,
         cost_unit=unit,
@@ -217,13 +220,14 @@ def _several(given: ArrayLike | None, name: str, at_most: float | None = None) -
     ]
 
 
-def _band(curve: CostCurve, hulls: list[Hull], confidence: float) -> NDArray[np.float64]:
+def _band(drawn: Resampled, confidence: float) -> NDArray[np.float64]:
     """Return costs, and the interval of the hull's accuracy at each, shape (3, n_costs)."""
-    costs = np.linspace(curve.cost.min(), max(curve.cost.min(), curve.cost_range[1]), N_COSTS)
-    drawn = np.array([np.interp(costs, *hull) for hull in hulls])
+    curve, cheapest = drawn.curve, drawn.hull[0][0]
+    costs = np.linspace(cheapest, max(cheapest, curve.cost_range[1]), N_COSTS)
+    resampled = np.array([np.interp(costs, *hull) for hull in drawn.hulls])
     bounds = [
         corrected_interval(value, heights, curve.sample_weight, confidence)
-        for value, heights in zip(np.interp(costs, *curve.hull()), drawn.T, strict=True)
+        for value, heights in zip(np.interp(costs, *drawn.hull), resampled.T, strict=True)
     ]
     return np.vstack([costs, np.maximum.accumulate(bounds).T])
 

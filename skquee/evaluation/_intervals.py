@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -247,10 +248,10 @@ def corrected_interval(
         return 0.0, 1.0
     bias = float(resampled.mean() - area) if raised else 0.0
     width = np.hypot(resampled.std(), bias)
-    t = stats.t.ppf((1 + confidence) / 2, n - 1) * (n / (n - 1)) ** 0.5
+    t = t_quantile(confidence, n) * (n / (n - 1)) ** 0.5
     middle = area - bias + t**2 / (2 * n)
     half = t * np.hypot(width, t / (2 * n))
-    low, high = np.clip([middle - half, middle + half] / (1 + t**2 / n), 0.0, 1.0)
+    low, high = np.clip(np.array([middle - half, middle + half]) / (1 + t**2 / n), 0, 1)
     return float(low), float(high)
 
 
@@ -276,6 +277,12 @@ def _interval_frame(
     frame.attrs["source"] = curve.source
     frame.attrs["area"] = {"mean": float(mean[-1]), "low": float(low[-1]), "high": float(high[-1])}
     return frame
+
+
+@lru_cache(maxsize=64)
+def t_quantile(confidence: float, n: float) -> float:
+    """Return how many deviations a two-sided interval of a mean of `n` rows reaches."""
+    return float(stats.t.ppf((1 + confidence) / 2, n - 1))
 
 
 def _check_options(confidence: float, random_state: object) -> None:

@@ -12,8 +12,8 @@ from scipy import stats
 
 from skquee.evaluation._curve import CostCurve, check_cost_range
 from skquee.evaluation._resampling import (
-    Hull,
     Measure,
+    Resampled,
     bootstrap_hulls,
     effective_rows,
     influences,
@@ -133,19 +133,18 @@ def paired_bootstrap(
     elif at_accuracy is not None:
         wanted = check_number(at_accuracy, "at_accuracy", at_least=0, at_most=1)
         measure = Measure("cost", (wanted,))
-        best = min(float(curve.accuracy.max()) for curve in (first, second))
-        if not (measure.reached(first) and measure.reached(second)):
-            raise ValueError(
-                f"at_accuracy={at_accuracy!r} is out of reach: one of the curves ends at "
-                f"{best:.4g}."
-            )
     else:
         reach = (
             common_reach([first, second]) if cost_range is None else check_cost_range(cost_range)
         )
         measure = Measure("area", reach)
-    hulls = bootstrap_hulls([first, second], n_resamples, random_state)
-    ours, theirs = side_of(first, measure, hulls[0]), side_of(second, measure, hulls[1])
+    drawn = bootstrap_hulls([first, second], n_resamples, random_state)
+    if measure.kind == "cost" and not all(measure.reached(each) for each in drawn):
+        best = min(float(each.hull[1][-1]) for each in drawn)
+        raise ValueError(
+            f"at_accuracy={at_accuracy!r} is out of reach: one of the curves ends at {best:.4g}."
+        )
+    ours, theirs = (side_of(each, measure) for each in drawn)
     return difference_of(ours, theirs, measure, confidence)
 
 
@@ -166,13 +165,13 @@ class Side(NamedTuple):
     influence: NDArray[np.float64]
 
 
-def side_of(curve: CostCurve, measure: Measure, hulls: Sequence[Hull]) -> Side:
+def side_of(drawn: Resampled, measure: Measure) -> Side:
     """Return a curve's measure; where it does not answer at a cost it is never right there."""
-    if measure.kind == "accuracy" and not measure.reached(curve):
-        nothing = np.zeros(curve.paths.shape[1])
-        return Side(curve, 0.0, np.zeros(len(hulls)), nothing)
-    resampled = np.array([measure.of_hull(hull) for hull in hulls])
-    return Side(curve, measure.of(curve), resampled, influences(curve, measure))
+    curve = drawn.curve
+    if measure.kind == "accuracy" and not measure.reached(drawn):
+        return Side(curve, 0.0, np.zeros(len(drawn.hulls)), np.zeros(curve.paths.shape[1]))
+    resampled = np.array([measure.of_hull(hull) for hull in drawn.hulls])
+    return Side(curve, measure.of_hull(drawn.hull), resampled, influences(drawn, measure))
 
 
 def difference_of(

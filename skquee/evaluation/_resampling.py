@@ -51,15 +51,11 @@ class Measure:
             return float(np.interp(at * (1 + CLOSE), cost, accuracy))
         return float(np.interp(at * (1 - CLOSE), accuracy, cost, right=np.inf))
 
-    def of(self, curve: CostCurve) -> float:
-        """Return the number of a curve."""
-        return self.of_hull(curve.hull())
-
-    def reached(self, curve: CostCurve) -> bool:
-        """Return whether the curve answers at that cost, or at that accuracy, at all."""
+    def reached(self, drawn: Resampled) -> bool:
+        """Return whether a curve answers at that cost, or at that accuracy, at all."""
         if self.kind == "accuracy":
-            return bool(self.at[0] * (1 + CLOSE) >= curve.cost.min())
-        return bool(np.isfinite(self.of(curve)))
+            return bool(self.at[0] * (1 + CLOSE) >= drawn.hull[0][0])
+        return bool(np.isfinite(self.of_hull(drawn.hull)))
 
     def name(self, unit: str | None) -> str:
         """Return its name for a table: "area", "accuracy at 2 ms", "cost at 0.9"."""
@@ -69,12 +65,26 @@ class Measure:
         return f"{self.kind} at {self.at[0]:.6g}{tail}"
 
 
+@dataclass(frozen=True)
+class Resampled:
+    """A curve, its hull, and the hulls of resamples of its rows.
+
+    ``rows`` holds how far each row lies from the mean cost and accuracy of each corner of the hull,
+    weighted: shape (2, n_corners, n_samples).
+    """
+
+    curve: CostCurve
+    hull: Hull
+    hulls: list[Hull]
+    rows: NDArray[np.float64]
+
+
 def bootstrap_hulls(
     curves: Sequence[CostCurve], n_resamples: int, random_state: object
-) -> list[list[Hull]]:
+) -> list[Resampled]:
     """Return the hulls of the curves on resamples of the rows, the same rows for all curves.
 
-    A list of `n_resamples` a curve. Raises ValueError where the curves differ in rows or weights.
+    Raises ValueError where the curves differ in rows or weights.
     """
     first = curves[0]
     for other in curves[1:]:
@@ -87,37 +97,44 @@ def bootstrap_hulls(
         if not np.array_equal(first.sample_weight, other.sample_weight):
             raise ValueError("The curves must have the same sample weights.")
     rng = check_random_state(random_state)
-    hulls: list[list[Hull]] = [[] for _ in curves]
+    drawn = [_whole(curve) for curve in curves]
     for share in resamples(rng, first.sample_weight, n_resamples):
-        for own, curve in zip(hulls, curves, strict=True):
-            own += [hull_corners(*drawn) for drawn in points(curve, share)]
-    return hulls
+        for own in drawn:
+            own.hulls.extend(hull_corners(*means) for means in points(own.curve, share))
+    return drawn
 
 
-def influences(curve: CostCurve, measure: Measure) -> NDArray[np.float64]:
+def _whole(curve: CostCurve) -> Resampled:
+    cost, accuracy = curve.cost, curve.accuracy
+    hull = hull_corners(cost, accuracy)
+    corners = points_of(hull, cost, accuracy)
+    share = curve.sample_weight / curve.sample_weight.sum()
+    away = (
+        curve.sample_costs[corners] - hull[0][:, None],
+        curve.correct[corners] - hull[1][:, None],
+    )
+    return Resampled(curve, hull, [], share * np.stack(away))
+
+
+def influences(drawn: Resampled, measure: Measure) -> NDArray[np.float64]:
     """Return how far each row moves a measure, to first order, shape (n_samples,).
 
     Rows that say the same of every operating point on the hull move it alike. The squares add up
     to the measure's variance.
     """
-    cost, accuracy = curve.hull()
-    corner = points_of((cost, accuracy), curve.cost, curve.accuracy)
-    slopes = np.zeros((2, len(corner)))
-    now = measure.of_hull((cost, accuracy))
-    for k in range(len(corner)):
+    cost, accuracy = drawn.hull
+    slopes = np.zeros((2, len(cost)))
+    now = measure.of_hull(drawn.hull)
+    for k in range(len(cost)):
         for axis, scale in ((0, abs(cost[-1]) or 1.0), (1, 1.0)):
-            moved = np.zeros((2, len(corner)))
+            moved = np.zeros((2, len(cost)))
             moved[axis, k] = STEP * scale
             ahead = measure.of_hull(hull_corners(cost + moved[0], accuracy + moved[1]))
             back = measure.of_hull(hull_corners(cost - moved[0], accuracy - moved[1]))
             # At the end of its reach a measure has a slope to one side only.
             sides = [s for s in (ahead - now, now - back) if np.isfinite(s)]
             slopes[axis, k] = np.mean(sides) / (STEP * scale) if sides else 0.0
-    share = curve.sample_weight / curve.sample_weight.sum()
-    found: NDArray[np.float64] = share * (
-        slopes[0] @ (curve.sample_costs[corner] - cost[:, None])
-        + slopes[1] @ (curve.correct[corner] - accuracy[:, None])
-    )
+    found: NDArray[np.float64] = np.tensordot(slopes, drawn.rows, axes=2)
     return found
 
 
