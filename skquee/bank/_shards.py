@@ -29,6 +29,7 @@ from skquee.values._shards import (
     write_facts,
     write_shard,
 )
+from skquee.values._shipping import here, sent
 from skquee.values._table import CHUNK_BYTES
 from skquee.values._table_checks import check_probabilities
 from skquee.values._table_files import check_storage_type, tree_text
@@ -102,9 +103,12 @@ def materialize_shards(
         input_digest(table),
     )
     with _claimed(folder, record):
+        # The classifiers travel once to every worker, rows with their task.
+        engine, rows = sent(table.engine), table.over(None)
+        where = str(folder.absolute())
         tasks = (
             delayed(_run_shard)(
-                table[first:last], number, record, str(folder.absolute()), batch_size, __version__
+                engine, rows[first:last], number, record, where, batch_size, __version__
             )
             for number, (first, last) in enumerate(
                 zip(record.starts, record.starts[1:], strict=False)
@@ -143,6 +147,7 @@ def _claimed(folder: Path, record: Record) -> Iterator[None]:
 
 
 def _run_shard(
+    engine: Any,
     part: LazyPathProbabilities,
     number: int,
     record: Record,
@@ -156,6 +161,7 @@ def _run_shard(
             f"This worker runs skquee {__version__}, but the process that sent the task runs "
             f"{version}: install one version everywhere. Shards that are written stay."
         )
+    part = part.over(here(engine))
     digest = input_digest(part)
     file = Path(folder, shard_name(number))
     if file.exists():

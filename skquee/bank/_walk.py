@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from skquee.bank._estimators import EstimatorEngine
 from skquee.bank._materialize import materialize
 from skquee.bank._network import NetworkEngine
 from skquee.bank._shards import is_folder, materialize_shards
@@ -44,7 +44,7 @@ class LazyPathProbabilities(PathProbabilities):
 
     def __init__(
         self,
-        engine: NetworkEngine | EstimatorEngine,
+        engine: Any,
         X: Any,
         paths: PathTree,
         batch_size: int | None,
@@ -114,6 +114,27 @@ class LazyPathProbabilities(PathProbabilities):
     def network(self) -> Any:
         """The network that answers, None where a list of classifiers does."""
         return getattr(self._engine, "network", None)
+
+    @property
+    def engine(self) -> Any:
+        """What runs the classifiers."""
+        return self._engine
+
+    def over(self, engine: Any) -> LazyPathProbabilities:
+        """Return the same rows, answered by another engine of the same paths.
+
+        Parameters
+        ----------
+        engine : NetworkEngine, EstimatorEngine or None
+            None: rows alone, to be sent to where the engine is.
+
+        Returns
+        -------
+        LazyPathProbabilities
+        """
+        return LazyPathProbabilities(
+            engine, self._X, self.paths, self._batch_size, _rows=self._rows
+        )._knowing(self.facts)
 
     @property
     def inputs(self) -> Any:
@@ -246,6 +267,11 @@ class LazyPathProbabilities(PathProbabilities):
             With ``advance(rows, paths)`` and ``counts``.
         """
         return self._engine.walk(self._input(), len(self))
+
+    def __sizeof__(self) -> int:
+        # What schedulers go by. Rows of a task of their own are better sent with it.
+        rows = sys.getsizeof(self._X) if self._rows is None else 0
+        return object.__sizeof__(self) + rows
 
     def __reduce__(self) -> Any:
         given = self._input()

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from joblib import Parallel, delayed
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, clone
 
@@ -18,6 +17,7 @@ from skquee.method.policy import open_loop
 from skquee.values import PathProbabilities, PathTree
 from skquee.values._checks import check_integer, check_n_jobs, check_numbers, check_seed
 from skquee.values._labels import check_weights, correctness, hold_out, spawn_seeds, stored
+from skquee.values._shipping import TableLoop
 from skquee.values._types import Seed
 from skquee.walk import Decider, RoutingMixin, Visit
 
@@ -127,8 +127,9 @@ class NextStepRouter(RoutingMixin, BaseEstimator):
             self.targets_, table, labels, parts=self.cross_fit, seed=split_seed, sample_weight=kept
         )
         regressor = self._make("regressor", gate_seed)
-        fitted = Parallel(n_jobs=self.n_jobs)(
-            delayed(_fit_knob)(regressor, table, errors, kept, knob) for knob in knobs.tolist()
+        loop = TableLoop(table, self.n_jobs)
+        fitted = loop.run(
+            loop.task(_fit_knob, regressor, table, errors, kept, knob) for knob in knobs.tolist()
         )
         self.regressors_ = dict(zip(knobs.tolist(), fitted, strict=True))
         return self

@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Sequence
 
 import numpy as np
-from joblib import Parallel, delayed
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.cluster import KMeans
@@ -29,6 +28,7 @@ from skquee.values._labels import (
     wrong_of,
 )
 from skquee.values._public import publish
+from skquee.values._shipping import TableLoop
 from skquee.values._threads import threads
 from skquee.values._types import Seed
 
@@ -192,9 +192,19 @@ class ClusteredErrorTargets(TransformerMixin, BaseEstimator):
                 f"clusterer lists {len(given)} fitted clusterers, but the table has "
                 f"{table.shape[1]} columns: give one for each, in order."
             )
-        fitted = Parallel(n_jobs=self.n_jobs)(
-            delayed(_cluster_column)(
-                self, clusterer, table, path, wrong[:, path], weights, n_clusters, int(s), folds
+        loop = TableLoop(table, self.n_jobs)
+        fitted = loop.run(
+            loop.task(
+                _cluster_column,
+                self,
+                clusterer,
+                table,
+                path,
+                wrong[:, path],
+                weights,
+                n_clusters,
+                int(s),
+                folds,
             )
             for path, s, clusterer in tqdm(
                 list(zip(readers, seeds, given, strict=True)),
@@ -246,8 +256,9 @@ class ClusteredErrorTargets(TransformerMixin, BaseEstimator):
         table = as_path_probabilities(probs, self.paths_)
         columns = table.paths.path_columns
         readers = [int(np.flatnonzero(columns == c)[0]) for c in range(table.shape[1])]
-        found = Parallel(n_jobs=self.n_jobs)(
-            delayed(_assign)(clusterer, table, path)
+        loop = TableLoop(table, self.n_jobs)
+        found = loop.run(
+            loop.task(_assign, clusterer, table, path)
             for clusterer, path in zip(self.clusterers_, readers, strict=True)
         )
         return np.column_stack(found)[:, columns]

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
-from joblib import Parallel, delayed
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from sklearn.base import BaseEstimator, clone
@@ -23,6 +22,7 @@ from skquee.values import PathProbabilities, PathTree
 from skquee.values._checks import check_n_jobs, check_number, check_numbers
 from skquee.values._costs import cost_span, warn_where_nothing_binds
 from skquee.values._labels import check_weights, correctness, default_lambdas, stored
+from skquee.values._shipping import TableLoop
 from skquee.walk import Decider, RoutingMixin
 
 __all__ = ["TunedCostAwareRouterCV"]
@@ -191,8 +191,9 @@ class TunedCostAwareRouterCV(RoutingMixin, BaseEstimator):
                 check_cv(self.cv, codes, classifier=labels is not None).split(codes, codes)
             )
             folds = [test for _, test in splits]
-            swept = Parallel(n_jobs=self.n_jobs)(
-                delayed(_sweep_fold)(router, table, labels, weights, knobs, train, test)
+            loop = TableLoop(table, self.n_jobs)
+            swept = loop.run(
+                loop.task(_sweep_fold, router, table, labels, weights, knobs, train, test)
                 for train, test in splits
             )
         rows, row_costs = np.concatenate(folds), table.row_path_costs()

@@ -22,7 +22,7 @@ from skquee.values._table_checks import check_table_shape
 from skquee.values._table_stores import StoredTables
 from skquee.values._tree import PathTree, tree_table
 
-__all__ = ["PathProbabilities", "Walk"]
+__all__ = ["PathProbabilities", "Walk", "rebuilt_table"]
 
 # Rows handled at once wherever a table is read whole: keeps working memory near 64 MiB.
 CHUNK_BYTES = 64 * 2**20
@@ -186,6 +186,13 @@ class PathProbabilities(TableBuilders, StoredTables):
         """Return the rows, unread where they lie in one piece."""
         return self._base if self._rows is None else np.asarray(self)
 
+    def parts(self) -> tuple[NDArray[Any], tuple[Any, ...]] | None:
+        """Return values in memory, and what :func:`rebuilt_table` needs besides; None: others."""
+        values = self._base
+        if not isinstance(values, np.ndarray) or mapped_rows(values) is not None:
+            return None
+        return values, (self.paths, self.facts, self._rows)
+
     def __reduce__(self) -> Any:
         values: Any = self._base
         if isinstance(values, np.ndarray):
@@ -193,10 +200,10 @@ class PathProbabilities(TableBuilders, StoredTables):
         elif not values.by_name:
             values = None
         if values is not None:
-            return (_rebuilt, (values, self.paths, self.facts, self._rows))
+            return (rebuilt_table, (values, self.paths, self.facts, self._rows))
         own = self._values()
         own = own_values(own if isinstance(own, np.ndarray) else np.asarray(self))
-        return (_rebuilt, (own, self.paths, self.facts))
+        return (rebuilt_table, (own, self.paths, self.facts))
 
     def __sizeof__(self) -> int:
         # What schedulers go by: the values that a pickle holds.
@@ -411,9 +418,10 @@ class _StoredWalk:
         return np.asarray(table._base[row, column]).tolist()
 
 
-def _rebuilt(
+def rebuilt_table(
     values: Any, paths: PathTree, facts: RowFacts, rows: NDArray[np.intp] | None = None
 ) -> PathProbabilities:
+    """Return the table that a pickle or a task holds in parts."""
     values = values.open() if isinstance(values, MappedRows) else values
     return PathProbabilities(values, paths, _rows=rows)._knowing(facts)
 

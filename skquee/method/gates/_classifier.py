@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from joblib import Parallel, delayed
+from joblib import delayed
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, clone, is_classifier
 from sklearn.ensemble import HistGradientBoostingClassifier
@@ -22,6 +22,7 @@ from skquee.values import PathProbabilities, PathTree
 from skquee.values._as_table import as_path_probabilities
 from skquee.values._checks import check_n_jobs, check_number, check_option, check_seed
 from skquee.values._labels import check_weights, spawn_seeds
+from skquee.values._shipping import run_tasks
 from skquee.values._threads import threads
 from skquee.values._types import Seed
 
@@ -178,16 +179,19 @@ class PathErrorClassifier(BaseEstimator):
         self._inputs = GateInputs(self.features, table, goals)
         self._judged = dict(judged)
         seeds, parts = spawn_seeds(self.random_state, len(judged)), training_parts(len(table))
-        fitted = Parallel(n_jobs=self.n_jobs)(
-            delayed(_fit_prefix)(
-                template,
-                self._inputs.rows(table, prefix, parts),
-                goals[:, paths],
-                weights,
-                int(seed),
-                penalty if shared else None,
-            )
-            for (prefix, paths), seed in zip(judged.items(), seeds, strict=True)
+        fitted = run_tasks(
+            (
+                delayed(_fit_prefix)(
+                    template,
+                    self._inputs.rows(table, prefix, parts),
+                    goals[:, paths],
+                    weights,
+                    int(seed),
+                    penalty if shared else None,
+                )
+                for (prefix, paths), seed in zip(judged.items(), seeds, strict=True)
+            ),
+            self.n_jobs,
         )
         self._models = dict(zip(judged, fitted, strict=True))
         return self

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from joblib import Parallel, delayed
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils import Tags
@@ -29,6 +28,7 @@ from skquee.values._checks import (
     check_seed,
 )
 from skquee.values._labels import check_weights, spawn_seeds
+from skquee.values._shipping import TableLoop
 from skquee.values._threads import threads
 from skquee.values._types import Seed
 
@@ -241,9 +241,20 @@ class PathErrorRegressor(BaseEstimator):
             held = train
         # Also around all gates: a gate that ends would lift the limit of threads beside it.
         with threads().limit(limits=1):
-            fitted = Parallel(n_jobs=self.n_jobs)(
-                delayed(_fit_gate)(
-                    self, table, layout, goal, weights, train, held, int(seed), sigmoid, rich
+            loop = TableLoop(table, self.n_jobs)
+            fitted = loop.run(
+                loop.task(
+                    _fit_gate,
+                    self,
+                    table,
+                    layout,
+                    goal,
+                    weights,
+                    train,
+                    held,
+                    int(seed),
+                    sigmoid,
+                    rich,
                 )
                 for layout, goal, seed in tqdm(
                     list(zip(layouts, goals, seeds, strict=True)),

@@ -9,7 +9,6 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from joblib import Parallel, delayed
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.model_selection import check_cv
@@ -34,6 +33,7 @@ from skquee.values import PathProbabilities, PathTree
 from skquee.values._checks import check_n_jobs, check_number, check_seed
 from skquee.values._labels import check_weights, spawn_seeds, stored
 from skquee.values._optional import require
+from skquee.values._shipping import TableLoop
 from skquee.walk import Decider, RoutingMixin
 from skquee.walk._curves import check_curve_rows
 
@@ -233,8 +233,9 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
         alive = list(routers)
         for fold, (train, test) in enumerate(splits):
             groups = share_trainings({name: routers[name] for name in alive})
-            results = Parallel(n_jobs=self.n_jobs)(
-                delayed(try_out)({n: routers[n] for n in group}, *rows, train, test, clusters)
+            loop = TableLoop(rows[0], self.n_jobs)
+            results = loop.run(
+                loop.task(try_out, {n: routers[n] for n in group}, *rows, train, test, clusters)
                 for group in tqdm(
                     groups,
                     desc=f"trying routers, fold {fold + 1} of {len(splits)}",

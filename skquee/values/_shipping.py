@@ -1,0 +1,171 @@
+"""Loops over a table: on a cluster it travels once to every worker, not once with every task."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+import weakref
+from collections.abc import Callable, Iterable
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+from joblib import Parallel, delayed
+from joblib.parallel import get_active_backend
+from numpy.typing import NDArray
+
+from skquee.values._blocks import SMALL
+from skquee.values._table import PathProbabilities, rebuilt_table
+
+__all__ = ["TableLoop", "here", "in_cluster_task", "run_tasks", "sent"]
+
+# What has been sent, by the array's id: itself, its digest, the cluster, and its name there.
+_SENT: dict[int, tuple[weakref.ref[NDArray[Any]], bytes, object, Any]] = {}
+
+
+class _Packed:
+    """Values that travel in the task itself: Dask neither looks into them nor moves them.
+
+    joblib leaves arguments of more than 1 kB to Dask, one copy on one worker: where that is lost,
+    so are they, and with them all tasks.
+    """
+
+    def __init__(self, *values: Any) -> None:
+        self.values = values
+
+
+class TableLoop:
+    """A parallel loop whose tasks read one table.
+
+    On Dask and Ray a table in memory, and other large arrays, are sent to every worker once, also
+    over several loops, and tasks name them; a table of files is named by itself. Inside a task
+    of a cluster the loop runs in that task: what it reads is there.
+
+    Parameters
+    ----------
+    table : PathProbabilities
+        What tasks read.
+    n_jobs : int or None
+        Of joblib.
+    """
+
+    def __init__(self, table: PathProbabilities, n_jobs: int | None) -> None:
+        self._table, self._n_jobs = table, n_jobs
+        self._on_cluster = _cluster() is not None
+        parts = table.parts() if self._on_cluster else None
+        self._sent: Any = None
+        if parts is not None and parts[0].nbytes > SMALL:
+            self._sent = _sent_once(parts[0]), sent(_Packed(*parts[1]))
+
+    def task(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Return a call of a function for :meth:`run`; the table is one of its arguments."""
+        if not self._on_cluster:
+            return delayed(function)(*args)
+        table = next(i for i, value in enumerate(args) if value is self._table)
+        large = [
+            i
+            for i, value in enumerate(args)
+            if isinstance(value, np.ndarray) and value.nbytes > SMALL
+        ]
+        values, around = self._sent or (None, None)
+        left_out = [*large, *([table] if self._sent else [])]
+        small = _Packed(*(None if i in left_out else value for i, value in enumerate(args)))
+        there = (_sent_once(args[i]) for i in large)
+        return delayed(_called)(function, small, table, values, around, tuple(large), *there)
+
+    def run(self, tasks: Iterable[Any]) -> list[Any]:
+        """Run tasks, and return what they return, in order."""
+        # On a cluster all arrays are sent from this thread, before the first task.
+        return run_tasks(list(tasks) if self._on_cluster else tasks, self._n_jobs)
+
+
+def run_tasks(tasks: Iterable[Any], n_jobs: int | None) -> list[Any]:
+    """Run delayed calls by joblib; inside a task of a cluster, in that task."""
+    if in_cluster_task():
+        return list(Parallel(n_jobs=1, backend="sequential")(tasks))
+    return list(Parallel(n_jobs=n_jobs)(tasks))
+
+
+def _called(
+    function: Callable[..., Any],
+    small: _Packed,
+    table: int,
+    values: Any,
+    around: Any,
+    large: tuple[int, ...],
+    *there: Any,
+) -> Any:
+    """Call a function with the table and large arrays put back where they were."""
+    args = list(small.values)
+    if around is not None:
+        args[table] = rebuilt_table(here(values), *here(around).values)
+    for place, value in zip(large, there, strict=True):
+        args[place] = here(value)
+    return function(*args)
+
+
+def _unpacked(packed: _Packed) -> Any:
+    """Return the one value that was packed."""
+    return packed.values[0]
+
+
+def here(value: Any) -> Any:
+    """Return a value by its name, where joblib ran the task itself: a single worker was left."""
+    kind = type(value).__name__
+    if kind == "Future":
+        return value.result()
+    return sys.modules["ray"].get(value) if kind == "ObjectRef" else value
+
+
+def in_cluster_task() -> bool:
+    """Whether this is a task of Dask or Ray."""
+    distributed = sys.modules.get("distributed")
+    if distributed is not None and hasattr(distributed, "get_worker"):
+        try:
+            distributed.get_worker()
+            return True
+        except ValueError:
+            pass
+    backend = get_active_backend()[0]
+    return type(backend).__name__ == "RayBackend" and bool(backend.nesting_level)
+
+
+def sent(value: Any) -> Any:
+    """Return the name of a value that every worker of the active cluster has; without: itself."""
+    backend = get_active_backend()[0]
+    kind = type(backend).__name__
+    if kind == "DaskDistributedBackend" and not in_cluster_task():
+        # Not scattered: of what is, Dask soon keeps one copy, and a lost worker takes it along. As
+        # the result of a task it is made again.
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Sending large graph", UserWarning)
+            return backend.client.submit(_unpacked, _Packed(value), pure=False)
+    if kind == "RayBackend" and not in_cluster_task():
+        return sys.modules["ray"].put(value)
+    return value
+
+
+def _sent_once(values: NDArray[Any]) -> Any:
+    """Return the name of an array; it is sent again only when it or the cluster has changed."""
+    cluster = _cluster()
+    digest = blake2b(np.ascontiguousarray(values).data.cast("B"), digest_size=16).digest()
+    known = _SENT.get(id(values))
+    if known is not None and known[0]() is values and known[1:3] == (digest, cluster):
+        return known[3]
+    handle = sent(values)
+    number = id(values)
+    there = weakref.ref(values, lambda _: _SENT.pop(number, None) and None)
+    _SENT[number] = there, digest, cluster, handle
+    return handle
+
+
+def _cluster() -> object:
+    """Return what tells the cluster in use from a later one; None without one, or inside it."""
+    backend = get_active_backend()[0]
+    kind = type(backend).__name__
+    if kind not in ("DaskDistributedBackend", "RayBackend") or in_cluster_task():
+        return None
+    if kind == "DaskDistributedBackend":
+        return backend.client.id
+    ray = sys.modules["ray"]
+    return ray.get_runtime_context().get_job_id() if ray.is_initialized() else None

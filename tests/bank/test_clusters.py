@@ -1,0 +1,132 @@
+"""Dask and Ray with two workers: tables travel once, and a worker that is lost loses its task."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import joblib
+import numpy as np
+import pytest
+from sklearn.model_selection import GridSearchCV
+from sklearn.naive_bayes import GaussianNB
+
+from skquee import AutoRouter, CostAwareRouter, MultiPathClassifierBank, PathProbabilities
+from skquee.baselines import ThresholdRouter
+from skquee.testing import make_path_probabilities
+
+# Workers import this file anew; what they find in the environment is who began them.
+CLIENT = os.environ.setdefault("SKQUEE_TEST_CLIENT", str(os.getpid()))
+RNG = np.random.default_rng(0)
+Y = RNG.integers(3, size=160)
+X = RNG.normal(size=(160, 3)) + Y[:, None]
+
+
+class Mortal(GaussianNB):
+    """Takes its worker along, once."""
+
+    def __init__(self, marker: str) -> None:
+        super().__init__()
+        self.marker = marker
+
+    def predict_proba(self, X: Any) -> Any:
+        die_once(self.marker)
+        return super().predict_proba(X)
+
+
+class MortalRouter(ThresholdRouter):
+    """Takes the worker that fits it along, once."""
+
+    def __init__(self, threshold: float = 0.9, *, marker: str = "") -> None:
+        super().__init__(threshold)
+        self.marker = marker
+
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None) -> Any:
+        die_once(self.marker)
+        return super().fit(X, y)
+
+
+def die_once(marker: str) -> None:
+    """End this process, a worker that the test began, unless that has been done."""
+    if str(os.getpid()) != CLIENT and not os.path.exists(marker):
+        Path(marker).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def mortal_bank(marker: Path) -> MultiPathClassifierBank:
+    models = [("small", GaussianNB()), ("large", Mortal(str(marker)))]
+    return MultiPathClassifierBank(models, step_costs=[1, 9]).fit(X, Y)
+
+
+@pytest.fixture(scope="module")
+def dask() -> Iterator[Any]:
+    distributed = pytest.importorskip("distributed", reason="pip install 'skquee[dask]'")
+    cloudpickle = pytest.importorskip("cloudpickle")
+    here = sys.modules[__name__]
+    cloudpickle.register_pickle_by_value(here)  # workers cannot import tests
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        cluster = distributed.LocalCluster(
+            n_workers=2,
+            threads_per_worker=1,
+            dashboard_address=None,
+            silence_logs=50,
+            memory_limit=0,
+        )
+        with cluster, distributed.Client(cluster) as client:
+            yield client
+    cloudpickle.unregister_pickle_by_value(here)
+
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*:UserWarning", "ignore:.*:ResourceWarning")
+
+
+def big_table() -> tuple[PathProbabilities, Any]:
+    table, y = make_path_probabilities(2000, n_classes=20)
+    assert np.asarray(table).nbytes > 2**20
+    return table, y
+
+
+def test_dask_gets_a_table_once_and_answers_with_the_same_bits(
+    dask: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, y = big_table()
+    exact = CostAwareRouter(0.1, regressor="logistic", random_state=0).fit(table, y)
+    pickled: list[int] = []
+    reduce = PathProbabilities.__reduce__
+    monkeypatch.setattr(
+        PathProbabilities, "__reduce__", lambda self: pickled.append(len(self)) or reduce(self)
+    )
+    with joblib.parallel_config("dask"):
+        router = CostAwareRouter(0.1, regressor="logistic", random_state=0).fit(table, y)
+        assert pickled == []  # its array is sent, and tasks name it
+        search = GridSearchCV(ThresholdRouter(), {"threshold": [0.6, 0.9]}, cv=3).fit(table, y)
+        assert len(pickled) <= 2  # a copy for a worker, not one for each of six tasks
+    assert np.array_equal(router.predict_error(table), exact.predict_error(table))
+    assert search.best_params_["threshold"] in (0.6, 0.9)
+
+
+def test_dask_loses_the_task_of_a_lost_worker_only(dask: Any, tmp_path: Path) -> None:
+    bank = mortal_bank(tmp_path / "bank")
+    exact = np.asarray(bank.transform(X).materialize(batch_size=20))
+    with joblib.parallel_config("dask"):
+        table = bank.materialize(X, out=tmp_path / "t", shards=8, batch_size=20)
+    assert (tmp_path / "bank").exists()
+    assert np.array_equal(np.asarray(table), exact)
+    dask.wait_for_workers(2, timeout=30)
+    values, y = big_table()
+    candidates = {
+        "mortal": MortalRouter(0.9, marker=str(tmp_path / "router")),
+        "other": ThresholdRouter(0.6),
+    }
+    alone = AutoRouter(candidates=candidates, cv=3, random_state=0).fit(values, y)
+    with joblib.parallel_config("dask"):
+        found = AutoRouter(candidates=candidates, cv=3, random_state=0).fit(values, y)
+    assert (tmp_path / "router").exists()
+    assert np.array_equal(found.cv_curve_.accuracy, alone.cv_curve_.accuracy)
+    assert np.array_equal(found.predict(values), alone.predict(values))
