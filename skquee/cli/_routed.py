@@ -149,7 +149,9 @@ def predict(options: argparse.Namespace) -> None:
         print(table.to_string(float_format="{:.4f}".format))
     unit = f" {network.paths_.cost_unit}" if network.paths_.cost_unit else ""
     told = f"{len(table)} images at a mean cost of {table['cost'].mean():.4g}{unit}"
-    if labels is not None and np.isin(labels, network.classes_).all():
+    known = network.classes_
+    alike = labels is not None and labels.dtype.kind == known.dtype.kind
+    if labels is not None and alike and np.isin(labels, known).all():
         told += f", accuracy {(table['label'].to_numpy() == labels).mean():.2%}"
     print(told, file=sys.stderr)
 
