@@ -394,7 +394,7 @@ class ImageRows:
                 # A GPU copies rows in succession faster than it looks up a list of them.
                 picked = self.data[int(order[0]) : int(order[-1]) + 1].clone()
             else:
-                picked = self.data[order]
+                picked = _picked(self.data, order)
             yield self.format.batch(picked)
 
     def tensor(self) -> Tensor:
@@ -408,6 +408,12 @@ class ImageRows:
             return torch.empty(0, self.format.channels, *(self.format.size or (1, 1)))
         parts = list(self.batches(len(self)))
         return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _picked(data: Any, order: NDArray[np.intp]) -> Any:
+    if isinstance(data, Tensor) and data.dtype == torch.uint16:  # not every torch looks these up
+        return data.view(torch.int16)[order].view(torch.uint16)
+    return data[order]
 
 
 @dataclass(frozen=True)

@@ -243,6 +243,7 @@ def test_sixteen_bits_are_scaled_by_their_range():
     floats = [Image.fromarray(image.astype(np.float32) / 65535) for image in deep]
     for X in (deep, torch.from_numpy(deep)[:, None], pictures, wide, floats):
         torch.testing.assert_close(PLAIN.rows(X).tensor(), expected)
+        torch.testing.assert_close(PLAIN.rows(X)[[2, 0]].tensor(), expected[[2, 0]])
     three = ImageFormat(3, (4, 4), (0.0,) * 3, (1.0,) * 3).rows(pictures).tensor()
     torch.testing.assert_close(three, expected.repeat(1, 3, 1, 1))
 
