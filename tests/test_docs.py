@@ -89,6 +89,9 @@ def test_snippets_of_explanations_run(tmp_path, monkeypatch):
     assert steps == [[1, "8-8"], [2, "exit"]]
     assert (tmp_path / "report.html").stat().st_size < 1_000_000
     assert names["page"].startswith("<!DOCTYPE html>")
+    found = names["compared"].xs("threshold", level="method")
+    assert (100 * found["difference"]).round(1).tolist()[1:3] == [0.8, -1.2]
+    assert (found["p_adjusted"] < 0.05).tolist() == [False, False, True, False]
 
 
 def test_snippets_of_costs_and_callables_run(tmp_path, monkeypatch):

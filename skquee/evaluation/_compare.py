@@ -51,7 +51,10 @@ def compare(
 
     By their areas, their accuracy at given mean costs, and their mean cost at given accuracies.
     Intervals hold for one number each. ``p_adjusted`` holds for the whole table: where it is below
-    ``a`` for what differs, the chance that any of these is a false find is at most ``a``.
+    ``a`` for what differs, the chance that any of these is a false find is at most ``a``. Among
+    four methods that did not differ, by five measures, any was found at 5 % in none to 2 of 100
+    simulations. Costs at an accuracy had intervals that covered the true cost in 94.6 of 100 draws
+    at 95 % (``examples/benchmarks/interval_coverage.py``).
 
     Parameters
     ----------

@@ -81,6 +81,12 @@ def paired_bootstrap(
     term does what two rows more, one for each side, do in [1]_: where hardly any row tells the
     methods apart, resampling knows of no others.
 
+    In simulations with 100 to 1,000 rows and accuracies of 0.75 and 0.98, intervals at 95 % covered
+    the true difference in 97.5 of 100 draws for areas (94.0 to 100 in single settings of 150
+    draws), 97.7 for accuracies at a cost (90.7 to 100) and 97.5 for costs at an accuracy (90.7 to
+    100); they are wider than need be where methods differ in very few rows
+    (``examples/benchmarks/interval_coverage.py --draws 150 --resamples 150``).
+
     Parameters
     ----------
     first, second : CostCurve
