@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from math import exp, log
 from typing import Protocol
 
@@ -397,9 +398,7 @@ def _told(
 
 def _own_columns(tree: PathTree) -> PathTree:
     """Return a tree whose paths read a column each: answers differ where classifiers do not."""
-    return PathTree(
-        **{**tree.to_dict(), "columns": tuple(range(tree.n_paths)), "classes": tree.classes}
-    )
+    return replace(tree, columns=tuple(range(tree.n_paths)))
 
 
 def _softmax(scores: NDArray[np.floating]) -> NDArray[np.floating]:

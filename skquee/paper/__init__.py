@@ -6,7 +6,7 @@ Importing this loads neither torch nor matplotlib; running it does.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from skquee.paper._setting import Setting
 from skquee.values._public import publish
@@ -30,7 +30,7 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'skquee.paper' has no attribute {name!r}")

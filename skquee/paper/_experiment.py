@@ -92,7 +92,7 @@ class Experiment:
         return PathProbabilities.load(file)
 
     @property
-    def full_levels(self) -> tuple[Any, ...]:
+    def full_levels(self) -> tuple[object, ...]:
         """Level of each block on the fullest path."""
         return self.tree.steps(self.tree.fullest)
 
@@ -193,5 +193,5 @@ class Experiment:
         return found
 
 
-def _digest(content: Any) -> str:
+def _digest(content: object) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]

@@ -17,7 +17,7 @@ __all__ = ["reproduce"]
 
 
 def reproduce(
-    network: Any,
+    network: object,
     splits: Mapping[str, tuple[Any, ArrayLike]],
     folder: Path | str,
     *,

@@ -91,7 +91,7 @@ class Setting:
         }
         return cls(**{**few, **changes})
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return the fields, fit for JSON.
 
         Returns

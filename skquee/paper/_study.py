@@ -114,7 +114,7 @@ class Study(Experiment):
         rmse = self.store.frame("gates_rmse", errors)["rmse"]
         return [(name, float(rmse[name]), curve) for name, curve in curves.items()]
 
-    def _gates(self) -> dict[str, dict[str, Any]]:
+    def _gates(self) -> dict[str, dict[str, object]]:
         """Return gates of falling quality, which all learn the same targets."""
         code = FunctionTransformer(_path_code, kw_args={"size": self.tree.n_exits + 1})
         return {
@@ -124,7 +124,7 @@ class Study(Experiment):
             "each path's mean": {"estimator": make_pipeline(code, DecisionTreeRegressor())},
         }
 
-    def _gate_curve(self, gate: dict[str, Any]) -> CostCurve:
+    def _gate_curve(self, gate: dict[str, object]) -> CostCurve:
         return self.measured(self._gate_router(gate))
 
     def _gate_router(self, gate: dict[str, Any]) -> CostAwareRouter:
@@ -210,7 +210,7 @@ class Study(Experiment):
         Study
             Itself.
         """
-        stages: list[tuple[str, Any]] = [
+        stages: list[tuple[str, object]] = [
             *((f"{part} table", partial(self.table, part)) for part in PARTS),
             *((name, partial(self.curve, name)) for name in MAKERS),
             ("gates of differing quality", self.by_regressor),

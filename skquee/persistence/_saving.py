@@ -12,6 +12,8 @@ from importlib import import_module
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any
 
+from sklearn.base import BaseEstimator
+
 from skquee._version import __version__
 from skquee.persistence._objects import everything, is_ours
 from skquee.values import PathProbabilities
@@ -26,7 +28,7 @@ SCHEMA, RECORD = "schema.json", "skquee.json"
 FORMAT = 1  # counted up when an earlier release could not read what this one writes
 
 
-def dump(obj: Any, file: str | os.PathLike[str]) -> None:
+def dump(obj: object, file: str | os.PathLike[str]) -> None:
     """Write what is fitted to a skops file, whole or not at all.
 
     A router or baseline, one with its bank of scikit-learn estimators, a bank, a Pipeline or
@@ -80,7 +82,7 @@ def dump(obj: Any, file: str | os.PathLike[str]) -> None:
         pack(written, stream)
 
 
-def check_savable(obj: Any) -> None:
+def check_savable(obj: object) -> None:
     """Raise where a part has no place in a skops file, and say what to do with it.
 
     Parameters
@@ -118,7 +120,7 @@ def check_savable(obj: Any) -> None:
         )
 
 
-def _check_members(bank: Any, where: str) -> None:
+def _check_members(bank: BaseEstimator, where: str) -> None:
     for entry in bank.classifiers if isinstance(bank.classifiers, (list, tuple)) else []:
         name, model = entry
         if not hasattr(model, "predict_proba") and callable(model):
@@ -129,7 +131,7 @@ def _check_members(bank: Any, where: str) -> None:
             )
 
 
-def _is_network(item: Any) -> bool:
+def _is_network(item: object) -> bool:
     if hasattr(type(item), "run_block"):
         return True
     torch = sys.modules.get("torch")
@@ -181,9 +183,9 @@ def _add(target: zipfile.ZipFile, name: str, content: bytes) -> None:
     target.writestr(entry, content, zipfile.ZIP_DEFLATED, compresslevel=3)
 
 
-def _renumber(schema: dict[str, Any], numbers: dict[int, int], files: dict[str, str]) -> None:
+def _renumber(schema: dict[str, object], numbers: dict[int, int], files: dict[str, str]) -> None:
     """Count objects and files from 0 in reading order; leave out objects that came before."""
-    waiting: list[Any] = [schema]
+    waiting: list[object] = [schema]
     while waiting:
         node = waiting.pop()
         if isinstance(node, list):

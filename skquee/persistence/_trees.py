@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
 
 __all__ = ["check_arguments", "check_trees"]
 
@@ -47,7 +48,7 @@ def check_arguments(
         raise ValueError(f"a tree of {n_outputs} outputs says {sizes.tolist()} classes")
 
 
-def check_trees(items: Iterable[Any], n_trees: int, elsewhere: bool) -> None:
+def check_trees(items: Iterable[object], n_trees: int, elsewhere: bool) -> None:
     """Raise where a tree could read memory that is not its own.
 
     Parameters
@@ -89,7 +90,7 @@ def check_trees(items: Iterable[Any], n_trees: int, elsewhere: bool) -> None:
         )
 
 
-def _width(estimator: Any) -> int:
+def _width(estimator: BaseEstimator) -> int:
     n_features = vars(estimator).get("n_features_in_")
     if type(n_features) is not int or n_features < 1:
         raise ValueError(f"{type(estimator).__name__} does not say its number of features")
@@ -128,7 +129,7 @@ def _check_members(forest: Any, members: Any) -> None:
             raise ValueError("trees of a forest differ in their features")
 
 
-def _check_boosting(model: Any) -> None:
+def _check_boosting(model: BaseEstimator) -> None:
     """Raise where trees would be added to columns that the first guess has not."""
     members = model.estimators_
     if not isinstance(members, np.ndarray) or members.ndim != 2 or not members.size:
@@ -151,7 +152,7 @@ def _check_boosting(model: Any) -> None:
             raise ValueError("a boosted tree has more than one value a node")
 
 
-def _check_hist(model: Any) -> set[int]:
+def _check_hist(model: BaseEstimator) -> set[int]:
     n_features, binned = _width(model), model._bin_mapper.is_categorical_
     n_columns = n_features
     if model._preprocessor is not None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
 from torch import Tensor
 
 from skquee.networks.engines._cuda import GraphedBlock
@@ -115,21 +116,21 @@ def _cast(run: Callable[[Tensor], Tensor], dtype: torch.dtype, state: Tensor) ->
     return run(state.to(dtype))
 
 
-def route_at(router: Any, bank: Any) -> Callable[[Tensor], Any]:
+def route_at(router: BaseEstimator, bank: BaseEstimator) -> Callable[[Tensor], Any]:
     """Return the walk of a router as it is set now, with what it ran."""
     mine = router.freeze()
 
-    def run(batch: Tensor) -> Any:
+    def run(batch: Tensor) -> object:
         return mine.route(bank.transform(batch))
 
     return run
 
 
-def predict_at(router: Any, bank: Any) -> Callable[[Tensor], Any]:
+def predict_at(router: BaseEstimator, bank: BaseEstimator) -> Callable[[Tensor], Any]:
     """Return what a server does: a frozen router's labels."""
     mine = router.freeze()
 
-    def run(batch: Tensor) -> Any:
+    def run(batch: Tensor) -> object:
         return mine.predict(bank.transform(batch))
 
     return run

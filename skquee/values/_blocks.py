@@ -31,7 +31,7 @@ class MappedRows:
     size: int
     changed: int
 
-    def open(self) -> NDArray[Any]:
+    def open(self) -> NDArray[np.generic]:
         """Map the rows, or say why that cannot be."""
         try:
             found = os.stat(self.file)
@@ -51,7 +51,7 @@ class MappedRows:
         )
 
 
-def mapped_rows(values: NDArray[Any]) -> MappedRows | None:
+def mapped_rows(values: NDArray[np.generic]) -> MappedRows | None:
     """Tell where an array lies in a file that it is mapped from.
 
     Parameters
@@ -120,7 +120,7 @@ class RowBlocks:
         self.dtype = np.result_type(*(np.dtype(source.dtype) for source in self.sources))
 
     @classmethod
-    def joined(cls, blocks: Sequence[NDArray[Any] | RowBlocks]) -> RowBlocks:
+    def joined(cls, blocks: Sequence[NDArray[np.generic] | RowBlocks]) -> RowBlocks:
         """Return arrays and blocks below each other, as one list of sources."""
         parts = [block if isinstance(block, RowBlocks) else cls([block]) for block in blocks]
         return cls(
@@ -131,7 +131,7 @@ class RowBlocks:
     def __len__(self) -> int:
         return self.shape[0]
 
-    def narrow(self, start: int, stop: int) -> RowBlocks | NDArray[Any]:
+    def narrow(self, start: int, stop: int) -> RowBlocks | NDArray[np.generic]:
         """Return consecutive rows unread; as a plain view where they lie in one ndarray."""
         kept: list[tuple[Any, tuple[int, int]]] = []
         for source, (low, high), begin in zip(
@@ -146,7 +146,7 @@ class RowBlocks:
             return source[low:high]
         return RowBlocks([source for source, _ in kept], [span for _, span in kept])
 
-    def __getitem__(self, rows: Any) -> NDArray[Any]:
+    def __getitem__(self, rows: object) -> NDArray[np.generic]:
         if isinstance(rows, slice):
             start, stop, step = rows.indices(len(self))
             if step != 1:
@@ -169,7 +169,7 @@ class RowBlocks:
             found[places] = _read(source, inside)
         return found
 
-    def pick(self, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> NDArray[Any]:
+    def pick(self, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> NDArray[np.generic]:
         """Return one column of each row, reading no more of mapped files than that.
 
         Parameters
@@ -217,9 +217,9 @@ class RowBlocks:
             for source, (low, high) in zip(self.sources, self.spans, strict=True)
         )
 
-    def travelling(self) -> tuple[list[Any], list[tuple[int, int]]]:
+    def travelling(self) -> tuple[list[object], list[tuple[int, int]]]:
         """Return sources and spans to pickle: by name where they are mapped, else own rows."""
-        sources: list[Any] = []
+        sources: list[object] = []
         spans = []
         for source, (low, high) in zip(self.sources, self.spans, strict=True):
             if isinstance(source, np.ndarray):
@@ -231,11 +231,11 @@ class RowBlocks:
                 spans.append((low, high))
         return sources, spans
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[object, ...]:
         return (_rebuilt, self.travelling())
 
 
-def _rebuilt(sources: list[Any], spans: list[tuple[int, int]]) -> RowBlocks:
+def _rebuilt(sources: list[object], spans: list[tuple[int, int]]) -> RowBlocks:
     opened = [part.open() if isinstance(part, MappedRows) else part for part in sources]
     return RowBlocks(opened, spans)
 

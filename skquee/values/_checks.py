@@ -94,7 +94,7 @@ def check_integer(
     return int(given)
 
 
-def check_option(value: Any, name: str, options: Iterable[str], *, besides: str = "") -> str:
+def check_option(value: object, name: str, options: Iterable[str], *, besides: str = "") -> str:
     """Return one of several names.
 
     `besides` says for the message what else is taken: ``" or a policy"``.
@@ -113,7 +113,7 @@ def check_option(value: Any, name: str, options: Iterable[str], *, besides: str 
     return str(value)
 
 
-def check_flag(value: Any, name: str) -> bool:
+def check_flag(value: object, name: str) -> bool:
     """Return True or False.
 
     Examples
@@ -151,7 +151,7 @@ def check_seed(value: Any, name: str = "random_state") -> Any:
     return int(value)
 
 
-def check_n_jobs(value: Any, name: str = "n_jobs") -> int | None:
+def check_n_jobs(value: object, name: str = "n_jobs") -> int | None:
     """Return a number of workers as joblib takes it.
 
     Examples
@@ -251,7 +251,7 @@ def check_numbers(
     return found
 
 
-def check_labels_given(values: ArrayLike, name: str, what: str = "label") -> NDArray[Any]:
+def check_labels_given(values: ArrayLike, name: str, what: str = "label") -> NDArray[np.generic]:
     """Return labels that are all there and of one kind, so that they can be sorted.
 
     Examples
@@ -311,7 +311,7 @@ def _bounds(
     return f" {' and '.join(parts)}" if parts else ""
 
 
-def _is_missing(value: Any) -> bool:
+def _is_missing(value: object) -> bool:
     # By name: pandas' own missing values, without importing it.
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return True

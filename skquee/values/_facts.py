@@ -48,7 +48,7 @@ class RowFacts:
         }
         return replace(self, **kept)
 
-    def arrays(self) -> dict[str, NDArray[Any]]:
+    def arrays(self) -> dict[str, NDArray[np.generic]]:
         """Return what is known as arrays, for a file."""
         found = {
             name: values

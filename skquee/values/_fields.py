@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +13,10 @@ from skquee.values._checks import check_integer, check_labels_given, check_numbe
 Level = Hashable
 Steps = tuple[Level, ...]
 
+Array = TypeVar("Array", bound=NDArray[np.generic])
 
-def frozen(array: NDArray[Any]) -> NDArray[Any]:
+
+def frozen(array: Array) -> Array:
     array.flags.writeable = False
     return array
 
@@ -23,17 +25,17 @@ def path_name(steps: Sequence[Level]) -> str:
     return "-".join(str(level) for level in steps)
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> object:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def integers(values: Any, name: str) -> tuple[int, ...]:
+def integers(values: object, name: str) -> tuple[int, ...]:
     found = check_sequence(values, name, "integers, one a path")
     return tuple(check_integer(value, f"Each of {name}") for value in found)
 
 
 def check_levels(
-    values: Any, name: str = "levels", what: str = "levels, such as numbers or texts"
+    values: object, name: str = "levels", what: str = "levels, such as numbers or texts"
 ) -> tuple[Level, ...]:
     found = tuple(plain(value) for value in check_sequence(values, name, what))
     for value in found:
@@ -55,7 +57,7 @@ def check_names(names: Sequence[str] | None, n: int) -> tuple[str, ...]:
     return tuple(check_sequence(names, "names", "texts, one a path"))
 
 
-def check_classes(values: Any) -> tuple[Any, ...]:
+def check_classes(values: object) -> tuple[object, ...]:
     found = tuple(plain(v) for v in check_sequence(values, "classes", "labels, in order"))
     check_labels_given(_column(found), "classes", "label")
     if len(set(found)) != len(found):
@@ -65,7 +67,7 @@ def check_classes(values: Any) -> tuple[Any, ...]:
     return found
 
 
-def _column(values: tuple[Any, ...]) -> NDArray[Any]:
+def _column(values: tuple[object, ...]) -> NDArray[np.generic]:
     column = np.empty(len(values), dtype=object)
     column[:] = values
     return column

@@ -249,7 +249,8 @@ def check_weights(sample_weight: ArrayLike | None, n_samples: int) -> NDArray[np
         raise ValueError("sample_weight must be finite and not negative.")
     if not weights.any():
         raise ValueError("sample_weight sums to zero: all weights are zero, so there are no rows.")
-    return own_values(weights)
+    own: NDArray[np.float64] = own_values(weights).astype(np.float64, copy=False)
+    return own
 
 
 def encode_labels(

@@ -6,12 +6,13 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+from sklearn.base import BaseEstimator
 from sklearn.frozen import FrozenEstimator
 
 __all__ = ["as_now", "check_as_fitted", "remember"]
 
 
-def remember(estimator: Any, names: Iterable[str]) -> dict[str, Any]:
+def remember(estimator: BaseEstimator, names: Iterable[str]) -> dict[str, object]:
     """Return the parameters that fit uses, with those of the estimators among them.
 
     Parameters
@@ -91,7 +92,7 @@ def as_now(remembered: dict[str, Any], name: str, value: Any) -> dict[str, Any]:
     return {**remembered, key: {**remembered[key], "params": inner}}
 
 
-def _trace(value: Any) -> dict[str, Any]:
+def _trace(value: object) -> dict[str, object]:
     """Return a value, with the parameters of an estimator, or those among the items of a list."""
     if isinstance(value, (list, tuple, dict)):
         parts = list(value.values() if isinstance(value, dict) else value)
@@ -154,7 +155,7 @@ def _changed_items(now: Any, trace: dict[str, Any], name: str) -> tuple[str, Any
     return None
 
 
-def _equal(now: Any, then: Any) -> bool:
+def _equal(now: object, then: object) -> bool:
     if now is then:
         return True
     plain = (list, tuple, np.ndarray)

@@ -6,7 +6,7 @@ from hashlib import blake2b
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["check_rows", "fingerprint", "n_rows_of", "own_values", "row_names", "take_rows"]
 
@@ -47,7 +47,7 @@ def take_rows(X: Any, rows: NDArray[np.intp] | slice) -> Any:
     return [X[row] for row in rows.tolist()]
 
 
-def check_rows(key: Any, n_rows: int) -> Any:
+def check_rows(key: object, n_rows: int) -> slice | NDArray[np.intp]:
     """Return what chooses rows of a table, checked.
 
     Parameters
@@ -96,7 +96,7 @@ def check_rows(key: Any, n_rows: int) -> Any:
     return chosen
 
 
-def own_values(values: NDArray[Any]) -> NDArray[Any]:
+def own_values(values: NDArray[np.generic]) -> NDArray[np.generic]:
     """Return an array whose pickle holds its values, in whatever way it is pickled.
 
     joblib hands workers the file of a memory map instead of its values: where the map is
@@ -112,7 +112,7 @@ def own_values(values: NDArray[Any]) -> NDArray[Any]:
     ndarray
         Itself, or a copy of a map of mode "c".
     """
-    base: Any = values
+    base: object = values
     while base is not None:
         if isinstance(base, np.memmap):
             return np.array(values) if base.mode == "c" else values
@@ -169,7 +169,7 @@ def row_names(X: Any) -> list[Any] | None:
     return list(X.index)
 
 
-def fingerprint(X: Any, n_rows: int) -> str:
+def fingerprint(X: ArrayLike, n_rows: int) -> str:
     """Return a digest of a few rows of X: equal rows have equal ones.
 
     Parameters

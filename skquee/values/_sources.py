@@ -81,7 +81,7 @@ def columns_of(arrays: Any) -> tuple[list[str] | None, list[Any], Sequence[Any] 
 
 
 def label_values(
-    labels: ArrayLike, confidences: ArrayLike | None, classes: Sequence[Any]
+    labels: ArrayLike, confidences: ArrayLike | None, classes: Sequence[object]
 ) -> NDArray[np.float32]:
     """Return probabilities of labels and scores; see ``from_labels``."""
     given, order = np.asarray(labels), np.asarray(classes)
@@ -119,7 +119,7 @@ def label_values(
 
 
 def tree_over(
-    paths: Any,
+    paths: object,
     names: Sequence[str] | None,
     step_costs: ArrayLike | None,
     n_columns: int,
@@ -176,7 +176,7 @@ def tree_over(
     raise ValueError(f"paths must be 'chain', 'cascade', 'single' or a PathTree, got {paths!r}.")
 
 
-def _names_of(names: Sequence[str] | None, **given: Any) -> Sequence[str] | None:
+def _names_of(names: Sequence[str] | None, **given: object) -> Sequence[str] | None:
     """Return the names of the models, of frames where none are given; raise where orders differ."""
     found = {} if names is None else {"names": list(names)}
     for what, values in given.items():
@@ -197,7 +197,7 @@ def outcome_table(
     costs: ArrayLike,
     *,
     names: Sequence[str] | None,
-    paths: Any,
+    paths: object,
     cost_unit: str | None,
     costs_known: bool,
 ) -> tuple[NDArray[np.float32], PathTree, RowFacts]:

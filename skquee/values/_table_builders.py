@@ -20,9 +20,9 @@ class TableBuilders:
 
     if TYPE_CHECKING:
 
-        def __init__(self, values: Any, paths: PathTree) -> None: ...
+        def __init__(self, values: object, paths: PathTree) -> None: ...
 
-        def _knowing(self, facts: RowFacts, rows: Any = None) -> Self: ...
+        def _knowing(self, facts: RowFacts, rows: object = None) -> Self: ...
 
     @classmethod
     def from_arrays(
@@ -172,7 +172,7 @@ class TableBuilders:
         cls,
         labels: ArrayLike,
         confidences: ArrayLike | None,
-        classes: Sequence[Any],
+        classes: Sequence[object],
         paths: PathTree | None = None,
         *,
         step_costs: ArrayLike | None = None,

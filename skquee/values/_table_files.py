@@ -89,9 +89,9 @@ def tree_text(tree: PathTree) -> str:
 
 def write_table(
     file: str | os.PathLike[str],
-    values: NDArray[Any],
+    values: NDArray[np.generic],
     tree: PathTree,
-    known: Mapping[str, NDArray[Any]],
+    known: Mapping[str, NDArray[np.generic]],
 ) -> None:
     """Write a table to one uncompressed ``.npz``, whole or not at all.
 
@@ -113,7 +113,7 @@ def write_table(
 
 def read_table(
     file: str | os.PathLike[str], tree: PathTree | None, mmap: bool
-) -> tuple[NDArray[Any], PathTree, dict[str, NDArray[Any]]]:
+) -> tuple[NDArray[np.generic], PathTree, dict[str, NDArray[np.generic]]]:
     """Read what :func:`write_table` or a bank wrote.
 
     Parameters
@@ -159,7 +159,7 @@ def read_table(
 
 def _read_archive(
     source: Path, tree: PathTree | None, mmap: bool
-) -> tuple[NDArray[Any], PathTree, dict[str, NDArray[Any]]]:
+) -> tuple[NDArray[np.generic], PathTree, dict[str, NDArray[np.generic]]]:
     with open_archive(source, WHAT) as archive:
         names = {name.removesuffix(".npy") for name in archive.namelist()}
         if not {"values", "paths"} <= names <= {"values", "paths", *KNOWN}:
@@ -184,7 +184,7 @@ def _read_archive(
     return values, tree, known
 
 
-def _map_member(source: Path, entry: zipfile.ZipInfo) -> NDArray[Any]:
+def _map_member(source: Path, entry: zipfile.ZipInfo) -> NDArray[np.generic]:
     with source.open("rb") as stream:
         offset = member_offset(stream, entry)
         left = source.stat().st_size - offset
@@ -195,7 +195,7 @@ def _map_member(source: Path, entry: zipfile.ZipInfo) -> NDArray[Any]:
     return map_array(source, header, offset)
 
 
-def _read_tree(record: dict[str, Any], source: object) -> PathTree:
+def _read_tree(record: dict[str, object], source: object) -> PathTree:
     try:
         return PathTree.from_dict(record)
     except (TypeError, ValueError) as error:

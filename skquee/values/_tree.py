@@ -94,7 +94,7 @@ class PathTree(TreeShape, TreeBuilders):
     levels: tuple[Level, ...]
     costs: tuple[float, ...]
     columns: tuple[int, ...] | None = None
-    classes: tuple[Any, ...] | None = None
+    classes: tuple[object, ...] | None = None
     cost_unit: str | None = None
 
     def __post_init__(self) -> None:
@@ -194,7 +194,7 @@ class PathTree(TreeShape, TreeBuilders):
             return self  # with all that was worked out
         return replace(self, costs=found, cost_unit=unit)
 
-    def with_classes(self, classes: Iterable[Any] | None) -> PathTree:
+    def with_classes(self, classes: Iterable[object] | None) -> PathTree:
         """Return this tree with other class labels.
 
         Parameters
@@ -209,7 +209,7 @@ class PathTree(TreeShape, TreeBuilders):
         found = None if classes is None else check_classes(classes)
         return self if found == self.classes else replace(self, classes=found)
 
-    def fold(self, start: Any, step: Callable[[Any, int], Any]) -> None:
+    def fold(self, start: object, step: Callable[[Any, int], Any]) -> None:
         """Visit every path, each prefix once, handing on what the prefix made.
 
         Depth first, so that at most ``n_exits`` states are alive.
@@ -245,7 +245,7 @@ class PathTree(TreeShape, TreeBuilders):
             if ahead[child]:
                 waiting.append((iter(ahead[child]), made))
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return the fields as plain lists, fit for JSON when levels and classes are."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {
@@ -280,11 +280,11 @@ class PathTree(TreeShape, TreeBuilders):
         """
         return cls(**tree_fields(record))
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         # Cached arrays would make equal trees hash and pickle differently.
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: dict[str, object]) -> None:
         for name, value in state.items():
             object.__setattr__(self, name, value)
 
