@@ -118,8 +118,7 @@ def _fill(
 
 def column_names(table: LazyPathProbabilities) -> list[str]:
     """Return the first path that reads each column, for messages."""
-    columns = table.paths.path_columns
-    return [table.paths.names[int(np.flatnonzero(columns == c)[0])] for c in range(table.shape[1])]
+    return [table.paths.names[path] for path in table.paths.first_of_column.tolist()]
 
 
 def _resume(note: Path, partial: Path, job: dict[str, Any]) -> int:

@@ -18,16 +18,9 @@ MIN_STEPS = 20  # of an epoch
 def feature_map(state: Tensor, size: int) -> Tensor:
     """Return the state after a block as one vector an image, averaged to a coarse map.
 
-    Parameters
-    ----------
-    state : Tensor of shape (n, n_tokens, width), (n, channels, height, width) or (n, n_features)
-        Tokens stand in rows of a square after any tokens of their own (CLS), which are kept.
-    size : int
-        Rows and columns at most.
-
-    Returns
-    -------
-    Tensor of shape (n, n_features)
+    `state` (n, n_tokens, width), (n, channels, height, width) or (n, n_features): tokens stand in
+    rows of a square after any tokens of their own (CLS), which are kept. `size`: rows and columns
+    at most. Returns shape (n, n_features).
     """
     if state.ndim == 4:
         height, width = state.shape[2:]
@@ -46,19 +39,9 @@ def sample_paths(scores: Tensor, marks: Tensor, noise: Tensor, temperature: floa
 
     Where the tree has every combination of levels this draws each block's level by itself.
 
-    Parameters
-    ----------
-    scores, noise : Tensor of shape (n, n_blocks * n_levels)
-        Of each level of each later block.
-    marks : Tensor of shape (n_choices, n_blocks * n_levels)
-        Which of them each path takes.
-    temperature : float
-        Of the soft choice that carries the gradient.
-
-    Returns
-    -------
-    Tensor of shape (n, n_choices)
-        One-hot in value.
+    `scores`, `noise` (n, n_blocks * n_levels): of each level of each later block. `marks`
+    (n_choices, n_blocks * n_levels): which of them each path takes. `temperature`: of the soft
+    choice that carries the gradient. Returns shape (n, n_choices): one-hot in value.
     """
     noisy = (scores + noise) @ marks.T
     soft = (noisy / temperature).softmax(dim=1)
@@ -69,19 +52,8 @@ def sample_paths(scores: Tensor, marks: Tensor, noise: Tensor, temperature: floa
 def bit_loss(choice: Tensor, bits: Tensor, target_bits: float) -> Tensor:
     """Return how far the mean bits of later blocks lie above the target, 0 below.
 
-    Parameters
-    ----------
-    choice : Tensor of shape (n, n_choices)
-        Of :func:`sample_paths`.
-    bits : Tensor of shape (n_choices,)
-        Mean bits of the later blocks of each path.
-    target_bits : float
-        The target.
-
-    Returns
-    -------
-    Tensor
-        A number.
+    `choice` (n, n_choices): of :func:`sample_paths`. `bits` (n_choices,): mean bits of the later
+    blocks of each path. Returns a number.
     """
     return (choice @ bits).mean().sub(target_bits).clamp(min=0)
 
@@ -105,31 +77,11 @@ def train_controller(
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Train one controller and fold it to an affine map.
 
-    Parameters
-    ----------
-    features : Tensor of shape (n, n_features)
-        What it reads; brought to mean 0 and variance 1.
-    losses : Tensor of shape (n, n_choices)
-        Cross-entropy of each path.
-    marks, bits : Tensor of shape (n_choices, n_blocks * n_levels), (n_choices,)
-        Levels and mean bits of each path.
-    target_bits, alpha : float
-        The setting.
-    hidden_size : int
-        Of the controller.
-    dropout, temperature : float
-        Of its training.
-    max_epochs, batch_size : int
-        Epochs, rows a step.
-    learning_rate, weight_decay : float
-        Of Adam.
-    seed : int
-        Of weights, dropout, noise and the order of the rows.
-
-    Returns
-    -------
-    weight : ndarray of shape (n_blocks * n_levels, n_features)
-    bias : ndarray of shape (n_blocks * n_levels,)
+    `features` (n, n_features): what it reads; brought to mean 0 and variance 1. `losses` (n,
+    n_choices): cross-entropy of each path. `marks`, `bits` (n_choices, n_blocks * n_levels),
+    (n_choices,): levels and mean bits of each path. `max_epochs`, `batch_size`: epochs, rows a
+    step. `seed`: of weights, dropout, noise and the order of the rows. Returns `weight` (n_blocks *
+    n_levels, n_features); `bias` (n_blocks * n_levels,).
     """
     mean, scale = _moments(features)
     batch_size = min(batch_size, max(1, len(features) // MIN_STEPS))

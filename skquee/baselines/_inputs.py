@@ -15,25 +15,8 @@ __all__ = ["network_table"]
 def network_table(owner: str, network: object, X: ArrayLike) -> LazyPathProbabilities | None:
     """Return images as a lazy table over their network, None for a table of probabilities.
 
-    Parameters
-    ----------
-    owner : str
-        Who asks, for messages.
-    network : MultiExitNetwork or None
-        Its parameter.
-    X : images, lazy table, or table of probabilities
-        What fit or predict was given.
-
-    Returns
-    -------
-    LazyPathProbabilities or None
-
-    Raises
-    ------
-    NotFittedError
-        If the network has no fitted heads.
-    ValueError
-        If a stored table is given where activations are needed.
+    `owner`: who asks, for messages. `X`: what fit or predict was given. NotFittedError if the
+    network has no fitted heads. ValueError if a stored table is given where activations are needed.
     """
     if network is not None and not isinstance(network, MultiExitNetwork):
         raise TypeError(

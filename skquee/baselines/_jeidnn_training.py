@@ -22,13 +22,8 @@ MAX_POSITIVE_WEIGHT = 5.0
 class ExitModel:
     """Heads and gates trained for one trade-off.
 
-    Attributes
-    ----------
-    heads : ModuleList
-        Of features to logits, one an exit.
-    gates : Linear
-        Row ``l`` of its weight (G, 4) and bias (G,) is the gate of exit ``l``; the last exit
-        has none.
+    `heads`: of features to logits, one an exit. `gates`: row ``l`` of its weight (G, 4) and bias
+    (G,) is the gate of exit ``l``; the last exit has none.
     """
 
     heads: nn.ModuleList
@@ -37,28 +32,15 @@ class ExitModel:
     def logits(self, features: Sequence[Tensor]) -> list[Tensor]:
         """Return what every head answers.
 
-        Parameters
-        ----------
-        features : sequence of Tensor of shape (n, n_features)
-            One an exit.
-
-        Returns
-        -------
-        list of Tensor of shape (n, n_classes)
+        `features` (n, n_features). Returns shape (n, n_classes).
         """
         return [head(x) for head, x in zip(self.heads, features, strict=True)]
 
     def gate_logits(self, probabilities: Sequence[Tensor]) -> Tensor:
         """Return the gates' outputs before the sigmoid, for the exits given.
 
-        Parameters
-        ----------
-        probabilities : sequence of Tensor of shape (n, n_classes)
-            At the first exits, in order.
-
-        Returns
-        -------
-        Tensor of shape (n, len(probabilities))
+        `probabilities` (n, n_classes): at the first exits, in order. Returns shape (n,
+        len(probabilities).
         """
         seen = torch.stack([gate_inputs(p) for p in probabilities], dim=1)
         n = len(probabilities)
@@ -67,15 +49,8 @@ class ExitModel:
     def exits(self, probabilities: Sequence[Tensor]) -> Tensor:
         """Return where each sample leaves.
 
-        Parameters
-        ----------
-        probabilities : sequence of Tensor of shape (n, n_classes)
-            At every exit but the last.
-
-        Returns
-        -------
-        Tensor of shape (n,)
-            Exit, from 0.
+        `probabilities` (n, n_classes): at every exit but the last. Returns shape (n,): exit, from
+        0.
         """
         leaves = leaving(torch.sigmoid(self.gate_logits(probabilities))) >= 0.5
         last = torch.ones_like(leaves[:, :1])
@@ -85,14 +60,7 @@ class ExitModel:
 def gate_inputs(probabilities: Tensor) -> Tensor:
     """Return what a gate sees: largest probability, entropy, margin, entropy of ``p^2 / sum p^2``.
 
-    Parameters
-    ----------
-    probabilities : Tensor of shape (n, n_classes)
-        At an exit.
-
-    Returns
-    -------
-    Tensor of shape (n, 4)
+    `probabilities` (n, n_classes). Returns shape (n, 4).
     """
     top = probabilities.topk(2, dim=1).values
     squares = probabilities**2
@@ -111,14 +79,7 @@ def gate_inputs(probabilities: Tensor) -> Tensor:
 def exit_shares(gates: Tensor) -> Tensor:
     """Return the probability of leaving at each exit, ``P_l = max(0, min(g_l, 1 - sum g_m))``.
 
-    Parameters
-    ----------
-    gates : Tensor of shape (n, G)
-        ``g_l``; the last exit takes what is left.
-
-    Returns
-    -------
-    Tensor of shape (n, G + 1)
+    `gates` (n, G): ``g_l``; the last exit takes what is left. Returns shape (n, G + 1).
     """
     left = 1 - torch.cumsum(gates, dim=1)
     before = left + gates
@@ -131,14 +92,7 @@ def leaving(gates: Tensor) -> Tensor:
 
     ``q_l = P_l / prod_{m < l} (1 - q_m)``, cut to 0 .. 1.
 
-    Parameters
-    ----------
-    gates : Tensor of shape (n, G)
-        ``g_l``.
-
-    Returns
-    -------
-    Tensor of shape (n, G)
+    `gates` (n, G). Returns shape (n, G).
     """
     shares, rest, parts = exit_shares(gates)[:, :-1], torch.ones_like(gates[:, 0]), []
     for share in shares.unbind(dim=1):
@@ -152,18 +106,10 @@ def leaving(gates: Tensor) -> Tensor:
 def head_loss(losses: Tensor, shares: Tensor, *, detach_ratio: bool) -> Tensor:
     """Return the heads' loss: each exit's cross-entropy weighted by its share of the sample.
 
-    Parameters
-    ----------
-    losses, shares : Tensor of shape (n, n_exits)
-        Cross-entropies, and :func:`exit_shares` without gradient.
-    detach_ratio : bool
-        The loss is brought back to the size of the plain one by ``sum CE / sum P CE``. As the
-        paper means it that is a constant. With a gradient the whole is the plain loss again.
-
-    Returns
-    -------
-    Tensor
-        A number.
+    `losses`, `shares` (n, n_exits): cross-entropies, and :func:`exit_shares` without gradient.
+    `detach_ratio`: the loss is brought back to the size of the plain one by ``sum CE / sum P CE``.
+    As the paper means it that is a constant. With a gradient the whole is the plain loss again.
+    Returns a number.
     """
     weighted = (shares * losses).sum()
     ratio = losses.sum() / weighted.clamp(min=1e-12)
@@ -173,19 +119,8 @@ def head_loss(losses: Tensor, shares: Tensor, *, detach_ratio: bool) -> Tensor:
 def gate_loss(logits: Tensor, oracle: Tensor, positive_weight: Tensor) -> Tensor:
     """Return the gates' loss: gate ``m`` should leave where the best exit is ``m`` or earlier.
 
-    Parameters
-    ----------
-    logits : Tensor of shape (n, G)
-        Of the gates.
-    oracle : Tensor of shape (n,)
-        Exit of least ``CE + lambda * cost``.
-    positive_weight : Tensor of shape (G,)
-        Of "leave".
-
-    Returns
-    -------
-    Tensor
-        A number.
+    `logits` (n, G). `oracle` (n,): exit of least ``CE + lambda * cost``. `positive_weight` (G,).
+    Returns a number.
     """
     numbers = torch.arange(logits.shape[1], device=logits.device)
     goal = (numbers >= oracle[:, None]).to(logits.dtype)
@@ -216,32 +151,12 @@ def train_exits(
     The turn changes after `bilevel_batches` batches, or half an epoch where that is shorter; the
     gates begin. The epoch of best ``accuracy - lambda * cost`` on held-out rows is kept.
 
-    Parameters
-    ----------
-    start : ExitModel
-        Where to start; it stays as it is.
-    features, labels : sequence of Tensor, Tensor
-        Input of each head, and class indices.
-    held_features, held_labels : sequence of Tensor, Tensor
-        Held-out rows.
-    prices : ndarray of shape (n_exits,)
-        ``lambda * cost`` of each exit.
-    train_heads : bool
-        False leaves the heads as they are: every turn is the gates'.
-    detach_ratio : bool
-        See :func:`head_loss`.
-    bilevel_batches, batch_size, max_epochs : int
-        Batches a turn, rows a batch, epochs.
-    learning_rate, gate_learning_rate, weight_decay : float
-        Of Adam, for heads and for gates.
-    balance : bool
-        Weigh "leave" by how rarely an exit is the best one of a held-out row.
-    generator : Generator
-        Orders the rows.
-
-    Returns
-    -------
-    ExitModel
+    `start`: where to start; it stays as it is. `features`, `labels`: input of each head, and class
+    indices. `prices` (n_exits,): ``lambda * cost`` of each exit. `train_heads`: false leaves the
+    heads as they are: every turn is the gates'. `detach_ratio`: see :func:`head_loss`.
+    `bilevel_batches`, `batch_size`, `max_epochs`: batches a turn, rows a batch, epochs.
+    `learning_rate`, `gate_learning_rate`, `weight_decay`: of Adam, for heads and for gates.
+    `balance`: weigh "leave" by how rarely an exit is the best one of a held-out row.
     """
     model = copy.deepcopy(start)
     for module in (model.heads, model.gates):

@@ -24,16 +24,8 @@ MEASURES = ("max_probability", "margin", "entropy")
 def confidence(probabilities: NDArray[np.floating], measure: str) -> NDArray[np.floating]:
     """Return how sure each answer is; larger is surer.
 
-    Parameters
-    ----------
-    probabilities : ndarray of shape (n_samples, n_classes)
-        Probability vectors.
-    measure : {"max_probability", "margin", "entropy"}
-        Largest probability, its lead over the second, or the entropy with its sign turned.
-
-    Returns
-    -------
-    ndarray of shape (n_samples,)
+    `probabilities` (n_samples, n_classes): probability vectors. `measure`: largest probability, its
+    lead over the second, or the entropy with its sign turned. Returns shape (n_samples,).
 
     Examples
     --------

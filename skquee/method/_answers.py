@@ -301,17 +301,8 @@ ANSWERS: dict[str, Callable[[], AnswerRule]] = {"recall": RecallAnswer, "ensembl
 def answered(rule: AnswerRule | None, table: PathProbabilities) -> PathProbabilities:
     """Return the table of what every path answers under a rule.
 
-    Parameters
-    ----------
-    rule : RecallAnswer, EnsembleAnswer or None
-        Fitted; None answers with the last exit.
-    table : PathProbabilities
-        Stored.
-
-    Returns
-    -------
-    PathProbabilities of shape (n_samples, n_paths, n_classes)
-        With the losses of the exits that answers are taken from, where the table knows losses.
+    `rule`: fitted; None answers with the last exit. Returns shape (n_samples, n_paths, n_classes):
+    with the losses of the exits that answers are taken from, where the table knows losses.
     """
     if rule is None:
         return table

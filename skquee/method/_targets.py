@@ -182,7 +182,7 @@ class ClusteredErrorTargets(TransformerMixin, BaseEstimator):
         n_clusters = self._settle_n_clusters(len(table))
         wrong = wrong_of(correctness(table, codes))
         columns = table.paths.path_columns
-        readers = [int(np.flatnonzero(columns == c)[0]) for c in range(table.shape[1])]
+        readers = table.paths.first_of_column.tolist()
         seeds = spawn_seeds(self.random_state, table.shape[1])
         folds, given = _parts(len(table), parts, seed), self.clusterer
         if not isinstance(given, (list, tuple)):
@@ -255,7 +255,7 @@ class ClusteredErrorTargets(TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         table = as_path_probabilities(probs, self.paths_)
         columns = table.paths.path_columns
-        readers = [int(np.flatnonzero(columns == c)[0]) for c in range(table.shape[1])]
+        readers = table.paths.first_of_column.tolist()
         loop = TableLoop(table, self.n_jobs)
         found = loop.run(
             loop.task(_assign, clusterer, table, path)
@@ -348,24 +348,9 @@ def cross_fitted_targets(
 ) -> NDArray[np.float64]:
     """Fit targets on all rows and return those of every row, counted on other rows' labels.
 
-    Parameters
-    ----------
-    targets : ClusteredErrorTargets or transformer
-        Fitted here on all the rows. Of another class: its clones are fitted on the parts too.
-    table : PathProbabilities
-        Rows.
-    labels : ndarray of shape (n_samples,)
-        Their labels.
-    parts : int
-        Parts. With too few rows to part, or ``parts=1``, rows count in their own targets.
-    seed : int
-        Of the parts.
-    sample_weight : ndarray of shape (n_samples,), default=None
-        Weights.
-
-    Returns
-    -------
-    ndarray of shape (n_samples, n_paths)
+    `targets`: fitted here on all the rows. Of another class: its clones are fitted on the parts
+    too. `labels` (n_samples,). `parts`: parts. With too few rows to part, or ``parts=1``, rows
+    count in their own targets. `sample_weight` (n_samples,). Returns shape (n_samples, n_paths).
     """
     own = {} if sample_weight is None else {"sample_weight": sample_weight}
     if type(targets) is ClusteredErrorTargets:  # heirs may fit in another way

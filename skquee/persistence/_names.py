@@ -99,27 +99,15 @@ def trusted_types() -> list[str]:
 
 
 def allowed_types() -> list[str]:
-    """Return the types that may be made once their content has been checked.
-
-    Returns
-    -------
-    list of str
-    """
+    """Return the types that may be made once their content has been checked."""
     return [*OURS, *PARTS, TREE, PREDICTOR]
 
 
 def current_name(module: str, name: str) -> tuple[str, str]:
     """Return where a type of ours is found today.
 
-    Parameters
-    ----------
-    module, name : str
-        What a file says: early ones name the private module that held the class.
-
-    Returns
-    -------
-    module, name : str
-        As they were where it is none of ours.
+    `module`, `name`: what a file says: early ones name the private module that held the class.
+    Returns `module`, `name`: as they were where it is none of ours.
     """
     private = module.startswith("skquee.") and f"{module}.{name}" not in OURS
     if private and name in _BY_CLASS:

@@ -16,16 +16,7 @@ LEAVES = (str, bytes, int, float, complex, bool, type(None), type, ModuleType, F
 def everything(root: object) -> Iterator[tuple[str, object]]:
     """Yield every object once that can be reached from one.
 
-    Parameters
-    ----------
-    root : object
-        Where to begin.
-
-    Yields
-    ------
-    path : str
-        How it is reached: ``"bank.classifiers[0][1]"``; "" for the root.
-    item : object
+    Yields `path`: how it is reached: ``"bank.classifiers[0][1]"``; "" for the root.
     """
     seen: dict[int, object] = {}
     waiting: list[tuple[str, object]] = [("", root)]
@@ -60,15 +51,5 @@ def _parts(path: str, item: object) -> Iterator[tuple[str, object]]:
 
 
 def is_ours(item: object) -> bool:
-    """Whether an object is of a class of this package.
-
-    Parameters
-    ----------
-    item : object
-        Any.
-
-    Returns
-    -------
-    bool
-    """
+    """Whether an object is of a class of this package."""
     return type(item).__module__.split(".")[0] == "skquee"

@@ -85,10 +85,7 @@ def dump(obj: object, file: str | os.PathLike[str]) -> None:
 def check_savable(obj: object) -> None:
     """Raise where a part has no place in a skops file, and say what to do with it.
 
-    Parameters
-    ----------
-    obj : object
-        What is to be saved.
+    `obj`: what is to be saved.
     """
     owner, found = type(obj).__name__, False
     for path, item in everything(obj):
@@ -156,12 +153,7 @@ def pack(written: bytes, stream: Any) -> None:
     skops names objects and arrays by where they are in memory, and writes one that comes twice
     (a fitted forest in ``classifiers`` and in ``classifiers_``) twice, to read the first alone.
 
-    Parameters
-    ----------
-    written : bytes
-        What ``skops.io.dumps`` returned.
-    stream : stream
-        Where to.
+    `written`: what ``skops.io.dumps`` returned.
     """
     with zipfile.ZipFile(io.BytesIO(written)) as source:
         schema = json.loads(source.read(SCHEMA))

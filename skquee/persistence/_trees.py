@@ -25,18 +25,8 @@ def check_arguments(
 ) -> None:
     """Raise where a tree would read past what it is made with.
 
-    Parameters
-    ----------
-    n_features : int
-        Columns of the input.
-    n_classes : ndarray of shape (n_outputs,)
-        Classes of each output.
-    n_outputs : int
-        Outputs.
-    node_count : int
-        Nodes that the tree says it has.
-    n_nodes : int
-        Nodes in its array.
+    `n_features`: columns of the input. `n_classes` (n_outputs,): classes of each output.
+    `node_count`: nodes that the tree says it has.
     """
     whole = all(type(value) is int for value in (n_features, n_outputs, node_count))
     if not whole or n_features < 0 or node_count < 1 or node_count != n_nodes:
@@ -51,14 +41,9 @@ def check_arguments(
 def check_trees(items: Iterable[object], n_trees: int, elsewhere: bool) -> None:
     """Raise where a tree could read memory that is not its own.
 
-    Parameters
-    ----------
-    items : iterable of object
-        Everything that was read.
-    n_trees : int
-        Trees in the file, of both kinds: each must be found in an estimator known here.
-    elsewhere : bool
-        Whether the user trusts trees in other estimators too.
+    `items`: everything that was read. `n_trees`: trees in the file, of both kinds: each must be
+    found in an estimator known here. `elsewhere`: whether the user trusts trees in other estimators
+    too.
     """
     from sklearn import ensemble
     from sklearn.tree import BaseDecisionTree

@@ -74,21 +74,8 @@ def error_model(
 ) -> ErrorModel:
     """Return the error model that a router's parameters ask for, not fitted.
 
-    Parameters
-    ----------
-    regressor : error model, str, estimator or None
-        As of :class:`CostAwareRouter`.
-    features : {"paper", "rich"} or None
-        As of :class:`CostAwareRouter`.
-
-    Returns
-    -------
-    PathErrorRegressor, PathErrorClassifier or a copy of the model given
-
-    Raises
-    ------
-    ValueError
-        If `features` is unknown, or the model given has others of its own.
+    `regressor`: as of :class:`CostAwareRouter`. `features`: as of :class:`CostAwareRouter`.
+    ValueError if `features` is unknown, or the model given has others of its own.
     """
     if features is not None:
         check_option(features, "features", FEATURES)
@@ -112,15 +99,7 @@ def error_model(
 
 
 def warn_where_context_is_unread(table: PathProbabilities, model: ErrorModel) -> None:
-    """Warn where a table's context reaches no gate.
-
-    Parameters
-    ----------
-    table : PathProbabilities
-        Rows of fit.
-    model : error model
-        That the gates are.
-    """
+    """Warn where a table's context reaches no gate."""
     if table.context is not None and isinstance(model, PathErrorRegressor):
         warnings.warn(
             f"X has {table.context.shape[1]} context features, which {type(model).__name__}, the "
@@ -137,19 +116,9 @@ def check_folds(
 ) -> None:
     """Raise where there are too few rows for a number of folds.
 
-    Parameters
-    ----------
-    cv : int or splitter
-        As of scikit-learn; a splitter checks itself.
-    codes : ndarray of shape (n_samples,)
-        Class indices.
-    by_class : bool, default=True
-        Whether every fold gets its share of each class.
-
-    Raises
-    ------
-    ValueError
-        If it is no number of folds, or there are fewer rows, or fewer of every class.
+    `cv`: as of scikit-learn; a splitter checks itself. `codes` (n_samples,). `by_class`: whether
+    every fold gets its share of each class. ValueError if it is no number of folds, or there are
+    fewer rows, or fewer of every class.
     """
     if cv is None or hasattr(cv, "split") or hasattr(cv, "__iter__"):
         return
@@ -166,14 +135,7 @@ def check_folds(
 def answer_rule(answer: AnswerRule | str) -> AnswerRule | None:
     """Return an answer rule, not fitted; None: the last exit.
 
-    Parameters
-    ----------
-    answer : str or rule
-        As of :class:`skquee.CostAwareRouter`.
-
-    Returns
-    -------
-    rule or None
+    `answer`: as of :class:`skquee.CostAwareRouter`.
     """
     if answer == "last":
         return None

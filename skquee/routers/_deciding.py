@@ -27,14 +27,8 @@ __all__ = ["GateDecider", "Judgement", "Start", "begin"]
 class Start:
     """First step where nothing is known of a sample.
 
-    Attributes
-    ----------
-    root : int
-        The path of one step that every sample takes.
-    aimed : int
-        The path aimed at.
-    errors : ndarray of shape (n_paths,)
-        Mean error of every path.
+    `root`: the path of one step that every sample takes. `errors` (n_paths,): mean error of every
+    path.
     """
 
     root: int
@@ -46,20 +40,10 @@ class Start:
 class Judgement:
     """What a gate predicted for samples on one prefix, and where each aims.
 
-    Attributes
-    ----------
-    rows : ndarray of shape (k,)
-        Positions among the samples of the visit.
-    prefix : int or None
-        Their path; None before anything has run.
-    candidates : ndarray of shape (n_candidates,)
-        Paths that start with it, itself first.
-    errors : ndarray of shape (k, n_candidates)
-        Predicted errors.
-    costs : ndarray of shape (n_candidates,) or (k, n_candidates)
-        Costs.
-    aimed : ndarray of shape (k,)
-        Position of the candidate aimed at.
+    `rows` (k,): positions among the samples of the visit. `prefix`: their path; None before
+    anything has run. `candidates` (n_candidates,): paths that start with it, itself first. `errors`
+    (k, n_candidates). `costs` (n_candidates,) or (k, n_candidates). `aimed` (k,): position of the
+    candidate aimed at.
     """
 
     rows: NDArray[np.intp]
@@ -74,20 +58,10 @@ class Judgement:
 class GateDecider(Decider):
     """Step toward the path of least ``lambda_ * cost + predicted error``.
 
-    Parameters
-    ----------
-    lambda_ : float
-        Price of a unit of cost.
-    gates : error model
-        Fitted: ``judge(prefixes, history, context)``.
-    policy : policy, callable or None
-        As of :func:`aim_at`.
-    start : Start or None
-        First step; None where there is one root, or the gates judge before anything has run.
-    rule : answer rule or None
-        Who answers; None: the last exit.
-    prices : CallCostModel or None
-        Predicts what calls cost; None: costs of the visit, or of the tree.
+    `lambda_`: price of a unit of cost. `gates`: fitted: ``judge(prefixes, history, context)``.
+    `policy`: as of :func:`aim_at`. `start`: first step; None where there is one root, or the gates
+    judge before anything has run. `rule`: who answers; None: the last exit. `prices`: predicts what
+    calls cost; None: costs of the visit, or of the tree.
     """
 
     lambda_: float
@@ -100,15 +74,7 @@ class GateDecider(Decider):
     def judge(self, visit: Visit) -> Iterator[Judgement]:
         """Predict the errors of every path that is open to samples before a gate, and aim.
 
-        Parameters
-        ----------
-        visit : Visit
-            The samples.
-
-        Yields
-        ------
-        Judgement
-            One for each prefix.
+        Yields one for each prefix.
         """
         n = len(visit.rows)
         row_costs = visit.costs
@@ -257,22 +223,9 @@ def begin(
 ) -> Start:
     """Settle the first step where samples are all alike.
 
-    Parameters
-    ----------
-    kind : {"planned", "free", "highest"}
-        As of ``CostAwareRouter(first=)``.
-    policy, lambda_
-        As of :class:`GateDecider`.
-    tree : PathTree
-        With the costs that hold.
-    errors : ndarray of shape (n_paths,)
-        Mean error of every path.
-    free : callable
-        Returns the root that loses least on rows of fit.
-
-    Returns
-    -------
-    Start
+    `kind`: as of ``CostAwareRouter(first=)``. `policy`, `lambda_`: as of :class:`GateDecider`.
+    `tree`: with the costs that hold. `errors` (n_paths,): mean error of every path. `free`: returns
+    the root that loses least on rows of fit.
     """
     aimed = int(aim_at(policy, errors[None], tree.path_costs, lambda_, None)[0])
     if kind == "highest":

@@ -73,16 +73,8 @@ def default_router(lambda_: float | None = None, **params: Any) -> CostAwareRout
 class Judged:
     """A fitted router, and the rows that judge it.
 
-    Attributes
-    ----------
-    router : router
-        Fitted.
-    rows : ndarray of shape (n_judged,)
-        Places of the judging rows among those given.
-    curve : CostCurve or None
-        On those rows; None where ``router.cost_curve()`` is.
-    is_open : bool
-        Whether its price is still to be chosen.
+    `rows` (n_judged,): places of the judging rows among those given. `curve`: on those rows; None
+    where ``router.cost_curve()`` is. `is_open`: whether its price is still to be chosen.
     """
 
     router: RoutingMixin
@@ -102,25 +94,9 @@ def fit_judged(
 ) -> Judged:
     """Fit a router; where its price is open, every row is judged by a router fitted on others.
 
-    Parameters
-    ----------
-    router : router
-        Not fitted; ``lambda_`` may be None. One that takes a fitted router gets it fitted on
-        some rows and is itself fitted on the others.
-    table : PathProbabilities
-        Stored.
-    labels : ndarray of shape (n_samples,)
-        Labels.
-    sample_weight : ndarray of shape (n_samples,) or None
-        Weights.
-    cv : int
-        Folds.
-    seed : int
-        Of the folds.
-
-    Returns
-    -------
-    Judged
+    `router`: not fitted; ``lambda_`` may be None. One that takes a fitted router gets it fitted on
+    some rows and is itself fitted on the others. `labels` (n_samples,). `sample_weight`
+    (n_samples,).
     """
     every = np.arange(len(labels))
     if getattr(router, "takes_fitted", False):
@@ -249,20 +225,9 @@ def choose_point(
 ) -> tuple[int, bool]:
     """Return the cheapest point within the rule, else the most accurate one.
 
-    Parameters
-    ----------
-    curve : CostCurve
-        On rows that the router has not seen.
-    best_accuracy : float
-        Of the best single model on the same rows.
-    max_error_increase : float
-        How far below it a point may be.
-
-    Returns
-    -------
-    place : int
-    within : bool
-        Whether it keeps the rule.
+    `curve`: on rows that the router has not seen. `best_accuracy`: of the best single model on the
+    same rows. `max_error_increase`: how far below it a point may be. Returns `within`: whether it
+    keeps the rule.
     """
     accuracy, cost = curve.accuracy, curve.cost
     within = accuracy >= best_accuracy - max_error_increase - 1e-12

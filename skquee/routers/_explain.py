@@ -124,15 +124,7 @@ class _Note:
 
 @dataclass(frozen=True, eq=False)
 class Recorded(Decider):
-    """Decide as another does, and note what its gates see.
-
-    Parameters
-    ----------
-    inner : GateDecider
-        Decides.
-    notes : list
-        Filled by one walk.
-    """
+    """Decide as another does, and note what its gates see."""
 
     inner: GateDecider
     notes: list[_Note]

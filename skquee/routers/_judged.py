@@ -215,12 +215,7 @@ class JudgedMixin(LiveParameters, RoutingMixin):
 class RowReader:
     """Makes a table of raw rows.
 
-    Parameters
-    ----------
-    bank : MultiPathClassifierBank
-        Fitted.
-    feature_names : ndarray of str or None
-        Columns seen in fit.
+    `feature_names`: columns seen in fit.
     """
 
     def __init__(self, bank: MultiPathClassifierBank, feature_names: Sequence[str] | None) -> None:

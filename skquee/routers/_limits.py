@@ -39,26 +39,8 @@ def clip_paths(
 ) -> NDArray[np.intp]:
     """Return where samples leave if they stop before the first step beyond a cap.
 
-    Parameters
-    ----------
-    paths : ndarray of any shape
-        Paths taken without the cap.
-    tree : PathTree
-        The tree.
-    cap : float or None
-        Most a sample may cost.
-    owner : router
-        Named in the message.
-
-    Returns
-    -------
-    ndarray
-        Paths, of the same shape.
-
-    Raises
-    ------
-    ValueError
-        If a first step is beyond the cap already.
+    `paths`: paths taken without the cap. `cap`: most a sample may cost. `owner`: named in the
+    message. Returns paths, of the same shape. ValueError if a first step is beyond the cap already.
     """
     if cap is None:
         return paths
@@ -74,17 +56,8 @@ def clip_paths(
 def check_aims(exceed_probability: float | None, **aims: float | None) -> None:
     """Raise unless there is something to hold, and it makes sense.
 
-    Parameters
-    ----------
-    exceed_probability : float or None
-        Goes with ``exceed_cost``.
-    **aims : float or None
-        ``budget``, ``max_cost_per_sample`` and ``exceed_cost``.
-
-    Raises
-    ------
-    ValueError
-        If nothing is given, or something is out of range.
+    `exceed_probability`: goes with ``exceed_cost``. `**aims`: ``budget``, ``max_cost_per_sample``
+    and ``exceed_cost``. ValueError if nothing is given, or something is out of range.
     """
     if all(value is None for value in (*aims.values(), exceed_probability)):
         raise ValueError(
@@ -106,12 +79,8 @@ def check_aims(exceed_probability: float | None, **aims: float | None) -> None:
 class CappedPolicy:
     """A policy that never aims beyond a cap.
 
-    Parameters
-    ----------
-    policy : policy, callable or None
-        Aims at the best path that is left; as of :func:`aim_at`.
-    cap : float
-        Most a sample may cost.
+    `policy`: aims at the best path that is left; as of :func:`aim_at`. `cap`: most a sample may
+    cost.
     """
 
     def __init__(self, policy: Policy | PolicyFunction | None, cap: float) -> None:
@@ -123,14 +92,7 @@ class CappedPolicy:
     ) -> NDArray[np.intp]:
         """Return the candidate to aim at, as of :class:`skquee.policy.OptionValue`.
 
-        Parameters
-        ----------
-        errors, costs, lambda_, prefix
-            As there.
-
-        Returns
-        -------
-        ndarray of shape (n_samples,)
+        Returns shape (n_samples,).
         """
         seen = np.asarray(errors)
         prices = np.broadcast_to(np.asarray(costs, dtype=np.float64), seen.shape)
@@ -153,15 +115,8 @@ class CappedPolicy:
 def innermost(router: BaseEstimator) -> tuple[RoutingMixin, MultiPathClassifierBank | None]:
     """Return the router that decides, and the bank before it or None.
 
-    Parameters
-    ----------
-    router : estimator
-        A router, or one that wraps it: tuned, routed over a bank, or frozen.
-
-    Returns
-    -------
-    router, bank : estimator
-        The bank is None where X is a table.
+    `router`: A router, or one that wraps it: tuned, routed over a bank, or frozen. Returns
+    `router`, `bank`: the bank is None where X is a table.
     """
     if isinstance(router, FrozenEstimator):
         return innermost(router.estimator)
@@ -173,15 +128,7 @@ def innermost(router: BaseEstimator) -> tuple[RoutingMixin, MultiPathClassifierB
 def check_walks(router: RoutingMixin) -> None:
     """Raise unless two operating points of a router can share one walk.
 
-    Parameters
-    ----------
-    router : estimator
-        From :func:`innermost`.
-
-    Raises
-    ------
-    TypeError
-        If it does not decide gate by gate on any table.
+    `router`: from :func:`innermost`. TypeError if it does not decide gate by gate on any table.
     """
     if not getattr(router, "mixes", False):
         raise TypeError(
@@ -199,22 +146,9 @@ def table_sweep(
 ) -> Sweep:
     """Return what measures values of a router's knob on a stored table.
 
-    Parameters
-    ----------
-    router : router
-        Fitted.
-    cap : float or None
-        Most a sample may cost.
-    table : PathProbabilities
-        Stored.
-    codes : ndarray of shape (n_samples,) or None
-        Class indices, where known.
-
-    Returns
-    -------
-    callable
-        Values to paths and whether each answer is right (None without labels), each of shape
-        (n_points, n_samples).
+    `cap`: most a sample may cost. `codes` (n_samples,): class indices, where known. Returns values
+    to paths and whether each answer is right (None without labels), each of shape (n_points,
+    n_samples).
     """
     right = None if codes is None else router.correct_paths(table, codes).T
 
@@ -230,28 +164,10 @@ def held_out_sweep(
 ) -> tuple[Sweep, NDArray[np.float64], PathTree, NDArray[np.float64] | None]:
     """Return what measures values on the rows a router held out, and what is known of them.
 
-    Parameters
-    ----------
-    router : router
-        Fitted.
-    cap : float or None
-        Most a sample may cost.
-
-    Returns
-    -------
-    sweep : callable
-        As of :func:`table_sweep`.
-    weights : ndarray of shape (n_samples,)
-        Of the rows.
-    tree : PathTree
-        With the costs that hold now.
-    row_costs : ndarray of shape (n_samples, n_paths) or None
-        What each path costs for each row, where that differs.
-
-    Raises
-    ------
-    ValueError
-        If the router held none out.
+    `cap`: most a sample may cost. Returns `sweep`: as of :func:`table_sweep`; `weights`
+    (n_samples,): of the rows; `tree`: with the costs that hold now; `row_costs` (n_samples,
+    n_paths): what each path costs for each row, where that differs. ValueError if the router held
+    none out.
     """
     tree = router.paths_
     try:
@@ -274,16 +190,7 @@ def held_out_sweep(
 def takes_knobs(values: NDArray[np.float64], make: Callable[[float], RoutingMixin]) -> bool:
     """Whether a router accepts values of its knob beyond its own grid.
 
-    Parameters
-    ----------
-    values : ndarray
-        Values to try.
-    make : callable
-        Returns a copy of the router at a value.
-
-    Returns
-    -------
-    bool
+    `make`: returns a copy of the router at a value.
     """
     # Methods that train each trade-off by itself know only those.
     try:

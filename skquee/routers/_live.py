@@ -112,17 +112,7 @@ def with_tree(router: RoutingMixin, tree: PathTree) -> RoutingMixin:
 def check_rows(X: ArrayLike, feature_names: Sequence[str] | None) -> ArrayLike:
     """Raise where X is one row of a data frame instead of rows.
 
-    Parameters
-    ----------
-    X : rows
-        Raw input.
-    feature_names : ndarray of str or None
-        Columns seen in fit.
-
-    Returns
-    -------
-    rows
-        X itself.
+    `feature_names`: columns seen in fit. Returns x itself.
     """
     one = hasattr(X, "iloc") and getattr(X, "ndim", 2) == 1
     if one and feature_names is not None and list(getattr(X, "index", ())) == list(feature_names):

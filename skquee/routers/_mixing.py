@@ -15,12 +15,7 @@ __all__ = ["OperatingPoints", "bracket", "crossings", "points_within_bound"]
 class OperatingPoints:
     """Mean cost, and accuracy where known, at values of a knob.
 
-    Attributes
-    ----------
-    knobs, costs : ndarray of shape (n_points,)
-        Values, rising, and mean costs.
-    accuracy : ndarray of shape (n_points,) or None
-        Accuracies.
+    `knobs`, `costs` (n_points,): values, rising, and mean costs. `accuracy` (n_points,).
     """
 
     knobs: NDArray[np.float64]
@@ -38,22 +33,9 @@ class OperatingPoints:
     ) -> OperatingPoints:
         """Average over rows.
 
-        Parameters
-        ----------
-        knobs : ndarray of shape (n_points,)
-            Values, rising.
-        costs : callable
-            What each row costs on the path it takes.
-        share : ndarray of shape (n_samples,)
-            Weights that sum to 1.
-        paths : ndarray of shape (n_points, n_samples)
-            Path each row takes.
-        right : ndarray of shape (n_points, n_samples) or None
-            Whether its answer is right.
-
-        Returns
-        -------
-        OperatingPoints
+        `knobs` (n_points,). `costs`: what each row costs on the path it takes. `share`
+        (n_samples,): weights that sum to 1. `paths` (n_points, n_samples): path each row takes.
+        `right` (n_points, n_samples): whether its answer is right.
         """
         accuracy = None if right is None else right @ share
         return cls(knobs, costs(paths) @ share, accuracy)
@@ -66,18 +48,8 @@ class OperatingPoints:
     ) -> OperatingPoints:
         """Return more points: between neighbours far apart in cost, and close to a budget.
 
-        Parameters
-        ----------
-        measure : callable
-            Returns the points at given values.
-        takes : callable
-            Tells whether values can be measured.
-        budget : float or None
-            Mean cost to close in on by repeated section.
-
-        Returns
-        -------
-        OperatingPoints
+        `measure`: returns the points at given values. `takes`: tells whether values can be
+        measured. `budget`: mean cost to close in on by repeated section.
         """
         points = self
         for close_in in (False, False, True, True, True, True):
@@ -99,17 +71,7 @@ class OperatingPoints:
         return points
 
     def joined(self, other: OperatingPoints) -> OperatingPoints:
-        """Return the points of both, by rising knob.
-
-        Parameters
-        ----------
-        other : OperatingPoints
-            Further points.
-
-        Returns
-        -------
-        OperatingPoints
-        """
+        """Return the points of both, by rising knob."""
         knobs = np.concatenate([self.knobs, other.knobs])
         order = np.argsort(knobs, kind="stable")
         accuracy = None
@@ -123,17 +85,8 @@ class OperatingPoints:
 def crossings(costs: NDArray[np.float64], budget: float) -> NDArray[np.intp]:
     """Return where neighbouring points stand on either side of a budget, the closest first.
 
-    Parameters
-    ----------
-    costs : ndarray of shape (n_points,)
-        Mean costs, in the order of the knob; they need not be monotone.
-    budget : float
-        Mean cost.
-
-    Returns
-    -------
-    ndarray of int
-        ``k`` where the budget lies between points ``k`` and ``k + 1``.
+    `costs` (n_points,): mean costs, in the order of the knob; they need not be monotone. Returns :
+    ``k`` where the budget lies between points ``k`` and ``k + 1``.
     """
     left, right = costs[:-1], costs[1:]
     found = np.flatnonzero(
@@ -147,22 +100,11 @@ def bracket(
 ) -> tuple[int, int, float]:
     """Return the two points to mix for a mean cost, and the share of the dearer one.
 
-    Parameters
-    ----------
-    costs : array-like of shape (n_points,)
-        Mean costs, in the order of the knob; they need not be monotone.
-    budget : float
-        Mean cost, clipped to the range of `costs`.
-    accuracy : array-like of shape (n_points,), default=None
-        With it the pair of greatest mixed accuracy is taken, a segment of the upper concave
-        hull. Without it, neighbours in the knob, the closest in cost where several bracket.
-
-    Returns
-    -------
-    low, high : int
-        Points.
-    share : float
-        ``(budget - costs[low]) / (costs[high] - costs[low])``, 0 where they cost the same.
+    `costs` (n_points,): mean costs, in the order of the knob; they need not be monotone. `budget`:
+    mean cost, clipped to the range of `costs`. `accuracy` (n_points,): with it the pair of greatest
+    mixed accuracy is taken, a segment of the upper concave hull. Without it, neighbours in the
+    knob, the closest in cost where several bracket. Returns `low`, `high`: points; `share`:
+    ``(budget - costs[low]) / (costs[high] - costs[low])``, 0 where they cost the same.
 
     Examples
     --------
@@ -203,24 +145,10 @@ def points_within_bound(costs: NDArray[np.float64], limit: float, alpha: float) 
     A row that costs more than `limit` at one point counts as too dear at all later ones; the
     loss is then monotone, and conformal risk control holds (equation 4, with ``B = 1``).
 
-    Parameters
-    ----------
-    costs : ndarray of shape (n_points, n_samples)
-        Cost of every row at every point, cheap points first, in an order not chosen on the rows.
-    limit : float
-        Cost not to exceed.
-    alpha : float
-        Probability allowed.
-
-    Returns
-    -------
-    int
-        Length of the run of points that hold the bound, at least 1.
-
-    Raises
-    ------
-    ValueError
-        If there are too few rows for such a bound, or the cheapest point does not hold it.
+    `costs` (n_points, n_samples): cost of every row at every point, cheap points first, in an order
+    not chosen on the rows. `alpha`: probability allowed. Returns length of the run of points that
+    hold the bound, at least 1. ValueError if there are too few rows for such a bound, or the
+    cheapest point does not hold it.
 
     Examples
     --------

@@ -19,10 +19,7 @@ class CallCostModel(BaseEstimator):
     The mean is what a decision needs, since ``lambda_ * cost`` is linear in it: ridge regression
     on standardised context; the plain mean where a price never varies or there is no context.
 
-    Parameters
-    ----------
-    random_state : int or None, default=None
-        Unused: the fit draws nothing.
+    `random_state`: unused: the fit draws nothing.
     """
 
     def __init__(self, random_state: int | None = None) -> None:
@@ -36,18 +33,8 @@ class CallCostModel(BaseEstimator):
     ) -> CallCostModel:
         """Learn prices.
 
-        Parameters
-        ----------
-        context : ndarray of shape (n_samples, n_context) or None
-            Known before a call.
-        call_costs : ndarray of shape (n_samples, n_columns)
-            What calls cost.
-        sample_weight : ndarray of shape (n_samples,), default=None
-            Weights.
-
-        Returns
-        -------
-        self
+        `context` (n_samples, n_context): known before a call. `call_costs` (n_samples, n_columns).
+        `sample_weight` (n_samples,).
         """
         self.means_ = np.average(call_costs, axis=0, weights=sample_weight)
         self.models_: list[BaseEstimator | None] = [None] * call_costs.shape[1]
@@ -64,16 +51,7 @@ class CallCostModel(BaseEstimator):
     def predict(self, context: NDArray[np.float64] | None, n_samples: int) -> NDArray[np.float64]:
         """Predict prices.
 
-        Parameters
-        ----------
-        context : ndarray of shape (n_samples, n_context) or None
-            As in fit.
-        n_samples : int
-            Rows.
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_columns)
+        `context` (n_samples, n_context). Returns shape (n_samples, n_columns).
         """
         found = np.tile(self.means_, (n_samples, 1))
         if context is not None:

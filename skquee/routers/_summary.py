@@ -25,16 +25,9 @@ N_POINTS = 4
 class Models:
     """The models that can be used alone.
 
-    Attributes
-    ----------
-    names : tuple of str
-        Classifiers of a bank; whole paths of a network.
-    paths : ndarray of shape (n_models,)
-        A path that ends with each.
-    costs : ndarray of shape (n_models,)
-        What each costs alone.
-    ran : ndarray of shape (n_models, n_paths) or None
-        Whether a sample on a path ran the model; None for a network.
+    `names`: classifiers of a bank; whole paths of a network. `paths` (n_models,): A path that ends
+    with each. `costs` (n_models,): what each costs alone. `ran` (n_models, n_paths): whether a
+    sample on a path ran the model; None for a network.
     """
 
     names: tuple[str, ...]
@@ -47,14 +40,8 @@ class Models:
 class Clock:
     """Milliseconds a row, measured while fit ran every model on its rows.
 
-    Attributes
-    ----------
-    models : ndarray of shape (n_models,)
-        Of each model, in calls with all those rows.
-    deciding : float
-        Of deciding, the gates included, besides the models.
-    n_rows : int
-        Rows a call.
+    `models` (n_models,): of each model, in calls with all those rows. `deciding`: of deciding, the
+    gates included, besides the models.
     """
 
     models: NDArray[np.float64]
@@ -70,12 +57,7 @@ class Clock:
 class Verdict:
     """Whether routing pays.
 
-    Attributes
-    ----------
-    text : str
-        "route", or which model to use alone.
-    reason : str
-        Why, in numbers.
+    `text`: "route", or which model to use alone.
     """
 
     text: str
@@ -85,16 +67,8 @@ class Verdict:
 def models_of(tree: PathTree, names: Sequence[str] | None) -> Models:
     """Return the models of a tree.
 
-    Parameters
-    ----------
-    tree : PathTree
-        With the costs that hold.
-    names : sequence of str or None
-        Of the classifiers, by column; None where a network answers: every path is a model.
-
-    Returns
-    -------
-    Models
+    `tree`: with the costs that hold. `names`: of the classifiers, by column; None where a network
+    answers: every path is a model.
     """
     costs = tree.path_costs
     if names is None:
@@ -128,28 +102,9 @@ def judge(
 ) -> Verdict:
     """Tell whether an operating point pays against the cheapest model that keeps the rule.
 
-    Parameters
-    ----------
-    accuracy, cost : float
-        Of the point.
-    milliseconds : float or None
-        A row, deciding included.
-    models : Models
-        Alternatives.
-    alone : ndarray of shape (n_models,)
-        Their accuracies on the same rows.
-    clock : Clock or None
-        What they take.
-    max_error_increase : float
-        How far below the best model an accuracy may be.
-    unit : str or None
-        Of costs.
-    half_widths : ndarray of shape (n_models,), default=None
-        Of the 95 % interval of the difference in accuracy to each model, on the same rows.
-
-    Returns
-    -------
-    Verdict
+    `milliseconds`: A row, deciding included. `alone` (n_models,): their accuracies on the same
+    rows. `max_error_increase`: how far below the best model an accuracy may be. `half_widths`
+    (n_models,): of the 95 % interval of the difference in accuracy to each model, on the same rows.
     """
     best = float(alone.max())
     enough = np.flatnonzero(alone >= best - max_error_increase - 1e-12)
@@ -207,27 +162,9 @@ def summary_lines(
 ) -> tuple[list[dict[str, object]], Verdict]:
     """Return a line for every model alone, the chosen point, and others along the curve.
 
-    Parameters
-    ----------
-    curve : CostCurve
-        Routed points.
-    chosen : int or None
-        Place of the point in use; None: not on the curve.
-    models : Models
-        Alternatives.
-    alone : ndarray of shape (n_samples, n_models)
-        Whether each answers right.
-    clock : Clock or None
-        What they take.
-    max_error_increase : float
-        Of the verdict.
-
-    Returns
-    -------
-    lines : list of dict
-        Title under ``""``, knob, accuracy with its interval, cost, milliseconds, shares.
-    verdict : Verdict
-        On the chosen point; empty where there is none.
+    `chosen`: place of the point in use; None: not on the curve. `alone` (n_samples, n_models):
+    whether each answers right. Returns `lines`: title under ``""``, knob, accuracy with its
+    interval, cost, milliseconds, shares; `verdict`: on the chosen point; empty where there is none.
     """
     unit = curve.tree.cost_unit
     weights = curve.sample_weight

@@ -35,16 +35,10 @@ ENOUGH, START_ROWS = 300, 1000
 class Surveyed:
     """What every gate predicts of some rows, and whether each path answers them right.
 
-    Attributes
-    ----------
-    errors : dict of int to ndarray of shape (n_samples, n_candidates)
-        By prefix; -1 is the gate before anything has run.
-    right : ndarray of shape (n_samples, n_paths)
-        Whether each path's answer is right.
-    tree : PathTree
-        With the costs that hold.
-    costs : two ndarrays of shape (n_samples, n_paths), or None
-        What each path costs for each row, and what decisions take it to cost.
+    `errors` (n_samples, n_candidates): by prefix; -1 is the gate before anything has run. `right`
+    (n_samples, n_paths): whether each path's answer is right. `tree`: with the costs that hold.
+    `costs` (n_samples, n_paths): what each path costs for each row, and what decisions take it to
+    cost.
     """
 
     errors: dict[int, NDArray[np.float32]]

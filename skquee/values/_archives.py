@@ -39,23 +39,8 @@ def open_archive(
 ) -> Iterator[zipfile.ZipFile]:
     """Open a zip archive whose members fit it: none twice, none larger than it can be.
 
-    Parameters
-    ----------
-    file : path
-        To be read.
-    what : str
-        What it should be.
-    stream : stream, default=None
-        Open for reading, where the file is not on this machine.
-
-    Yields
-    ------
-    ZipFile
-
-    Raises
-    ------
-    ValueError
-        If it is damaged, also where a member read inside the block is.
+    `stream`: open for reading, where the file is not on this machine. ValueError if it is damaged,
+    also where a member read inside the block is.
     """
     source = check_file(file, what) if stream is None else file
     try:
@@ -100,19 +85,7 @@ def _check_members(archive: zipfile.ZipFile, size: int) -> None:
 
 
 def member_offset(stream: IO[bytes], entry: zipfile.ZipInfo) -> int:
-    """Return where the data of a stored member begins in the archive's file.
-
-    Parameters
-    ----------
-    stream : stream
-        The file.
-    entry : ZipInfo
-        Of the member.
-
-    Returns
-    -------
-    int
-    """
+    """Return where the data of a stored member begins in the archive's file."""
     stream.seek(entry.header_offset)
     header = stream.read(30)
     lengths = np.frombuffer(header[26:30], dtype="<u2")
@@ -124,20 +97,7 @@ def member_offset(stream: IO[bytes], entry: zipfile.ZipInfo) -> int:
 def read_text_member(archive: zipfile.ZipFile, name: str, source: object, what: str) -> str:
     """Return the text that one array of a table file holds.
 
-    Parameters
-    ----------
-    archive : ZipFile
-        Open.
-    name : str
-        Of the member.
-    source : object
-        The file, for messages.
-    what : str
-        What it should be.
-
-    Returns
-    -------
-    str
+    `source`: the file, for messages.
     """
     if archive.getinfo(name).file_size > MOST_JSON:
         raise not_whole(source, what, f"{name!r} is larger than {MOST_JSON} bytes")
@@ -159,28 +119,11 @@ def array_header(
 ) -> ArrayHeader:
     """Read the header of an array and check it against the bytes that follow.
 
-    Parameters
-    ----------
-    stream : stream
-        At the beginning of the array.
-    available : int
-        Bytes from there on that belong to it.
-    source : object
-        Where it is from, for messages.
-    what : str
-        What that should be.
-    kinds : str, default="f"
-        Kinds of numpy types to accept: "f" for float16, float32 and float64, "U" for text,
-        "i" and "u" for integers, "b" for truth values, "S" for bytes.
-
-    Returns
-    -------
-    ArrayHeader
-
-    Raises
-    ------
-    ValueError
-        If it is no header, of another type, or its shape does not fill the bytes exactly.
+    `stream`: at the beginning of the array. `available`: bytes from there on that belong to it.
+    `source`: where it is from, for messages. `what`: what that should be. `kinds`: kinds of numpy
+    types to accept: "f" for float16, float32 and float64, "U" for text, "i" and "u" for integers,
+    "b" for truth values, "S" for bytes. ValueError if it is no header, of another type, or its
+    shape does not fill the bytes exactly.
     """
     begin = stream.tell()
     try:
@@ -225,22 +168,8 @@ def read_array(
 ) -> NDArray[Any]:
     """Read an array of an archive.
 
-    Parameters
-    ----------
-    archive : ZipFile
-        Open.
-    name : str
-        Of the member, with ``.npy``.
-    source : object
-        The file, for messages.
-    what : str
-        What it should be.
-    kinds : str, default="f"
-        As for :func:`array_header`.
-
-    Returns
-    -------
-    ndarray
+    `name`: of the member, with ``.npy``. `source`: the file, for messages. `kinds`: as for
+    :func:`array_header`.
     """
     where = f"{source}, {name.removesuffix('.npy')!r},"
     with archive.open(name) as stream:
@@ -252,14 +181,7 @@ def read_array(
 class Arrays(Mapping[str, NDArray[Any]]):
     """The arrays of an open ``.npz``, each read when it is asked for.
 
-    Parameters
-    ----------
-    archive : ZipFile
-        Open.
-    source : object
-        The file, for messages.
-    what : str
-        What it should be.
+    `source`: the file, for messages.
     """
 
     def __init__(self, archive: zipfile.ZipFile, source: object, what: str) -> None:
@@ -286,21 +208,7 @@ class Arrays(Mapping[str, NDArray[Any]]):
 def open_arrays(file: str | os.PathLike[str], what: str) -> Iterator[Arrays]:
     """Open an ``.npz`` of numbers and texts, in place of ``numpy.load``.
 
-    Parameters
-    ----------
-    file : path
-        To be read.
-    what : str
-        What it should be.
-
-    Yields
-    ------
-    Arrays
-
-    Raises
-    ------
-    ValueError
-        If it is damaged, or an array asked for is missing or holds objects.
+    ValueError if it is damaged, or an array asked for is missing or holds objects.
 
     Examples
     --------
@@ -321,18 +229,7 @@ def open_arrays(file: str | os.PathLike[str], what: str) -> Iterator[Arrays]:
 def map_array(file: Path, header: ArrayHeader, offset: int) -> NDArray[Any]:
     """Memory-map an array whose header has been checked.
 
-    Parameters
-    ----------
-    file : Path
-        The file.
-    header : ArrayHeader
-        Its header.
-    offset : int
-        Where the header begins.
-
-    Returns
-    -------
-    ndarray
+    `offset`: where the header begins.
     """
     if 0 in header.shape:  # nothing to map
         return np.empty(header.shape, dtype=header.dtype)

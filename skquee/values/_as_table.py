@@ -24,21 +24,10 @@ def as_path_probabilities(
 ) -> PathProbabilities:
     """Return `X` as a table with the tree, costs and classes that hold.
 
-    Parameters
-    ----------
-    X : PathProbabilities or array-like of shape (n_samples, n_columns, n_classes)
-        The table.
-    paths : PathTree, default=None
-        The tree; needed for a bare array unless `path_costs` is given.
-    path_costs : array-like of shape (n_paths,), default=None
-        Path costs in place of the tree's. For a bare array without `paths`: a chain.
-    classes : sequence, default=None
-        Labels in place of the tree's.
-
-    Returns
-    -------
-    PathProbabilities
-        Nothing is copied or computed.
+    `X` (n_samples, n_columns, n_classes). `paths`: the tree; needed for a bare array unless
+    `path_costs` is given. `path_costs` (n_paths,): path costs in place of the tree's. For a bare
+    array without `paths`: a chain. `classes`: labels in place of the tree's. Returns nothing is
+    copied or computed.
     """
     carried = getattr(X, "paths", None)
     if not isinstance(X, PathProbabilities):

@@ -32,20 +32,8 @@ def whole_file(file: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     An exception leaves what was there before. What earlier writers of this file left behind
     when they were killed is removed.
 
-    Parameters
-    ----------
-    file : path
-        Where to.
-
-    Yields
-    ------
-    stream
-        Binary, open for writing and reading.
-
-    Raises
-    ------
-    FileNotFoundError, IsADirectoryError
-        If its folder does not exist, or it is a folder.
+    Yields binary, open for writing and reading. FileNotFoundError, IsADirectoryError if its folder
+    does not exist, or it is a folder.
 
     Examples
     --------
@@ -78,15 +66,7 @@ def whole_file(file: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 
 def write_text(file: str | os.PathLike[str], text: str) -> None:
-    """Write a text in UTF-8, whole or not at all.
-
-    Parameters
-    ----------
-    file : path
-        Where to.
-    text : str
-        Its content.
-    """
+    """Write a text in UTF-8, whole or not at all."""
     with whole_file(file) as stream:
         stream.write(text.encode("utf8"))
 
@@ -99,15 +79,8 @@ def whole_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
     earlier one under the name ``<folder>.<8 digits>.old``, from where :func:`heal_folder`
     brings it back.
 
-    Parameters
-    ----------
-    folder : path
-        Where to. What is there is replaced: check first that it may be.
-
-    Yields
-    ------
-    Path
-        An empty folder to fill.
+    `folder`: where to. What is there is replaced: check first that it may be. Yields an empty
+    folder to fill.
     """
     target = Path(folder).absolute()
     heal_folder(target)
@@ -128,13 +101,9 @@ def whole_folder(folder: str | os.PathLike[str]) -> Iterator[Path]:
 def heal_folder(folder: str | os.PathLike[str], names: frozenset[str] | None = None) -> None:
     """Bring a folder back whose replacement was cut short between its two steps.
 
-    Parameters
-    ----------
-    folder : path
-        That is looked for. Nothing happens where it exists, or where nothing was left.
-    names : frozenset of str, default=None
-        Of its files. Given, a folder ``<folder>.old`` that holds just these is brought back
-        as well: earlier releases gave that name.
+    `folder`: that is looked for. Nothing happens where it exists, or where nothing was left.
+    `names`: of its files. Given, a folder ``<folder>.old`` that holds just these is brought back as
+    well: earlier releases gave that name.
     """
     target = Path(folder).absolute()
     if target.exists() or not target.parent.is_dir():
@@ -153,18 +122,9 @@ def heal_folder(folder: str | os.PathLike[str], names: frozenset[str] | None = N
 def held(file: str | os.PathLike[str], what: str) -> Iterator[None]:
     """Be the only one who works on a file, in this process and on this machine.
 
-    Parameters
-    ----------
-    file : path
-        What is worked on; ``<file>.lock`` stands beside it meanwhile. A process that is killed
-        gives its lock back.
-    what : str
-        For the message: ``"writing answers.npy"``.
-
-    Raises
-    ------
-    BlockingIOError
-        If somebody else is at it.
+    `file`: what is worked on; ``<file>.lock`` stands beside it meanwhile. A process that is killed
+    gives its lock back. `what`: for the message: ``"writing answers.npy"``. BlockingIOError if
+    somebody else is at it.
 
     Examples
     --------

@@ -54,15 +54,7 @@ class MappedRows:
 def mapped_rows(values: NDArray[np.generic]) -> MappedRows | None:
     """Tell where an array lies in a file that it is mapped from.
 
-    Parameters
-    ----------
-    values : ndarray
-        Any.
-
-    Returns
-    -------
-    MappedRows or None
-        None where it is small, not mapped read-only in one piece, or the file has gone.
+    Returns none where it is small, not mapped read-only in one piece, or the file has gone.
     """
     root, base = None, values
     while isinstance(base, np.ndarray):
@@ -87,18 +79,9 @@ def mapped_rows(values: NDArray[np.generic]) -> MappedRows | None:
 class RowBlocks:
     """Arrays one below the other, read as one array; nothing is copied before it is asked for.
 
-    Parameters
-    ----------
-    sources : sequence of array-like
-        Each of shape (n_rows, n_columns, n_classes): ndarrays, mapped files, zarr, h5py, or rows
-        of an address.
-    spans : sequence of (int, int), default=None
-        Rows of each, from and up to. Default: all.
-
-    Raises
-    ------
-    ValueError
-        If they differ in columns or classes.
+    `sources`: each of shape (n_rows, n_columns, n_classes): ndarrays, mapped files, zarr, h5py, or
+    rows of an address. `spans`: rows of each, from and up to. Default: all. ValueError if they
+    differ in columns or classes.
     """
 
     ndim = 3
@@ -172,14 +155,7 @@ class RowBlocks:
     def pick(self, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> NDArray[np.generic]:
         """Return one column of each row, reading no more of mapped files than that.
 
-        Parameters
-        ----------
-        rows, columns : ndarray of shape (m,)
-            Which.
-
-        Returns
-        -------
-        ndarray of shape (m, n_classes)
+        `rows`, `columns` (m,). Returns shape (m, n_classes).
         """
         found = np.empty((len(rows), self.shape[2]), dtype=self.dtype)
         step = max(1, READ_BYTES // max(1, self.dtype.itemsize * self.shape[1] * self.shape[2]))

@@ -19,18 +19,8 @@ def check_costs(
 ) -> NDArray[np.float64]:
     """Return `costs` as a checked float array.
 
-    Parameters
-    ----------
-    costs : array-like
-        One number a path or step.
-    n : int or None
-        Expected length.
-    what, each : str
-        Name for messages, and what each number is for.
-
-    Returns
-    -------
-    ndarray of shape (n,)
+    `costs`: one number a path or step. `what`, `each`: name for messages, and what each number is
+    for. Returns shape (n,).
     """
     try:
         given = np.empty(0) if costs is None else np.asarray(costs)
@@ -54,16 +44,7 @@ def check_costs(
 def cost_span(costs: ArrayLike, unit: str | None) -> str:
     """Return the range of costs in words, with their unit where it is known.
 
-    Parameters
-    ----------
-    costs : array-like
-        At least one.
-    unit : str or None
-        Of a tree's ``cost_unit``.
-
-    Returns
-    -------
-    str
+    `unit`: of a tree's ``cost_unit``.
 
     Examples
     --------
@@ -78,19 +59,7 @@ def cost_span(costs: ArrayLike, unit: str | None) -> str:
 def common_unit(units: Iterable[str | None]) -> str | None:
     """Return the one unit of several costs that are to be held against each other.
 
-    Parameters
-    ----------
-    units : iterable of str or None
-        Of trees' ``cost_unit``; None where it is not known.
-
-    Returns
-    -------
-    str or None
-
-    Raises
-    ------
-    ValueError
-        If there are several.
+    `units`: of trees' ``cost_unit``; None where it is not known. ValueError if there are several.
     """
     known = sorted({unit for unit in units if unit})
     if len(known) > 1:
@@ -106,18 +75,7 @@ def warn_where_nothing_binds(
 ) -> None:
     """Warn of a limit on costs that is above all of them, often one in another unit.
 
-    Parameters
-    ----------
-    name : str
-        Of the limit.
-    limit : float or None
-        Nothing happens without one.
-    costs : array-like
-        What it could bind.
-    unit : str or None
-        Of the costs.
-    what : str
-        What has these costs.
+    `limit`: nothing happens without one. `what`: what has these costs.
     """
     if limit is not None and limit > np.max(costs) * (1 + 1e-9):
         warnings.warn(

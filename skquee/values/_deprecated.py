@@ -20,14 +20,9 @@ HERE = str(Path(__file__).resolve().parent)
 def warn_of_old(old: str, new: str, version: str) -> None:
     """Warn that a name is one of before, at the first line outside this package.
 
-    Parameters
-    ----------
-    old : str
-        What was used, with the place where it was: "`epochs` of MultiExitNetwork".
-    new : str
-        What to write instead: "trainer=HeadTrainer(epochs=...)".
-    version : str
-        The first version without the old name.
+    `old`: what was used, with the place where it was: "`epochs` of MultiExitNetwork". `new`: what
+    to write instead: "trainer=HeadTrainer(epochs=...)". `version`: the first version without the
+    old name.
 
     Examples
     --------
@@ -56,25 +51,10 @@ def old_keywords(
 
     Its signature shows only the new ones, which is what scikit-learn's ``get_params`` reads.
 
-    Parameters
-    ----------
-    names : mapping of str to str
-        Each old keyword and what to write instead. Without `convert` this is the keyword that
-        took its place; with it, any text.
-    version : str
-        The first version without the old keywords.
-    convert : callable, default=None
-        Takes the old keywords given, and returns the new keywords that say the same, where it
-        is more than another name.
-
-    Returns
-    -------
-    decorator
-
-    Raises
-    ------
-    TypeError
-        By the function, if a keyword is given by both names.
+    `names`: each old keyword and what to write instead. Without `convert` this is the keyword that
+    took its place; with it, any text. `version`: the first version without the old keywords.
+    `convert`: takes the old keywords given, and returns the new keywords that say the same, where
+    it is more than another name. TypeError by the function, if a keyword is given by both names.
 
     Examples
     --------
@@ -118,20 +98,8 @@ def renamed_function(
 ) -> Callable[P, R]:
     """Return a function under its name of before, which warns and does the same.
 
-    Parameters
-    ----------
-    function : callable
-        The one that took its place.
-    old : str
-        Its name of before.
-    version : str
-        The first version without it.
-    new : str, default=None
-        What to write instead. Default: the function's name.
-
-    Returns
-    -------
-    callable
+    `function`: the one that took its place. `version`: the first version without it. `new`: what to
+    write instead. Default: the function's name.
 
     Examples
     --------

@@ -18,18 +18,10 @@ __all__ = ["RowFacts", "as_numbers", "check_context", "check_losses", "check_pri
 class RowFacts:
     """Facts of rows, an entry each; None where they are not known.
 
-    Attributes
-    ----------
-    context : ndarray of shape (n_samples, n_context) or None
-        Known before anything runs.
-    losses : ndarray of shape (n_samples, n_columns) or None
-        Loss of each column's answer, between 0 and 1.
-    call_costs : ndarray of shape (n_samples, n_columns) or None
-        Price of a call of each column.
-    costs_known : bool
-        Whether prices are known before the call.
-    outcomes : bool
-        Whether columns are models whose answers are no classes: there are losses only.
+    `context` (n_samples, n_context): known before anything runs. `losses` (n_samples, n_columns):
+    loss of each column's answer, between 0 and 1. `call_costs` (n_samples, n_columns): price of a
+    call of each column. `costs_known`: whether prices are known before the call. `outcomes`:
+    whether columns are models whose answers are no classes: there are losses only.
     """
 
     context: NDArray[np.float64] | None = None

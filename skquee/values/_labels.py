@@ -38,14 +38,7 @@ def default_lambdas(tree: PathTree) -> NDArray[np.float64]:
     They are per cost of the dearest path, and end at 10 or where even the cheapest step is
     not worth taking for a sure gain of 1, whichever is more (at most 1e5).
 
-    Parameters
-    ----------
-    tree : PathTree
-        Costs in any unit.
-
-    Returns
-    -------
-    ndarray of shape (101,)
+    Returns shape (101,).
     """
     costs = tree.path_costs
     top = costs.max() or 1.0
@@ -56,17 +49,7 @@ def default_lambdas(tree: PathTree) -> NDArray[np.float64]:
 
 
 def stored(table: PathProbabilities) -> PathProbabilities:
-    """Return the table itself, or everything a lazy one would answer, run once.
-
-    Parameters
-    ----------
-    table : PathProbabilities
-        Stored or lazy.
-
-    Returns
-    -------
-    PathProbabilities
-    """
+    """Return the table itself, or everything a lazy one would answer, run once."""
     run = getattr(table, "materialize", None)
     return table if run is None else run()
 
@@ -76,21 +59,10 @@ def path_answers(table: PathProbabilities, *, check: bool = False) -> NDArray[np
 
     A flat vector is an abstention: the path answers as the one before it.
 
-    Parameters
-    ----------
-    table : PathProbabilities
-        The table.
-    check : bool, default=False
-        Raise where a vector is not a probability vector.
-
-    Returns
-    -------
-    ndarray of shape (n_samples, n_paths)
+    `check`: raise where a vector is not a probability vector. Returns shape (n_samples, n_paths).
     """
     columns = table.paths.path_columns
-    readers = [
-        table.paths.names[int(np.flatnonzero(columns == c)[0])] for c in range(table.shape[1])
-    ]
+    readers = [table.paths.names[path] for path in table.paths.first_of_column.tolist()]
     answers = np.empty(table.shape[:2], dtype=np.int32)
     silent: NDArray[np.bool_] | None = None
     for rows, chunk in table.chunks():
@@ -114,14 +86,7 @@ def path_answers(table: PathProbabilities, *, check: bool = False) -> NDArray[np
 def is_flat(values: NDArray[Any]) -> NDArray[np.bool_]:
     """Tell which vectors give every class the same probability: no answer, an abstention.
 
-    Parameters
-    ----------
-    values : ndarray of shape (..., n_classes)
-        Vectors.
-
-    Returns
-    -------
-    ndarray of shape (...)
+    `values` (..., n_classes). Returns shape (...).
     """
     flat = np.asarray(values[..., 0] == values[..., -1])
     if flat.any():  # seldom: only these are read whole
@@ -135,19 +100,8 @@ def correctness(
 ) -> NDArray[Any]:
     """Tell which paths answer right, or how little each loses where the table knows losses.
 
-    Parameters
-    ----------
-    table : PathProbabilities
-        The table.
-    codes : ndarray of shape (n_samples,)
-        True class indices.
-    check : bool, default=True
-        Raise where a vector is not a probability vector.
-
-    Returns
-    -------
-    ndarray of shape (n_samples, n_paths)
-        Booleans; 1 less the loss where the table has losses.
+    `codes` (n_samples,). `check`: raise where a vector is not a probability vector. Returns shape
+    (n_samples, n_paths): booleans; 1 less the loss where the table has losses.
     """
     if table.losses is not None:
         if check:
@@ -159,15 +113,7 @@ def correctness(
 def wrong_of(right: NDArray[Any]) -> NDArray[Any]:
     """Return errors, or losses, of what :func:`correctness` tells.
 
-    Parameters
-    ----------
-    right : ndarray
-        Whether answers are right, or 1 less their losses.
-
-    Returns
-    -------
-    ndarray
-        Of the same type.
+    `right`: whether answers are right, or 1 less their losses. Returns of the same type.
     """
     return ~right if right.dtype == bool else 1 - right
 
@@ -175,18 +121,8 @@ def wrong_of(right: NDArray[Any]) -> NDArray[Any]:
 def check_labels(y: ArrayLike, classes: NDArray[Any], n_samples: int) -> NDArray[np.intp]:
     """Return class indices of labels, checked against the classes.
 
-    Parameters
-    ----------
-    y : array-like of shape (n_samples,)
-        Labels.
-    classes : ndarray of shape (n_classes,)
-        Known labels, in the order of the class axis.
-    n_samples : int
-        Rows of the table.
-
-    Returns
-    -------
-    ndarray of shape (n_samples,)
+    `y` (n_samples,). `classes` (n_classes,): known labels, in the order of the class axis. Returns
+    shape (n_samples,).
     """
     labels = check_labels_given(column_or_1d(y, warn=True), "y")
     if len(labels) != n_samples:
@@ -208,14 +144,7 @@ def check_labels(y: ArrayLike, classes: NDArray[Any], n_samples: int) -> NDArray
 def check_target(y: ArrayLike) -> NDArray[Any]:
     """Return labels as a checked 1-D array.
 
-    Parameters
-    ----------
-    y : array-like of shape (n_samples,)
-        Labels of any type.
-
-    Returns
-    -------
-    ndarray of shape (n_samples,)
+    `y` (n_samples,). Returns shape (n_samples,).
     """
     labels = check_labels_given(column_or_1d(y, warn=True), "y")
     # Integers and texts are classes, however many (a thousand classes on few rows is fine).
@@ -227,16 +156,7 @@ def check_target(y: ArrayLike) -> NDArray[Any]:
 def check_weights(sample_weight: ArrayLike | None, n_samples: int) -> NDArray[np.float64] | None:
     """Return checked sample weights, or None.
 
-    Parameters
-    ----------
-    sample_weight : array-like of shape (n_samples,) or None
-        Weights.
-    n_samples : int
-        Rows.
-
-    Returns
-    -------
-    ndarray of shape (n_samples,) or None
+    `sample_weight` (n_samples,). Returns shape (n_samples,).
     """
     if sample_weight is None:
         return None
@@ -262,17 +182,7 @@ def encode_labels(
     where the labels are such integers, else the distinct labels, which must then be as many
     as the table has classes.
 
-    Parameters
-    ----------
-    table : PathProbabilities
-        The table.
-    y : array-like of shape (n_samples,)
-        Labels.
-
-    Returns
-    -------
-    classes : ndarray of shape (n_classes,)
-    codes : ndarray of shape (n_samples,)
+    `y` (n_samples,). Returns `classes` (n_classes,); `codes` (n_samples,).
     """
     if table.facts.outcomes:
         if y is not None:
@@ -317,21 +227,8 @@ def hold_out(
 
     A class of a single row is learned from, and the others are held out in their shares.
 
-    Parameters
-    ----------
-    codes : ndarray of shape (n_samples,)
-        Class indices.
-    fraction : float
-        Share held out; 0 for none.
-    seed : int
-        Of the split.
-    weights : ndarray of shape (n_samples,), default=None
-        A row without weight counts as absent.
-
-    Returns
-    -------
-    train, held : ndarray of int
-        Sorted.
+    `codes` (n_samples,). `fraction`: share held out; 0 for none. `weights` (n_samples,): A row
+    without weight counts as absent. Returns `train`, `held`: sorted.
     """
     rows = np.arange(len(codes)) if weights is None else np.flatnonzero(weights)
     n_held = round(fraction * len(rows))
@@ -359,15 +256,6 @@ def hold_out(
 def spawn_seeds(random_state: Any, n: int) -> NDArray[np.int64]:
     """Draw one integer seed per part, so that results depend on neither order nor n_jobs.
 
-    Parameters
-    ----------
-    random_state : int, RandomState or None
-        The source.
-    n : int
-        How many.
-
-    Returns
-    -------
-    ndarray of shape (n,)
+    Returns shape (n,).
     """
     return check_random_state(random_state).randint(np.iinfo(np.int32).max, size=n)

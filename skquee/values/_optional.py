@@ -14,17 +14,8 @@ OPTIONAL = ("matplotlib", "pandas", "safetensors", "skops", "timm", "torch", "to
 def require(package: str, purpose: str) -> Any:
     """Return a package of :data:`OPTIONAL`, or say what asks for it.
 
-    Parameters
-    ----------
-    package : str
-        Name to import, which is also the one to install.
-    purpose : str
-        What it is needed for, as the start of a sentence.
-
-    Raises
-    ------
-    ModuleNotFoundError
-        If it is not installed.
+    `package`: name to import, which is also the one to install. `purpose`: what it is needed for,
+    as the start of a sentence. ModuleNotFoundError if it is not installed.
 
     Examples
     --------

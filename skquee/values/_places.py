@@ -163,20 +163,8 @@ def open_place(
 ) -> tuple[RowBlocks, PathTree, RowFacts]:
     """Return the table at a folder or address, unread: values, tree, facts.
 
-    Parameters
-    ----------
-    place : path or str
-        Folder of shards or of zarr, on this machine or at an address.
-    paths : PathTree or None
-        In place of its own tree; needed for a zarr array that carries none.
-    options : mapping or None
-        Of fsspec, for the address.
-
-    Returns
-    -------
-    values : RowBlocks
-    tree : PathTree
-    facts : RowFacts
+    `place`: folder of shards or of zarr, on this machine or at an address. `paths`: in place of its
+    own tree; needed for a zarr array that carries none. `options`: of fsspec, for the address.
     """
     folder: Folder
     where = str(place)

@@ -18,13 +18,8 @@ def publish(package: str, *objects: Any) -> None:
     them keeps them in its ``__test__``; pytest is told to pass over the packages, where it would
     find them once more.
 
-    Parameters
-    ----------
-    package : str
-        Public module that offers them.
-    *objects : class or function
-        Others are left alone. What is private but stored in files must be an attribute of
-        `package` too.
+    `package`: public module that offers them. `*objects`: others are left alone. What is private
+    but stored in files must be an attribute of `package` too.
 
     Examples
     --------

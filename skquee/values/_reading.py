@@ -28,18 +28,7 @@ SCALARS = (str, int, float, bool)
 def not_whole(source: object, what: str, why: object) -> ValueError:
     """Return the error of a file that is damaged or something else.
 
-    Parameters
-    ----------
-    source : object
-        The file.
-    what : str
-        What it should be, e.g. ``"table file"``.
-    why : object
-        What was found.
-
-    Returns
-    -------
-    ValueError
+    `what`: what it should be, e.g. ``"table file"``.
     """
     return ValueError(f"{source} is not a whole {what} ({str(why).rstrip('.')}).")
 
@@ -47,23 +36,7 @@ def not_whole(source: object, what: str, why: object) -> ValueError:
 def check_file(file: str | os.PathLike[str], what: str) -> Path:
     """Return the path of a file that exists and is none but a file.
 
-    Parameters
-    ----------
-    file : path
-        To be read.
-    what : str
-        What it should be.
-
-    Returns
-    -------
-    Path
-
-    Raises
-    ------
-    FileNotFoundError
-        If nothing is there.
-    ValueError
-        If it is a folder or a device.
+    FileNotFoundError if nothing is there. ValueError if it is a folder or a device.
     """
     source = Path(file)
     try:
@@ -82,21 +55,7 @@ def check_file(file: str | os.PathLike[str], what: str) -> Path:
 def read_json(file: str | os.PathLike[str], what: str) -> dict[str, Any]:
     """Read a JSON file that holds one object.
 
-    Parameters
-    ----------
-    file : path
-        To be read.
-    what : str
-        What it should be.
-
-    Returns
-    -------
-    dict
-
-    Raises
-    ------
-    ValueError
-        If it is too large, no UTF-8, no JSON, nested too deep, or no object.
+    ValueError if it is too large, no UTF-8, no JSON, nested too deep, or no object.
     """
     source = check_file(file, what)
     size = source.stat().st_size
@@ -108,18 +67,7 @@ def read_json(file: str | os.PathLike[str], what: str) -> dict[str, Any]:
 def parse_json(text: str | bytes, source: object, what: str) -> dict[str, Any]:
     """Return the one object that a JSON text holds.
 
-    Parameters
-    ----------
-    text : str or bytes
-        The text.
-    source : object
-        Where it is from, for messages.
-    what : str
-        What it should be.
-
-    Returns
-    -------
-    dict
+    `source`: where it is from, for messages.
 
     Examples
     --------
@@ -153,27 +101,9 @@ def field(
 ) -> Any:
     """Return a field of a JSON object, of a type that it may have.
 
-    Parameters
-    ----------
-    record : mapping
-        The object.
-    name : str
-        Of the field.
-    kinds : type or tuple of types
-        What it may be. Truth values are no integers.
-    source : object
-        Where it is from, for messages.
-    default : object
-        For a field that earlier releases did not write. Without: the field must be there.
-
-    Returns
-    -------
-    object
-
-    Raises
-    ------
-    ValueError
-        If it is missing or of another type.
+    `kinds`: what it may be. Truth values are no integers. `source`: where it is from, for messages.
+    `default`: for a field that earlier releases did not write. Without: the field must be there.
+    ValueError if it is missing or of another type.
 
     Examples
     --------
@@ -211,20 +141,9 @@ _KINDS: dict[type, str] = {
 def tree_fields(record: Any) -> dict[str, Any]:
     """Return the fields of a tree from JSON, each of the type that a tree writes.
 
-    Parameters
-    ----------
-    record : object
-        What :meth:`skquee.PathTree.to_dict` wrote, read back.
-
-    Returns
-    -------
-    dict
-        Arguments of :class:`skquee.PathTree`, which checks what they say.
-
-    Raises
-    ------
-    ValueError
-        Naming the field that is missing, unknown or of another type.
+    `record`: what :meth:`skquee.PathTree.to_dict` wrote, read back. Returns arguments of
+    :class:`skquee.PathTree`, which checks what they say. ValueError naming the field that is
+    missing, unknown or of another type.
     """
     if not isinstance(record, Mapping):
         raise ValueError(f"The tree must be an object with named fields, got {record!r:.60}.")

@@ -15,17 +15,8 @@ __all__ = ["as_now", "check_as_fitted", "remember"]
 def remember(estimator: BaseEstimator, names: Iterable[str]) -> dict[str, object]:
     """Return the parameters that fit uses, with those of the estimators among them.
 
-    Parameters
-    ----------
-    estimator : estimator
-        Being fitted.
-    names : iterable of str
-        Parameters that are read in fit alone.
-
-    Returns
-    -------
-    dict of str to dict
-        For :func:`check_as_fitted`. It holds the parameters themselves, no copies.
+    `names`: parameters that are read in fit alone. Returns for :func:`check_as_fitted`. It holds
+    the parameters themselves, no copies.
     """
     return {name: _trace(getattr(estimator, name)) for name in names}
 
@@ -35,17 +26,7 @@ def check_as_fitted(estimator: Any, remembered: dict[str, Any]) -> None:
 
     It costs microseconds: identity, and equality of plain values.
 
-    Parameters
-    ----------
-    estimator : estimator
-        Fitted.
-    remembered : dict
-        From :func:`remember`.
-
-    Raises
-    ------
-    ValueError
-        Naming the parameter.
+    `remembered`: from :func:`remember`. ValueError naming the parameter.
 
     Examples
     --------
@@ -70,18 +51,8 @@ def check_as_fitted(estimator: Any, remembered: dict[str, Any]) -> None:
 def as_now(remembered: dict[str, Any], name: str, value: Any) -> dict[str, Any]:
     """Return what fit used with another value of a parameter, which acts without a fit.
 
-    Parameters
-    ----------
-    remembered : dict
-        From :func:`remember`; it stays as it is.
-    name : str
-        Nested with double underscores.
-    value : object
-        What is not to be noticed as a change.
-
-    Returns
-    -------
-    dict of str to dict
+    `remembered`: from :func:`remember`; it stays as it is. `name`: nested with double underscores.
+    `value`: what is not to be noticed as a change.
     """
     key, _, rest = name.partition("__")
     if key not in remembered:

@@ -50,21 +50,7 @@ def take_rows(X: Any, rows: NDArray[np.intp] | slice) -> Any:
 def check_rows(key: object, n_rows: int) -> slice | NDArray[np.intp]:
     """Return what chooses rows of a table, checked.
 
-    Parameters
-    ----------
-    key : slice, array-like of int or mask
-        As numpy takes it.
-    n_rows : int
-        Rows of the table.
-
-    Returns
-    -------
-    slice or ndarray
-
-    Raises
-    ------
-    IndexError
-        If it is something else, a mask of another length, or names a row that there is not.
+    IndexError if it is something else, a mask of another length, or names a row that there is not.
 
     Examples
     --------
@@ -102,15 +88,7 @@ def own_values(values: NDArray[np.generic]) -> NDArray[np.generic]:
     joblib hands workers the file of a memory map instead of its values: where the map is
     copy-on-write, changes that were made in memory would be lost.
 
-    Parameters
-    ----------
-    values : ndarray
-        Any.
-
-    Returns
-    -------
-    ndarray
-        Itself, or a copy of a map of mode "c".
+    Returns itself, or a copy of a map of mode "c".
     """
     base: object = values
     while base is not None:
@@ -123,19 +101,7 @@ def own_values(values: NDArray[np.generic]) -> NDArray[np.generic]:
 def n_rows_of(X: Any) -> int:
     """Return the number of rows.
 
-    Parameters
-    ----------
-    X : as of :func:`take_rows`
-        Input.
-
-    Returns
-    -------
-    int
-
-    Raises
-    ------
-    TypeError
-        If X has no length, as a generator.
+    TypeError if X has no length, as a generator.
     """
     if isinstance(X, dict) and not hasattr(X, "shape"):
         lengths = {key: n_rows_of(value) for key, value in X.items()}
@@ -153,36 +119,14 @@ def n_rows_of(X: Any) -> int:
 
 
 def row_names(X: Any) -> list[Any] | None:
-    """Return the row labels of a data frame, None where they are numbers from 0, or X has none.
-
-    Parameters
-    ----------
-    X : as of :func:`take_rows`
-        Input.
-
-    Returns
-    -------
-    list or None
-    """
+    """Return the row labels of a data frame, None where they are numbers from 0, or X has none."""
     if not hasattr(X, "iloc") or list(X.index) == list(range(len(X))):
         return None
     return list(X.index)
 
 
 def fingerprint(X: ArrayLike, n_rows: int) -> str:
-    """Return a digest of a few rows of X: equal rows have equal ones.
-
-    Parameters
-    ----------
-    X : as of :func:`take_rows`
-        Input.
-    n_rows : int
-        Its rows.
-
-    Returns
-    -------
-    str
-    """
+    """Return a digest of a few rows of X: equal rows have equal ones."""
     some = take_rows(X, np.unique(np.linspace(0, n_rows - 1, min(n_rows, SOME)).astype(np.intp)))
     if hasattr(some, "to_pandas"):
         some = some.to_pandas()

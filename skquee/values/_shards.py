@@ -57,18 +57,8 @@ class Folder(Protocol):
 class Record:
     """What a folder holds, and what all of its shards must be parts of.
 
-    Attributes
-    ----------
-    shape : tuple of int
-        Samples, columns, classes.
-    dtype : str
-        Type of the values.
-    starts : tuple of int
-        First row of each shard, then the number of rows.
-    paths : str
-        The tree, as JSON.
-    input : str
-        Digest of some rows of what the classifiers were given.
+    `shape`: samples, columns, classes. `starts`: first row of each shard, then the number of rows.
+    `input`: digest of some rows of what the classifiers were given.
     """
 
     shape: tuple[int, int, int]
@@ -149,18 +139,7 @@ def write_shard(
 ) -> None:
     """Write a shard, whole or not at all; it says which table it is a part of.
 
-    Parameters
-    ----------
-    file : path
-        Where to.
-    values : ndarray of shape (n_rows, n_columns, n_classes)
-        Its rows.
-    number : int
-        Which shard it is.
-    record : Record
-        Of the whole.
-    rows : str
-        Digest of some rows of its input.
+    `values` (n_rows, n_columns, n_classes). `rows`: digest of some rows of its input.
     """
     said = json.dumps({"table": record.digest, "number": number, "input": rows})
     with whole_file(file) as stream:
@@ -172,27 +151,9 @@ def open_shard(
 ) -> Any:
     """Return the values of a shard, unread, once it is known to be one of this table.
 
-    Parameters
-    ----------
-    folder : Folder
-        Where it lies.
-    number : int
-        Which.
-    record : Record
-        Of the whole.
-    rows : str, default=None
-        Digest that its input must have.
-    read : bool, default=False
-        Read all of it, so that a flipped bit is found by the archive's checksum.
-
-    Returns
-    -------
-    array-like of shape (n_rows, n_columns, n_classes)
-
-    Raises
-    ------
-    ValueError
-        If it is damaged or part of another table.
+    `rows`: digest that its input must have. `read`: read all of it, so that a flipped bit is found
+    by the archive's checksum. Returns shape (n_rows, n_columns, n_classes). ValueError if it is
+    damaged or part of another table.
     """
     name = shard_name(number)
     where = folder.where(name)
@@ -229,21 +190,8 @@ def open_shard(
 def open_shards(folder: Folder) -> tuple[RowBlocks, PathTree, RowFacts]:
     """Return the table of a folder, unread: its values, tree and facts.
 
-    Parameters
-    ----------
-    folder : Folder
-        That :func:`write_shard` wrote to.
-
-    Returns
-    -------
-    values : RowBlocks
-    tree : PathTree
-    facts : RowFacts
-
-    Raises
-    ------
-    ValueError
-        If a shard is missing, damaged or of another table.
+    `folder`: that :func:`write_shard` wrote to. ValueError if a shard is missing, damaged or of
+    another table.
     """
     record = Record.read(folder)
     there, n_shards = folder.names(), len(record.starts) - 1

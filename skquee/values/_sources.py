@@ -19,17 +19,7 @@ __all__ = ["columns_of", "label_values", "numeric", "outcome_table", "tree_over"
 
 
 def numeric(values: Any) -> Any:
-    """Return an array as the package reads it: tensors are detached; lazy arrays stay lazy.
-
-    Parameters
-    ----------
-    values : array-like, tensor, data frame, or array of dask, zarr or h5py
-        Of any shape.
-
-    Returns
-    -------
-    array
-    """
+    """Return an array as the package reads it: tensors are detached; lazy arrays stay lazy."""
     if hasattr(values, "detach"):  # a tensor, also on a GPU, of bfloat16, or with gradients
         values = values.detach().cpu()
         if values.is_floating_point() and values.element_size() < 4:
@@ -47,16 +37,7 @@ def numeric(values: Any) -> Any:
 def columns_of(arrays: Any) -> tuple[list[str] | None, list[Any], Sequence[Any] | None]:
     """Return names, arrays of shape (n_samples, n_classes), and classes where frames tell them.
 
-    Parameters
-    ----------
-    arrays : mapping, sequence of arrays, or path of an ``.npz`` file
-        One array a classifier.
-
-    Returns
-    -------
-    names : list of str or None
-    columns : list of array
-    classes : sequence or None
+    `arrays`: one array a classifier.
     """
     if isinstance(arrays, (str, os.PathLike)):
         with open_arrays(arrays, "file of arrays") as archive:
@@ -127,22 +108,8 @@ def tree_over(
 ) -> PathTree:
     """Return the tree over some classifiers.
 
-    Parameters
-    ----------
-    paths : {"chain", "cascade", "single"} or PathTree
-        How they may follow each other; "single": exactly one is called.
-    names : sequence of str or None
-        Of the classifiers.
-    step_costs : array-like of shape (n_columns,) or None
-        What each adds; None with a PathTree only.
-    n_columns : int
-        Classifiers.
-    cost_unit : str or None
-        Unit.
-
-    Returns
-    -------
-    PathTree
+    `paths`: how they may follow each other; "single": exactly one is called. `step_costs`
+    (n_columns,): what each adds; None with a PathTree only.
     """
     if isinstance(paths, PathTree):
         if step_costs is not None or cost_unit is not None:

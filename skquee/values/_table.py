@@ -36,16 +36,9 @@ class Walk(Protocol):
     def advance(self, rows: NDArray[np.intp], paths: NDArray[np.intp]) -> NDArray[np.floating]:
         """Take one more step and return its answers.
 
-        Parameters
-        ----------
-        rows : ndarray of shape (m,)
-            Rows that go on, as positions in the walk's own rows. Rows left out have exited.
-        paths : ndarray of shape (m,)
-            Path each row arrives at: one step longer than the one it came from.
-
-        Returns
-        -------
-        ndarray of shape (m, n_classes)
+        `rows` (m,): rows that go on, as positions in the walk's own rows. Rows left out have
+        exited. `paths` (m,): path each row arrives at: one step longer than the one it came from.
+        Returns shape (m, n_classes).
         """
 
 

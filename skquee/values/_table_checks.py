@@ -13,15 +13,7 @@ __all__ = ["check_probabilities", "check_table_shape"]
 
 
 def check_table_shape(shape: tuple[int, ...], paths: PathTree) -> None:
-    """Raise where a table does not fit its tree.
-
-    Parameters
-    ----------
-    shape : tuple
-        Shape of the table.
-    paths : PathTree
-        The tree.
-    """
+    """Raise where a table does not fit its tree."""
     if len(shape) != 3:
         raise ValueError(
             "X must be a table of probabilities of shape (n_samples, n_paths, n_classes), got an "
@@ -44,14 +36,9 @@ def check_probabilities(
 ) -> None:
     """Raise where vectors are not probabilities, naming the row and the path.
 
-    Parameters
-    ----------
-    values : ndarray of shape (..., n_classes)
-        Vectors; all axes but the last are counted together.
-    rows : ndarray of int or int
-        Row of each vector, or the first row where `values` is a (rows, paths, classes) block.
-    names : sequence of str
-        Path of each vector, or of each column of such a block.
+    `values` (..., n_classes): vectors; all axes but the last are counted together. `rows`: row of
+    each vector, or the first row where `values` is a (rows, paths, classes) block. `names`: path of
+    each vector, or of each column of such a block.
     """
     tolerance = 5e-3  # room for float16, which keeps three digits
     totals = values.sum(axis=-1, dtype=np.float32)

@@ -35,21 +35,8 @@ STORED = tuple(np.dtype(name) for name in ("float16", "float32", "float64"))
 def check_storage_type(dtype: Any, name: str = "dtype") -> np.dtype[Any]:
     """Return a type that tables are stored in.
 
-    Parameters
-    ----------
-    dtype : dtype
-        What was given.
-    name : str, default="dtype"
-        Of the parameter, for the message.
-
-    Returns
-    -------
-    dtype
-
-    Raises
-    ------
-    ValueError
-        If it is another than float16, float32 or float64.
+    `name`: of the parameter, for the message. ValueError if it is another than float16, float32 or
+    float64.
     """
     try:
         found = np.dtype(dtype)
@@ -63,19 +50,7 @@ def check_storage_type(dtype: Any, name: str = "dtype") -> np.dtype[Any]:
 def tree_text(tree: PathTree) -> str:
     """Return a tree as JSON, as files hold it.
 
-    Parameters
-    ----------
-    tree : PathTree
-        The tree.
-
-    Returns
-    -------
-    str
-
-    Raises
-    ------
-    ValueError
-        If a level or class is neither a text nor a number, so that it would not come back.
+    ValueError if a level or class is neither a text nor a number, so that it would not come back.
     """
     try:
         text = json.dumps(tree.to_dict())
@@ -95,16 +70,7 @@ def write_table(
 ) -> None:
     """Write a table to one uncompressed ``.npz``, whole or not at all.
 
-    Parameters
-    ----------
-    file : path
-        Where to.
-    values : ndarray of shape (n_samples, n_columns, n_classes)
-        Probabilities.
-    tree : PathTree
-        The tree.
-    known : mapping of str to ndarray
-        Further arrays, of :data:`KNOWN`.
+    `values` (n_samples, n_columns, n_classes). `known`: further arrays, of :data:`KNOWN`.
     """
     text = tree_text(tree)
     with whole_file(file) as stream:
@@ -116,28 +82,11 @@ def read_table(
 ) -> tuple[NDArray[np.generic], PathTree, dict[str, NDArray[np.generic]]]:
     """Read what :func:`write_table` or a bank wrote.
 
-    Parameters
-    ----------
-    file : path
-        An ``.npz``, or an ``.npy`` with its tree in ``<file>.json``.
-    tree : PathTree or None
-        In place of the tree of the file.
-    mmap : bool
-        Map values that are not packed, instead of reading them.
-
-    Returns
-    -------
-    values : ndarray of shape (n_samples, n_columns, n_classes)
-    tree : PathTree
-    known : dict of str to ndarray
-        Further arrays.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If it is damaged or something else, or has no tree and none is given.
+    `file`: an ``.npz``, or an ``.npy`` with its tree in ``<file>.json``. `tree`: in place of the
+    tree of the file. `mmap`: map values that are not packed, instead of reading them. Returns
+    `values` (n_samples, n_columns, n_classes); `known`: further arrays. FileNotFoundError if there
+    is no such file. ValueError if it is damaged or something else, or has no tree and none is
+    given.
     """
     source = check_file(file, WHAT)
     with source.open("rb") as stream:

@@ -312,15 +312,7 @@ class PathTree(TreeShape, TreeBuilders):
 def relative_to_whole(tree: PathTree) -> PathTree:
     """Return a network's tree with costs as fractions of its fullest path's.
 
-    Parameters
-    ----------
-    tree : PathTree
-        With costs in any unit.
-
-    Returns
-    -------
-    PathTree
-        Its ``cost_unit`` is "of the whole network".
+    `tree`: with costs in any unit. Returns its ``cost_unit`` is "of the whole network".
     """
     return tree.with_costs(tree.path_costs / tree.path_costs.max(), cost_unit=WHOLE_NETWORK)
 

@@ -57,6 +57,11 @@ class TreeShape:
         return frozen(calls)
 
     @cached_property
+    def first_of_column(self) -> NDArray[np.intp]:
+        """First path that reads each column, shape (n_columns,)."""
+        return frozen(np.unique(self.path_columns, return_index=True)[1])
+
+    @cached_property
     def column_names(self) -> tuple[str, ...]:
         """Name of each classifier: that of the shortest path that ends in it."""
         order = np.argsort(self.depths, kind="stable")

@@ -27,16 +27,8 @@ def check_curve_rows(
 ) -> None:
     """Raise where ``cost_curve`` is not given trade-offs first, then rows with their labels.
 
-    Parameters
-    ----------
-    lambdas, X, y, sample_weight
-        What ``cost_curve`` was given.
-
-    Raises
-    ------
-    ValueError
-        If rows stand where trade-offs belong, of rows and labels only one is given, or weights
-        come without rows.
+    `lambdas`, `X`, `y`, `sample_weight`: what ``cost_curve`` was given. ValueError if rows stand
+    where trade-offs belong, of rows and labels only one is given, or weights come without rows.
     """
     if X is None and sample_weight is not None:
         raise ValueError(

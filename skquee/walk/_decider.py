@@ -267,16 +267,7 @@ class Clipped(Decider):
 def allowed_paths(tree: PathTree, cap: float) -> NDArray[np.bool_]:
     """Tell which paths a sample can take without any of its steps going beyond a cap.
 
-    Parameters
-    ----------
-    tree : PathTree
-        The tree.
-    cap : float
-        Most a sample may cost.
-
-    Returns
-    -------
-    ndarray of shape (n_paths,)
+    `cap`: most a sample may cost. Returns shape (n_paths,).
     """
     dear = np.where(tree.ancestors >= 0, tree.path_costs[tree.ancestors], 0.0)
     return np.asarray(dear.max(axis=1) <= cap)
@@ -297,19 +288,8 @@ def cannot_start(
 def takes_dearer(rows: NDArray[np.intp], share: float, start: float) -> NDArray[np.bool_]:
     """Draw a systematic sample of rows.
 
-    Parameters
-    ----------
-    rows : ndarray of shape (n,)
-        Row numbers.
-    share : float
-        Share drawn, in [0, 1].
-    start : float
-        Random start in [0, 1).
-
-    Returns
-    -------
-    ndarray of shape (n,)
-        Of any m rows in succession, m * share rounded up or down are drawn.
+    `rows` (n,). `share`: share drawn, in [0, 1]. `start`: random start in [0, 1). Returns shape
+    (n,): of any m rows in succession, m * share rounded up or down are drawn.
 
     Examples
     --------

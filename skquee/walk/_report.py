@@ -133,15 +133,8 @@ class ReportMixin(CurveMixin):
 def check_reported(X: ArrayLike | None, y: ArrayLike | None) -> None:
     """Raise where rows come without labels, or labels without rows.
 
-    Parameters
-    ----------
-    X, y
-        What ``report`` was given.
-
-    Raises
-    ------
-    ValueError
-        Then; rows of a table that knows losses need no labels.
+    `X`, `y`: what ``report`` was given. ValueError then; rows of a table that knows losses need no
+    labels.
     """
     unlabelled = X is not None and y is None and getattr(X, "losses", None) is None
     if unlabelled or (X is None and y is not None):
@@ -178,18 +171,7 @@ def _own_knob(estimator: BaseEstimator, curve: CostCurve) -> float | None:
 def write_page(file: str | os.PathLike[str], curve: CostCurve, **shown: object) -> Path:
     """Write the page of a curve.
 
-    Parameters
-    ----------
-    file : path
-        Where to.
-    curve : CostCurve
-        What is shown.
-    **shown
-        Of ``skquee.display._interactive.report_page``.
-
-    Returns
-    -------
-    Path
+    `**shown`: of ``skquee.display._interactive.report_page``.
     """
     # Pictures stand on a floor above: named, as the package names what it loads on first use.
     page = import_module("skquee.display._interactive").report_page(curve, **shown)

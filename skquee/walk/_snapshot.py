@@ -217,12 +217,7 @@ class _OneRow:
 class TableReader:
     """Takes tables of probabilities over one tree.
 
-    Parameters
-    ----------
-    tree : PathTree
-        The tree.
-    prices : bool, default=True
-        Whether prices that rows bring count; if not, the tree's costs hold for all.
+    `prices`: whether prices that rows bring count; if not, the tree's costs hold for all.
     """
 
     def __init__(self, tree: PathTree, *, prices: bool = True) -> None:

@@ -90,14 +90,9 @@ def gate_features(
 class GateLayout:
     """The prefixes that meet at one gate and the paths it judges for each.
 
-    Attributes
-    ----------
-    depth : int
-        Blocks run before this gate.
-    prefixes : ndarray of shape (n_prefixes,)
-        Paths of that depth that can be extended.
-    candidates : ndarray of shape (n_prefixes, n_candidates)
-        Paths judged for each prefix, the prefix itself first; padded with -1.
+    `depth`: blocks run before this gate. `prefixes` (n_prefixes,): paths of that depth that can be
+    extended. `candidates` (n_prefixes, n_candidates): paths judged for each prefix, the prefix
+    itself first; padded with -1.
     """
 
     depth: int

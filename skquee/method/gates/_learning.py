@@ -16,18 +16,9 @@ Weights = dict[str, NDArray[np.float32]]
 class GateData:
     """Training material of one gate: m pairs of a sample and a prefix.
 
-    Attributes
-    ----------
-    features : ndarray of shape (m, n_features)
-        Sample part.
-    lines : ndarray of shape (m,)
-        Which line of `codes` belongs to each pair.
-    codes : ndarray of shape (n_prefixes, n_candidates, n_exits + 1)
-        Codes of the paths judged for each prefix.
-    targets : ndarray of shape (m, n_candidates)
-        Error targets, NaN where there is no candidate.
-    weights : ndarray of shape (m,) or None
-        Sample weights.
+    `features` (m, n_features). `lines` (m,): which line of `codes` belongs to each pair. `codes`
+    (n_prefixes, n_candidates, n_exits + 1): codes of the paths judged for each prefix. `targets`
+    (m, n_candidates): error targets, NaN where there is no candidate. `weights` (m,).
     """
 
     features: NDArray[np.float32]
@@ -43,14 +34,8 @@ class GateLoss:
     Layers lie on their side, width first and pairs last, so that every operation runs along
     the pairs, which are many.
 
-    Parameters
-    ----------
-    codes : ndarray of shape (n_prefixes, n_candidates, n_exits + 1)
-        Scaled path codes.
-    centre, scale : ndarray of shape (n_features,)
-        Standardise the sample part.
-    sigmoid : bool
-        Squash the output.
+    `codes` (n_prefixes, n_candidates, n_exits + 1). `centre`, `scale` (n_features,): standardise
+    the sample part.
     """
 
     def __init__(
@@ -68,14 +53,7 @@ class GateLoss:
     ) -> tuple[float, float]:
         """Return the sum of the squared errors of some pairs, and of their weights.
 
-        Parameters
-        ----------
-        p : dict of str to ndarray
-            Weights as of :class:`GateNetwork`, for standardised input.
-        data : GateData
-            Pairs.
-        rows : slice or ndarray
-            Which.
+        `p`: weights as of :class:`GateNetwork`, for standardised input.
         """
         return self._forward(p, data, rows)[0]
 
@@ -140,17 +118,8 @@ class GateLoss:
 class Adam:
     """Adam, with weight decay added to the gradient (Kingma and Ba, 2015, algorithm 1).
 
-    Parameters
-    ----------
-    parameters : dict of str to ndarray
-        Where to start.
-    rate, decay : float
-        Step size and weight decay.
-
-    Attributes
-    ----------
-    parameters : dict of str to ndarray
-        Where it is: views of one vector, changed in place.
+    `rate`, `decay`: step size and weight decay. `parameters`: where it is: views of one vector,
+    changed in place.
     """
 
     def __init__(self, parameters: Weights, rate: float, decay: float) -> None:

@@ -27,23 +27,10 @@ def fit_logistic(
     summed over rows plus half the penalty times the squared weights, the intercept left free. A
     target between 0 and 1 counts as an error with that weight and as none with the rest.
 
-    Parameters
-    ----------
-    features : ndarray of shape (n_samples, n_features)
-        Of about unit scale.
-    goals : ndarray of shape (n_samples, n_targets)
-        Between 0 and 1; each column must vary.
-    weights : ndarray of shape (n_samples,), default=None
-        Weights of the rows.
-    penalty : float, default=1.0
-        Of the squared weights.
-    tolerance : float, default=1e-7
-        Largest entry of the gradient, a row.
-
-    Returns
-    -------
-    coefficients : ndarray of shape (n_features, n_targets)
-    intercepts : ndarray of shape (n_targets,)
+    `features` (n_samples, n_features): of about unit scale. `goals` (n_samples, n_targets): between
+    0 and 1; each column must vary. `weights` (n_samples,): weights of the rows. `penalty`: of the
+    squared weights. `tolerance`: largest entry of the gradient, a row. Returns `coefficients`
+    (n_features, n_targets); `intercepts` (n_targets,).
 
     Examples
     --------

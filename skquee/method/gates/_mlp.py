@@ -24,14 +24,9 @@ class GateNetwork:
     The first layer is split: the sample's part is computed once and added to the part of
     every candidate path.
 
-    Parameters
-    ----------
-    weights : dict of str to ndarray
-        ``sample`` (n_features, embedding_size), ``path`` (n_exits + 1, embedding_size),
-        ``bias``, ``hidden`` (embedding_size, hidden_size), ``hidden_bias``,
-        ``output`` (hidden_size,), ``output_bias`` (1,); float32.
-    sigmoid : bool
-        Squash the output into (0, 1).
+    `weights`: ``sample`` (n_features, embedding_size), ``path`` (n_exits + 1, embedding_size),
+    ``bias``, ``hidden`` (embedding_size, hidden_size), ``hidden_bias``, ``output`` (hidden_size,),
+    ``output_bias`` (1,); float32. `sigmoid`: squash the output into (0, 1).
     """
 
     def __init__(self, weights: dict[str, NDArray[np.float32]], sigmoid: bool = True) -> None:
@@ -49,16 +44,8 @@ class GateNetwork:
     ) -> NDArray[np.float32]:
         """Return the output for every sample and candidate.
 
-        Parameters
-        ----------
-        sample_part : ndarray of shape (m, embedding_size)
-            From :meth:`sample_part`.
-        codes : ndarray of shape (n_candidates, n_exits + 1)
-            Path codes.
-
-        Returns
-        -------
-        ndarray of shape (m, n_candidates), float32
+        `sample_part` (m, embedding_size): from :meth:`sample_part`. `codes` (n_candidates, n_exits
+        + 1). Returns shape (m, n_candidates).
         """
         w = self.weights
         path_part = codes.astype(np.float32) @ w["path"]
@@ -104,34 +91,10 @@ def train_gate(
     halves the step whenever ``patience // 3`` epochs brought nothing and stops after
     `patience`; ``"constant"`` keeps the step and stops alike (the paper's).
 
-    Parameters
-    ----------
-    data, validation : GateData
-        Training and early-stopping pairs, of different samples.
-    embedding_size, hidden_size : int
-        Layer widths.
-    learning_rate, weight_decay : float
-        Adam's.
-    schedule : {"plateau", "constant"}
-        See above.
-    batch_size : int
-        Pairs a step.
-    max_epochs, patience : int
-        Epochs at most, and epochs without progress before stopping.
-    tol : float
-        Relative fall of the validation loss that counts as progress.
-    sigmoid : bool
-        Squash the output.
-    seed : int
-        Of weights and batches.
-    name : str
-        For the warning.
-
-    Returns
-    -------
-    GateNetwork
-    dict
-        ``n_epochs``, ``converged``, ``train_loss``, ``validation_loss`` (lists).
+    `data`, `validation`: training and early-stopping pairs, of different samples. `max_epochs`,
+    `patience`: epochs at most, and epochs without progress before stopping. `tol`: relative fall of
+    the validation loss that counts as progress. `seed`: of weights and batches. Returns :
+    ``n_epochs``, ``converged``, ``train_loss``, ``validation_loss`` (lists).
     """
     rng = np.random.default_rng(seed)
     # Training sees standardised input: the scaling acts on the weights, which are far smaller,

@@ -21,16 +21,7 @@ SMALLEST = float(np.finfo(np.float32).tiny)  # as in `entropy`
 def paper_row(now: Vector, previous: Vector | None) -> Vector:
     """Return :func:`gate_features` of one row.
 
-    Parameters
-    ----------
-    now : list of float
-        Probabilities at this exit.
-    previous : list of float or None
-        Those at the exit before.
-
-    Returns
-    -------
-    list of float, of length 2 * n_classes + 4
+    `now`: probabilities at this exit. `previous`: those at the exit before.
     """
     if previous is None:
         return [*now, *[0.0] * len(now), _entropy(now), 0.0, 0.0, max(now)]
@@ -51,17 +42,8 @@ class Passed(list[Vector]):
 def rich_row(history: Sequence[Vector], rate: float) -> Vector:
     """Return :func:`rich_features` of one row without context.
 
-    Parameters
-    ----------
-    history : sequence of list of float
-        Probabilities at every exit so far, in order; of a :class:`Passed`, what earlier gates
-        worked out is used again.
-    rate : float
-        Error rate of the class that the last exit predicts.
-
-    Returns
-    -------
-    list of float
+    `history`: probabilities at every exit so far, in order; of a :class:`Passed`, what earlier
+    gates worked out is used again. `rate`: error rate of the class that the last exit predicts.
     """
     kept = history if isinstance(history, Passed) else Passed()
     facts = kept.facts
@@ -132,12 +114,8 @@ class OneJudge(Protocol):
 class OneLinear:
     """Logistic error models over rich features or the paper's, for one row.
 
-    Parameters
-    ----------
-    models : dict of int to (ndarray of shape (n_features, n_judged), ndarray of shape (n_judged,))
-        Weights and bias of each prefix.
-    rates : dict of int to list of float, or None
-        Error rate of each class that a prefix may predict; None for the paper's features.
+    `models` (n_features, n_judged): weights and bias of each prefix. `rates`: error rate of each
+    class that a prefix may predict; None for the paper's features.
     """
 
     def __init__(
@@ -163,10 +141,7 @@ class OneLinear:
 class OneNetwork:
     """The paper's network over the last two exits, for one row.
 
-    Parameters
-    ----------
-    gates : dict of int to (GateNetwork, ndarray of shape (n_candidates, n_exits + 1))
-        Network and codes of the candidates of each prefix.
+    `gates` (n_candidates, n_exits + 1): network and codes of the candidates of each prefix.
     """
 
     def __init__(self, gates: dict[int, tuple[GateNetwork, NDArray[np.float32]]]) -> None:

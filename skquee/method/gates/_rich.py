@@ -108,12 +108,7 @@ class ClassErrorRates:
     of the other parts of :func:`training_parts`: a rate without the row alone would tell the
     row's own error, by how far it lies from that of its class.
 
-    Parameters
-    ----------
-    table : PathProbabilities
-        Rows.
-    wrong : ndarray of shape (n_samples, n_paths)
-        Errors of each path's answer, or targets of them.
+    `wrong` (n_samples, n_paths): errors of each path's answer, or targets of them.
     """
 
     def __init__(self, table: PathProbabilities, wrong: NDArray[np.floating]) -> None:
@@ -136,18 +131,8 @@ class ClassErrorRates:
     ) -> NDArray[np.float64]:
         """Return the error rate of the class that each row is given.
 
-        Parameters
-        ----------
-        path : int
-            Path that answers.
-        answers : ndarray of shape (m,)
-            Class it predicts for each row.
-        parts : ndarray of shape (m,), default=None
-            Part of each row, where they were counted: it is left out.
-
-        Returns
-        -------
-        ndarray of shape (m,)
+        `answers` (m,): class it predicts for each row. `parts` (m,): part of each row, where they
+        were counted: it is left out. Returns shape (m,).
         """
         counts, sums = (a[path].sum(axis=0)[answers] for a in (self.counts, self.sums))
         if parts is not None:
@@ -160,14 +145,7 @@ class ClassErrorRates:
 def training_parts(n_samples: int) -> NDArray[np.intp]:
     """Return the part of each training row, in random order.
 
-    Parameters
-    ----------
-    n_samples : int
-        Rows.
-
-    Returns
-    -------
-    ndarray of shape (n_samples,)
+    Returns shape (n_samples,).
     """
     return np.random.default_rng(0).permutation(n_samples) % N_PARTS
 
@@ -175,14 +153,9 @@ def training_parts(n_samples: int) -> NDArray[np.intp]:
 class GateInputs:
     """What gates see of samples, of one kind, for every prefix.
 
-    Parameters
-    ----------
-    kind : {"paper", "rich"}
-        :func:`gate_features` of the last two exits (equation 13), or :func:`rich_features`.
-    table : PathProbabilities
-        Rows that gates are trained on.
-    targets : ndarray of shape (n_samples, n_paths)
-        Their errors, or probabilities of error.
+    `kind`: :func:`gate_features` of the last two exits (equation 13), or :func:`rich_features`.
+    `table`: rows that gates are trained on. `targets` (n_samples, n_paths): their errors, or
+    probabilities of error.
     """
 
     def __init__(self, kind: str, table: PathProbabilities, targets: NDArray[np.floating]) -> None:
@@ -202,20 +175,10 @@ class GateInputs:
     ) -> NDArray[np.float64]:
         """Return the features of samples on one prefix.
 
-        Parameters
-        ----------
-        prefix : int
-            By index; -1 before anything has run.
-        history : sequence of ndarray of shape (m, n_classes)
-            Probabilities at its exits, in order.
-        context : ndarray of shape (m, n_context) or None
-            What is known of samples beforehand.
-        parts : ndarray of shape (m,), default=None
-            Of :func:`training_parts`, where these are the training rows.
-
-        Returns
-        -------
-        ndarray of shape (m, n_features)
+        `prefix`: by index; -1 before anything has run. `history` (m, n_classes): probabilities at
+        its exits, in order. `context` (m, n_context): what is known of samples beforehand. `parts`
+        (m,): of :func:`training_parts`, where these are the training rows. Returns shape (m,
+        n_features).
         """
         found = 0 if context is None else context.shape[1]
         if found != self.n_context:
@@ -244,18 +207,9 @@ class GateInputs:
     ) -> NDArray[np.float64]:
         """Return the features of a table's rows on one prefix.
 
-        Parameters
-        ----------
-        table : PathProbabilities
-            Rows.
-        prefix : int
-            By index; -1 before anything has run.
-        parts : ndarray of shape (n_samples,), default=None
-            Of :func:`training_parts`, where these are training rows.
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_features)
+        `prefix`: by index; -1 before anything has run. `parts` (n_samples,): of
+        :func:`training_parts`, where these are training rows. Returns shape (n_samples,
+        n_features).
         """
         line = [] if prefix < 0 else self.tree.prefixes(prefix).tolist()
         made = [

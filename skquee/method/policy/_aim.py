@@ -21,22 +21,8 @@ def aim_at(
 ) -> NDArray[np.intp]:
     """Return the candidate that a policy aims at.
 
-    Parameters
-    ----------
-    policy : policy, callable or None
-        With ``aim``; or ``policy(errors, costs, lambda_)``; None: :func:`open_loop`.
-    errors : ndarray of shape (m, n_candidates)
-        Predicted errors.
-    costs : ndarray of shape (n_candidates,) or (m, n_candidates)
-        Costs.
-    lambda_ : float
-        Price.
-    prefix : int or None
-        Path taken.
-
-    Returns
-    -------
-    ndarray of shape (m,)
+    `policy`: with ``aim``; or ``policy(errors, costs, lambda_)``; None: :func:`open_loop`. `errors`
+    (m, n_candidates). `costs` (n_candidates,) or (m, n_candidates). Returns shape (m,).
     """
     if policy is None:
         return open_loop(errors, costs, lambda_)
@@ -56,16 +42,9 @@ def plan_of(
 ) -> Plan:
     """Return :func:`aim_at` of some rows for any trade-off.
 
-    Parameters
-    ----------
-    policy, errors, costs, prefix
-        As of :func:`aim_at`. What does not depend on the trade-off is done once by a policy that
-        has ``plan(errors, costs, prefix=...)``, as those of :mod:`skquee.policy` have.
-
-    Returns
-    -------
-    callable
-        ``plan(lambda_, rows)`` returns the positions aimed at.
+    `policy`, `errors`, `costs`, `prefix`: as of :func:`aim_at`. What does not depend on the
+    trade-off is done once by a policy that has ``plan(errors, costs, prefix=...)``, as those of
+    :mod:`skquee.policy` have. Returns : ``plan(lambda_, rows)`` returns the positions aimed at.
     """
     if costs.ndim == 1 and policy is None:
         return plan_open_loop(errors, costs)

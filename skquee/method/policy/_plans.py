@@ -30,17 +30,8 @@ def least(scores: NDArray[np.floating], axis: int) -> NDArray[np.floating]:
 def plan_open_loop(errors: ArrayLike, costs: ArrayLike) -> Plan:
     """Return :func:`skquee.policy.open_loop` of some rows for any trade-off.
 
-    Parameters
-    ----------
-    errors : array-like of shape (n_samples, n_candidates)
-        Predicted errors.
-    costs : array-like of shape (n_candidates,)
-        Costs.
-
-    Returns
-    -------
-    callable
-        ``plan(lambda_, rows)`` returns the positions aimed at.
+    `errors` (n_samples, n_candidates). `costs` (n_candidates,). Returns : ``plan(lambda_, rows)``
+    returns the positions aimed at.
     """
     prices = np.asarray(costs, dtype=np.float64)
     order = np.argsort(prices, kind="stable")

@@ -29,17 +29,7 @@ def fit_policy(
 ) -> Policy:
     """Fit a policy, with weights where it takes them.
 
-    Parameters
-    ----------
-    policy : policy
-        With ``fit``.
-    tree, survey, wrong, sample_weight
-        As of :class:`OptionValue`.
-
-    Returns
-    -------
-    policy
-        Fitted.
+    `tree`, `survey`, `wrong`, `sample_weight`: as of :class:`OptionValue`. Returns fitted.
     """
     weighted = sample_weight is not None and has_fit_parameter(policy, "sample_weight")
     given = {"sample_weight": sample_weight} if weighted else {}
@@ -78,24 +68,11 @@ def sweep(
 ) -> NDArray[np.intp]:
     """Return the path of every sample at every trade-off, from what gates would predict.
 
-    Parameters
-    ----------
-    plan : callable
-        ``plan(errors, costs, prefix=...)`` returns what aims, ``(lambda_, rows)`` to positions.
-    survey : mapping of int to ndarray of shape (n_samples, n_candidates)
-        Predicted errors after each prefix.
-    knobs : array-like of shape (n_knobs,)
-        Trade-offs.
-    tree : PathTree
-        With the costs that hold.
-    starts : ndarray of shape (n_knobs, n_samples)
-        First path of each sample.
-    row_costs : ndarray of shape (n_samples, n_paths), default=None
-        Cost of every path for each sample, where it differs.
-
-    Returns
-    -------
-    ndarray of shape (n_knobs, n_samples)
+    `plan`: ``plan(errors, costs, prefix=...)`` returns what aims, ``(lambda_, rows)`` to positions.
+    `survey` (n_samples, n_candidates): predicted errors after each prefix. `knobs` (n_knobs,).
+    `tree`: with the costs that hold. `starts` (n_knobs, n_samples): first path of each sample.
+    `row_costs` (n_samples, n_paths): cost of every path for each sample, where it differs. Returns
+    shape (n_knobs, n_samples).
     """
     grid = np.atleast_1d(np.asarray(knobs, dtype=np.float64)).tolist()
     taken = starts.astype(np.intp)
@@ -125,16 +102,7 @@ def mean_loss(
 ) -> float:
     """Return error plus priced cost of a policy, the mean over trade-offs, each of equal weight.
 
-    Parameters
-    ----------
-    policy : policy
-        With ``plan``.
-    survey, wrong, tree, sample_weight
-        As of :class:`OptionValue`.
-
-    Returns
-    -------
-    float
+    `survey`, `wrong`, `tree`, `sample_weight`: as of :class:`OptionValue`.
     """
     grid = default_lambdas(tree)
     grid = grid[grid > 0][::8]
