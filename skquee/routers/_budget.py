@@ -213,8 +213,7 @@ class BudgetRouter(RoutingMixin, BaseEstimator):
         router, self._bank = innermost(self.router)
         check_walks(router)
         self.router_ = router
-        for name in ("_fitted_paths", "classes_", "n_classes_", "n_paths_", "n_features_in_"):
-            setattr(self, name, getattr(router, name))
+        self.take_fitted(router)
         self._seed = int(spawn_seeds(self.random_state, 1)[0])
         self._start = float(np.random.default_rng(self._seed).random())
         self.__dict__.pop("_costs", None)

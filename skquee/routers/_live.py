@@ -11,9 +11,9 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from skquee.bank import MultiPathClassifierBank
-from skquee.values import PathTree
 from skquee.values._remembered import as_now, check_as_fitted
 from skquee.walk import RoutingMixin
+from skquee.walk._fitted import with_tree
 
 __all__ = ["LiveParameters", "check_rows"]
 
@@ -96,17 +96,6 @@ class LiveParameters:
         """Raise where nothing is fitted, or something set since then has to be."""
         self._check_fitted()
         check_as_fitted(self, getattr(self, "_of_fit", {}))
-
-
-def with_tree(router: RoutingMixin, tree: PathTree) -> RoutingMixin:
-    """Return a copy of a fitted router, and of the routers in it, over other costs."""
-    other = copy.copy(router)
-    if hasattr(other, "_fitted_paths"):
-        own = other._fitted_paths
-        other._fitted_paths = own.with_costs(tree.costs, cost_unit=tree.cost_unit)
-    if hasattr(other, "router_"):
-        other.router_ = with_tree(other.router_, tree)
-    return other
 
 
 def check_rows(X: ArrayLike, feature_names: Sequence[str] | None) -> ArrayLike:

@@ -301,10 +301,7 @@ class RiskControlledRouter(RoutingMixin, BaseEstimator):
             "p_value": found.p_values,
             "certified": np.arange(len(knobs)) < found.n_certified,
         }
-        self._fitted_paths = router._fitted_paths
-        self.classes_ = router.classes_
-        for name in ("n_classes_", "n_paths_", "n_features_in_"):
-            setattr(self, name, getattr(router, name))
+        self.take_fitted(router)
         self.router_ = copy.copy(router)
         if self.best_lambda_ is not None:
             self.router_.set_params(**{router.knob.name: self.best_lambda_})

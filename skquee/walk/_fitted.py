@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable, Sequence
-from typing import ClassVar, Self
+from typing import ClassVar, Self, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,7 +18,9 @@ from skquee.values._as_table import as_path_probabilities
 from skquee.values._labels import check_labels, correctness, encode_labels, path_answers
 from skquee.values._remembered import check_as_fitted, remember
 
-__all__ = ["FittedMixin"]
+__all__ = ["FittedMixin", "with_tree"]
+
+Fitted = TypeVar("Fitted", bound="FittedMixin")
 
 
 class FittedMixin(ClassifierMixin):
@@ -159,6 +162,11 @@ class FittedMixin(ClassifierMixin):
         self.n_paths_ = table.paths.n_paths
         return table.with_paths(self._fitted_paths), codes
 
+    def take_fitted(self, router: FittedMixin) -> None:
+        """Take over what another router learned of its rows: tree, classes and columns."""
+        for name in ("_fitted_paths", "classes_", "n_classes_", "n_paths_", "n_features_in_"):
+            setattr(self, name, getattr(router, name))
+
     @property
     def paths_(self) -> PathTree:
         """The tree of paths, with the costs that hold now."""
@@ -203,3 +211,14 @@ class FittedMixin(ClassifierMixin):
         if table.losses is None:
             raise ValueError("These outcomes have no losses to measure on: give some.")
         return np.zeros(len(table), dtype=np.intp)
+
+
+def with_tree(router: Fitted, tree: PathTree) -> Fitted:
+    """Return a copy of a fitted router, and of the routers in it, over other costs."""
+    other = copy.copy(router)
+    if hasattr(other, "_fitted_paths"):
+        own = other._fitted_paths
+        other._fitted_paths = own.with_costs(tree.costs, cost_unit=tree.cost_unit)
+    if hasattr(other, "router_"):
+        other.router_ = with_tree(other.router_, tree)
+    return other
