@@ -24,6 +24,7 @@ from skquee.persistence._trees import check_arguments, check_trees
 from skquee.values._archives import open_archive
 from skquee.values._optional import require
 from skquee.values._reading import not_whole, parse_json
+from skquee.values._types import Json
 from skquee.walk import RoutingMixin
 
 __all__ = ["load"]
@@ -78,7 +79,7 @@ def load(file: str | os.PathLike[str], trusted: Sequence[str] = ()) -> Any:
     return _made(Path(file), content, trusted, n_trees)
 
 
-def _read_schema(archive: zipfile.ZipFile, file: Path, trusted: Sequence[str]) -> dict[str, Any]:
+def _read_schema(archive: zipfile.ZipFile, file: Path, trusted: Sequence[str]) -> Json:
     names = archive.namelist()
     if SCHEMA not in names:
         raise not_whole(file, WHAT, f"it has no {SCHEMA}")
@@ -101,9 +102,9 @@ def _read_schema(archive: zipfile.ZipFile, file: Path, trusted: Sequence[str]) -
     return schema
 
 
-def _nodes(schema: dict[str, Any]) -> list[dict[str, Any]]:
+def _nodes(schema: Json) -> list[Json]:
     """Return every node: a JSON object that names its class and how it is read."""
-    found: list[dict[str, Any]] = []
+    found: list[Json] = []
     waiting: list[Any] = [schema]
     while waiting:
         part = waiting.pop()
@@ -114,7 +115,7 @@ def _nodes(schema: dict[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
-def _check_schema(archive: zipfile.ZipFile, schema: dict[str, Any], file: Any) -> int:
+def _check_schema(archive: zipfile.ZipFile, schema: Json, file: Any) -> int:
     """Check what trees are made with; return how many there are."""
     trees: set[object] = set()
     nodes = _nodes(schema)
@@ -151,7 +152,7 @@ def _check_schema(archive: zipfile.ZipFile, schema: dict[str, Any], file: Any) -
     return len(trees)
 
 
-def _check_numbers(nodes: list[dict[str, Any]]) -> None:
+def _check_numbers(nodes: list[Json]) -> None:
     """Refuse two nodes of one number that differ: a number stands for one object."""
     seen: dict[Any, Any] = {}
     for node in nodes:
@@ -165,25 +166,25 @@ def _check_numbers(nodes: list[dict[str, Any]]) -> None:
             raise ValueError(f"two objects have the number {number!r}")
 
 
-def _content(node: dict[str, Any], loader: str) -> Any:
+def _content(node: Json, loader: str) -> Any:
     if node["__loader__"] != loader:
         raise ValueError(f"a tree is described by a {node['__loader__']!r}")
     return node["content"]
 
 
-def _file(node: dict[str, Any]) -> str:
+def _file(node: Json) -> str:
     said = node["__loader__"], node["type"], node["__module__"], node["__class__"]
     if said != ("NdArrayNode", "numpy", "numpy", "ndarray"):
         raise ValueError(f"a tree is described by {said}")
     return node["file"]
 
 
-def _array(archive: zipfile.ZipFile, node: dict[str, Any]) -> Any:
+def _array(archive: zipfile.ZipFile, node: Json) -> Any:
     with archive.open(_file(node)) as stream:
         return np.lib.format.read_array(stream, allow_pickle=False)
 
 
-def _length(archive: zipfile.ZipFile, node: dict[str, Any]) -> int:
+def _length(archive: zipfile.ZipFile, node: Json) -> int:
     with archive.open(_file(node)) as stream:
         np.lib.format.read_magic(stream)
         shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
@@ -192,7 +193,7 @@ def _length(archive: zipfile.ZipFile, node: dict[str, Any]) -> int:
     return shape[0]
 
 
-def _rename(schema: dict[str, Any]) -> bool:
+def _rename(schema: Json) -> bool:
     """Give types of earlier releases the names they have now; return whether there were any."""
     renamed = False
     for node in _nodes(schema):
@@ -203,7 +204,7 @@ def _rename(schema: dict[str, Any]) -> bool:
     return renamed
 
 
-def _repacked(archive: zipfile.ZipFile, schema: dict[str, Any]) -> bytes:
+def _repacked(archive: zipfile.ZipFile, schema: Json) -> bytes:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as target:
         for entry in archive.infolist():

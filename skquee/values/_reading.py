@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from skquee.values._types import Json
+
 __all__ = [
     "check_file",
     "field",
@@ -52,7 +54,7 @@ def check_file(file: str | os.PathLike[str], what: str) -> Path:
 # ---------------------------------------------------------------------- JSON
 
 
-def read_json(file: str | os.PathLike[str], what: str) -> dict[str, Any]:
+def read_json(file: str | os.PathLike[str], what: str) -> Json:
     """Read a JSON file that holds one object.
 
     ValueError if it is too large, no UTF-8, no JSON, nested too deep, or no object.
@@ -64,7 +66,7 @@ def read_json(file: str | os.PathLike[str], what: str) -> dict[str, Any]:
     return parse_json(source.read_bytes(), source, what)
 
 
-def parse_json(text: str | bytes, source: object, what: str) -> dict[str, Any]:
+def parse_json(text: str | bytes, source: object, what: str) -> Json:
     """Return the one object that a JSON text holds.
 
     `source`: where it is from, for messages.
@@ -138,7 +140,7 @@ _KINDS: dict[type, str] = {
 }
 
 
-def tree_fields(record: Any) -> dict[str, Any]:
+def tree_fields(record: Any) -> Json:
     """Return the fields of a tree from JSON, each of the type that a tree writes.
 
     `record`: what :meth:`skquee.PathTree.to_dict` wrote, read back. Returns arguments of
