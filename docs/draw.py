@@ -1,7 +1,8 @@
 """Draw the pictures of the guide again: each page's snippets run, and its last figure is kept.
 
 ``python docs/draw.py [PAGE ...]``, a page as "start/models"; default: all of them, and the README's
-picture, which is that of ``examples/plot_api_routing.py``.
+picture, which is that of ``examples/plot_api_routing.py``. ``--script`` prints the four ways
+in as the one script that a newcomer would copy together.
 """
 
 from __future__ import annotations
@@ -58,5 +59,15 @@ def main(pages: list[str]) -> None:
         plt.close("all")
 
 
-if __name__ == "__main__":
+def newcomer() -> str:
+    """Return the snippets of the four ways in, one after the other."""
+    parts = []
+    for page in PAGES[1:]:
+        parts += [f"print('== {page}')", *snippets(page)]
+    return "\n".join(parts)
+
+
+if __name__ == "__main__" and sys.argv[1:] == ["--script"]:
+    sys.stdout.write(newcomer())
+elif __name__ == "__main__":
     main(sys.argv[1:] or [README, *PAGES])
