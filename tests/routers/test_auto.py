@@ -16,7 +16,7 @@ from skquee.baselines import FixedPath, ThresholdRouter
 from skquee.evaluation._curve import hull_area, hull_points
 from skquee.persistence import dump, load
 from skquee.policy import ClosedLoop, OptionValue
-from skquee.routers.auto._board import Line, survivors
+from skquee.routers.auto._board import Line, near, survivors
 from skquee.routers.auto._judging import FoldCurves, held_out, ladder, paired
 from skquee.testing import make_path_probabilities
 
@@ -48,6 +48,15 @@ def test_the_leaderboard_names_every_candidate_best_first(auto: AutoRouter) -> N
     assert (board["area"] - board["loss"]).is_monotonic_decreasing and (board["se"] > 0).all()
     assert board.index[0] == auto.best_name_ and (board["failed"] == "").all()
     assert board.loc["fixed", "area"] < board["area"].max()
+
+
+def test_the_best_ones_equals_are_named(auto: AutoRouter) -> None:
+    board = auto.leaderboard_
+    behind = (board["loss"] - board["area"]) - (board["loss"] - board["area"]).iloc[0]
+    assert auto.near_[0] == auto.best_name_
+    assert set(auto.near_) == set(board.index[behind <= 2 * board["behind_se"]])
+    lines = [Line("a", 0.9, loss=0.1, behind_se=0, folds=3), Line("b", 0.9, loss=0.1, folds=1)]
+    assert near(lines, 1.0) == ["a"], "what was tried on fewer folds is not"
 
 
 def test_candidates_that_share_a_training_are_judged_as_if_alone(auto: AutoRouter) -> None:

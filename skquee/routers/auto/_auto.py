@@ -18,7 +18,7 @@ from tqdm import tqdm
 from skquee.evaluation import CostCurve
 from skquee.routers import BudgetMixin
 from skquee.routers._checking import check_folds
-from skquee.routers.auto._board import Line, rank, survivors
+from skquee.routers.auto._board import Line, near, rank, survivors
 from skquee.routers.auto._candidates import default_candidates
 from skquee.routers.auto._judging import ladder
 from skquee.routers.auto._search import (
@@ -88,6 +88,9 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
         for the dearest path), ``behind`` (loss beyond the best one's on the same rows) and
         ``behind_se``, its standard error, ``folds`` it was tried on, ``fit_seconds`` of these,
         and ``failed``, the error of one that did not fit.
+    near_ : list of str
+        Candidates at most one standard error (paired by row) behind the best one, itself first: how
+        sure the choice is.
     cv_curve_ : CostCurve
         The sweep of the chosen one, each row by a router that has not seen it.
 
@@ -199,7 +202,7 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
                     stacklevel=2,
                 )
         self._lines = [tuple(vars(line).values()) for line in lines]
-        self.best_name_ = lines[0].name
+        self.best_name_, self.near_ = lines[0].name, near(lines, 1.0)
         best, swept = routers[self.best_name_], found[self.best_name_]
         prices = table.row_path_costs()
         self.cv_curve_ = CostCurve(

@@ -12,7 +12,7 @@ from skquee.routers.auto._judging import fold_curves, held_out, paired, row_loss
 from skquee.routers.auto._search import Swept
 from skquee.values import PathTree
 
-__all__ = ["Line", "rank", "survivors"]
+__all__ = ["Line", "near", "rank", "survivors"]
 
 
 @dataclass(frozen=True)
@@ -120,6 +120,32 @@ def _behind(
     return Line(**{**line.__dict__, "behind": mean, "behind_se": error})
 
 
+def near(lines: Sequence[Line], standard_errors: float) -> list[str]:
+    """Return who cannot be told from the best, in the order of the lines.
+
+    Parameters
+    ----------
+    lines : sequence of Line
+        Best first.
+    standard_errors : float
+        Of the paired difference of losses, taken twice as the score is a loss less an area that
+        moves with it, that a score may be behind the best.
+
+    Returns
+    -------
+    list of str
+        The best and those that were tried on as many folds.
+    """
+    best = lines[0]
+    return [
+        line.name
+        for line in lines
+        if not line.failed
+        and line.folds == best.folds
+        and line.score - best.score <= 2 * standard_errors * line.behind_se
+    ]
+
+
 def survivors(
     lines: Sequence[Line], groups: Sequence[Sequence[str]], discard: float | None
 ) -> list[str]:
@@ -134,19 +160,13 @@ def survivors(
     groups : sequence of sequence of str
         Candidates that one training serves.
     discard : float or None
-        Standard errors of the paired difference of losses, taken twice as the score is a loss
-        less an area that moves with it, that a score may be behind the best; None keeps all.
+        Standard errors, as of :func:`near`; None keeps all.
 
     Returns
     -------
     list of str
     """
     fine = {line.name: line for line in lines if not line.failed}
-    best = min(line.score for line in fine.values())
-    near = {
-        line.name
-        for line in fine.values()
-        if discard is None or line.score - best <= 2 * discard * line.behind_se
-    }
-    kept = {name for group in groups if near.intersection(group) for name in group}
+    close = set(fine if discard is None else near(lines, discard))
+    kept = {name for group in groups if close.intersection(group) for name in group}
     return [name for name in fine if name in kept]

@@ -31,7 +31,7 @@ def default_candidates(tree: PathTree, n_samples: int) -> dict[str, Any]:
     Returns
     -------
     dict of str to estimator
-        Not fitted.
+        Not fitted; simple ones first.
     """
     policies: dict[str, Any] = {
         "open loop": "open-loop",
@@ -44,12 +44,12 @@ def default_candidates(tree: PathTree, n_samples: int) -> dict[str, Any]:
     errors = {"targets": "bernoulli", "regressor": "logistic", "features": "rich"}
     clusters = {**errors, "targets": "shrunken"}
     kinds: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
-        ("paper", {}, policies),
-        ("clusters, logistic", clusters, policies),
-        ("clusters, logistic, ensemble", {**clusters, "answer": "ensemble"}, policies),
         ("errors, logistic", errors, closed),
         ("errors, logistic, recall", {**errors, "answer": "recall"}, closed),
         ("errors, logistic, ensemble", {**errors, "answer": "ensemble"}, closed),
+        ("clusters, logistic", clusters, policies),
+        ("clusters, logistic, ensemble", {**clusters, "answer": "ensemble"}, policies),
+        ("paper", {}, policies),
     ]
     if n_samples >= MANY_ROWS:
         kinds.append(("errors, boosting", {**errors, "regressor": "boosting"}, policies))
