@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -168,6 +170,15 @@ def test_what_is_out_of_reach_is_no_difference_and_does_not_count_among_the_comp
     assert known["p_adjusted"].tolist() == holm_adjusted(known["p_value"]).tolist()
     with pytest.raises(ValueError, match="at_accuracy=0.75 is out of reach"):
         paired_bootstrap(both, dear, at_accuracy=0.75)
+
+
+def test_operations_on_the_table_share_its_curves(methods, rows):
+    """pandas copies attrs deeply with every operation: curves of many rows would make each slow."""
+    _, _, X, y = rows
+    table = compare(methods, X, y, n_resamples=2, random_state=0)
+    assert table.iloc[:1].attrs["curves"] is table.attrs["curves"]
+    again = pickle.loads(pickle.dumps(table)).attrs["curves"]
+    assert again["fixed"].area() == table.attrs["curves"]["fixed"].area()
 
 
 def test_a_correction_for_many_is_that_of_holm():
