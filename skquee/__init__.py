@@ -48,6 +48,7 @@ _SUBMODULES = (
     "auto",
     "bank",
     "baselines",
+    "dask",
     "datasets",
     "display",
     "evaluation",

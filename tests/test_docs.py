@@ -22,6 +22,7 @@ PAGES = sorted(str(page.relative_to(DOCS)) for page in DOCS.rglob("*.rst"))
         "answers",
         "auto",
         "baselines",
+        "dask",
         "datasets",
         "display",
         "evaluation",

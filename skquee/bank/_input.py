@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from sklearn.utils.validation import check_consistent_length, column_or_1d, vali
 
 from skquee.bank._composition import NamedClassifiers
 from skquee.values._checks import check_labels_given
+from skquee.values._optional import require
 from skquee.values._rows import fingerprint, n_rows_of
 
 __all__ = ["CheckedInput"]
@@ -22,6 +24,7 @@ class CheckedInput(NamedClassifiers):
     """Gives a bank the checks of its rows."""
 
     is_frozen: Any
+    transform: Any
 
     def check_input(self, X: Any, y: ArrayLike | None) -> Any:
         """Check X and y as ``fit`` does, and return X as the classifiers get it.
@@ -56,6 +59,53 @@ class CheckedInput(NamedClassifiers):
         if not self.is_frozen and len(np.unique(labels)) < 2:
             raise ValueError(f"y holds 1 class only ({labels.tolist()[0]!r}); give at least 2.")
         return X
+
+    def map_batches(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """Run every path on a batch of columns, as Ray Data gives it: ``data.map_batches(this)``.
+
+        Parameters
+        ----------
+        batch : mapping of str to ndarray
+            The columns that the bank was fitted on, where it knows their names; else one column
+            of rows, or one that is named ``"data"``.
+
+        Returns
+        -------
+        dict of str to ndarray
+            The batch, and ``"probabilities"`` of shape (n_samples, n_columns, n_classes).
+
+        Raises
+        ------
+        ValueError
+            If columns are missing.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sklearn.naive_bayes import GaussianNB
+        >>> from skquee import MultiPathClassifierBank
+        >>> X, y = np.arange(10.0)[:, None], [0] * 5 + [1] * 5
+        >>> bank = MultiPathClassifierBank([("nb", GaussianNB())], step_costs=[1]).fit(X, y)
+        >>> bank.map_batches({"data": X})["probabilities"].shape
+        (10, 1, 2)
+        """
+        names = getattr(self, "feature_names_in_", None)
+        if names is not None:
+            missing = [str(name) for name in names if name not in batch]
+            if missing:
+                raise ValueError(
+                    f"The batch lacks the columns {missing[:5]}; it has {list(batch)}."
+                )
+            pd = require("pandas", "A bank that was fitted on a data frame")
+            X = pd.DataFrame({name: batch[name] for name in names})
+        elif len(batch) == 1 or "data" in batch:
+            X = batch["data"] if "data" in batch else next(iter(batch.values()))
+        else:
+            raise ValueError(
+                f"The batch has the columns {list(batch)}, and this bank knows no names of "
+                "columns: put the rows into one, 'data'."
+            )
+        return {**batch, "probabilities": np.asarray(self.transform(X))}
 
     def _check_input(self, X: Any, *, reset: bool) -> Any:
         """Check numeric arrays and lists; leave frames, texts and the like to the classifiers."""

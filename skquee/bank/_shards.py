@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from joblib import Parallel, delayed
+from joblib.parallel import get_active_backend
 from tqdm import tqdm
 
 from skquee._version import __version__
@@ -114,7 +115,10 @@ def materialize_shards(
                 zip(record.starts, record.starts[1:], strict=False)
             )
         )
-        done = Parallel(n_jobs=n_jobs, return_as="generator_unordered")(tasks)
+        # Ray's backend gives results at the end only.
+        streams = get_active_backend()[0].supports_return_generator
+        told = "generator_unordered" if streams else "list"
+        done = Parallel(n_jobs=n_jobs, return_as=told)(tasks)
         with tqdm(total=len(table), desc="running paths", unit="row", disable=None) as bar:
             for n_rows in done:
                 bar.update(n_rows)

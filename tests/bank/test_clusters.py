@@ -12,11 +12,18 @@ from typing import Any
 
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.model_selection import GridSearchCV
 from sklearn.naive_bayes import GaussianNB
 
-from skquee import AutoRouter, CostAwareRouter, MultiPathClassifierBank, PathProbabilities
+from skquee import (
+    AutoRouter,
+    CostAwareRouter,
+    MultiPathClassifierBank,
+    PathProbabilities,
+    RoutedClassifier,
+)
 from skquee.baselines import ThresholdRouter
 from skquee.testing import make_path_probabilities
 
@@ -130,3 +137,48 @@ def test_dask_loses_the_task_of_a_lost_worker_only(dask: Any, tmp_path: Path) ->
     assert (tmp_path / "router").exists()
     assert np.array_equal(found.cv_curve_.accuracy, alone.cv_curve_.accuracy)
     assert np.array_equal(found.predict(values), alone.predict(values))
+
+
+def test_a_dask_array_is_routed_block_by_block() -> None:
+    arrays = pytest.importorskip("dask.array", reason="pip install 'skquee[dask]'")
+    from skquee.dask import route
+
+    model = RoutedClassifier(
+        MultiPathClassifierBank(
+            [("small", GaussianNB()), ("large", GaussianNB())], step_costs=[1, 9]
+        ),
+        CostAwareRouter(0.001, random_state=0),
+    ).fit(X, Y)
+    exact = model.route(X)
+    for chunks in ((50, 3), (64, 2)):
+        routed = route(model, arrays.from_array(X, chunks=chunks))
+        assert routed.numblocks == (-(-160 // chunks[0]),)
+        found = routed.compute(scheduler="synchronous")
+        assert np.array_equal(found["label"], exact.labels)
+        assert np.array_equal(found["path"], exact.paths)
+        assert np.array_equal(found["cost"], exact.costs)
+    with pytest.raises(TypeError, match="must be a dask array of samples, got ndarray"):
+        route(model, X)
+
+
+def test_batches_of_columns_get_a_column_of_probabilities() -> None:
+    models = [("small", GaussianNB()), ("large", GaussianNB())]
+    frame = pd.DataFrame(X, columns=["a", "b", "c"])
+    plain = MultiPathClassifierBank(models, step_costs=[1, 9]).fit(X, Y)
+    named = MultiPathClassifierBank(models, step_costs=[1, 9]).fit(frame, Y)
+    columns = {name: frame[name].to_numpy() for name in ("c", "b", "a")}
+    exact = np.asarray(plain.transform(X))
+    for bank, batch in (
+        (plain, {"data": X}),
+        (plain, {"rows": X}),
+        (plain, {"data": X, "id": Y}),
+        (named, columns),
+        (named, {**columns, "id": Y}),
+    ):
+        found = bank.map_batches(batch)
+        assert list(found) == [*batch, "probabilities"]
+        assert np.array_equal(found["probabilities"], exact)
+    with pytest.raises(ValueError, match=r"lacks the columns \['b'\]"):
+        named.map_batches({"a": Y, "c": Y})
+    with pytest.raises(ValueError, match="put the rows into one, 'data'"):
+        plain.map_batches({"a": Y, "c": Y})
