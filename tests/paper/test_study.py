@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -239,7 +240,7 @@ def test_bad_input_is_refused_before_work_starts(network: Any, splits: Any, tmp_
     with pytest.raises(ValueError, match="class_names must be 10, got 2"):
         Study(network, splits, tmp_path, title="", class_names=["a", "b"])
     one = network.with_paths(PathTree.from_levels(3, (8,)))
-    one.levels_ = (8,)
+    one.parts_ = replace(one.parts_, levels={8: one.parts_.levels[8]})
     with pytest.raises(ValueError, match="two or more"):
         Study(one, splits, tmp_path, title="")
     study = Study(network, splits, tmp_path, title="")
