@@ -204,7 +204,8 @@ def _nncf(model: Any, images: Tensor) -> Any:
     products = [
         node.get_friendly_name()
         for node in model.get_ordered_ops()
-        if node.get_type_name() == "MatMul" and not any(map(_is_constant, node.input_values()))
+        if node.get_type_name() == "ScaledDotProductAttention"
+        or (node.get_type_name() == "MatMul" and not any(map(_is_constant, node.input_values())))
     ]
     with contextlib.redirect_stdout(io.StringIO()):  # its progress bars
         return nncf.quantize(

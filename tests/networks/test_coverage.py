@@ -7,11 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
+import torchvision
 from torch import Tensor, nn
 
-from skquee.networks import HeadTrainer, MultiExitNetwork, UniformPTQ
+from skquee.networks import HeadTrainer, MultiExitNetwork, UniformPTQ, _compiling
+from skquee.networks._costs import count_flops
 from skquee.networks.engines import device_engines
+from skquee.networks.quantization._coverage import multiplications
 
 
 class Attending(nn.Module):
@@ -107,8 +111,6 @@ def test_float_and_plain_transformers_are_covered_whole(network: MultiExitNetwor
 def test_an_engine_covers_its_layers(
     network: MultiExitNetwork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from skquee.networks import _compiling
-
     def times(runs: Any, states: Any) -> Any:
         speed = {"int8": 1.0, "bf16": 2.0, "fp32": 4.0}
         return {name: np.full(len(states), speed[name.split()[0]]) for name in runs}
@@ -123,3 +125,28 @@ def test_an_engine_covers_its_layers(
     layers = tokens * (4 * width * width + 2 * width * hidden)
     share = layers / (layers + 2 * tokens * tokens * width)
     assert frame.loc[("int8", "block 2"), 8] == pytest.approx(share)
+
+
+SMALL = {"img_size": 64, "embed_dim": 24, "depths": (2, 1), "num_heads": (2, 2)}
+FAMILIES = {
+    "Swin": lambda: timm.create_model("swin_tiny_patch4_window7_224", window_size=4, **SMALL),
+    "SwinV2": lambda: timm.create_model("swinv2_tiny_window8_256", window_size=4, **SMALL),
+    "Swin of torchvision": lambda: torchvision.models.SwinTransformer(
+        [4, 4], 24, [2, 1], [2, 2], [4, 4], num_classes=4
+    ),
+    "ViT of torchvision": lambda: torchvision.models.VisionTransformer(64, 16, 2, 2, 32, 64),
+    "EdgeNeXt": lambda: timm.create_model("edgenext_xx_small"),
+    "ECA-ResNet": lambda: timm.create_model("ecaresnet26t", num_classes=4),
+    "XCiT": lambda: timm.create_model("xcit_nano_12_p16_224", img_size=64),
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_multiplication_of_these_families_is_quantised(family: str) -> None:
+    torch.manual_seed(0)
+    model = FAMILIES[family]().eval().requires_grad_(False)
+    images = torch.randn(4, 3, 64, 64)
+    quantized = UniformPTQ().quantize([model], images, (8,))[8]
+    (counts,), total = multiplications(quantized, images[:1]), count_flops([model], images[:1])[0]
+    assert dict(counts) == {8: total / 2}
+    assert quantized[0](images).isfinite().all()
