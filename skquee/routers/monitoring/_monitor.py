@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,6 +13,7 @@ from skquee.routers.monitoring._martingale import ConformalMartingale
 from skquee.values._checks import check_integer, check_labels_given, check_number, check_seed
 from skquee.values._labels import check_labels, spawn_seeds
 from skquee.values._optional import require
+from skquee.values._types import Seed
 from skquee.walk import Routes
 
 if TYPE_CHECKING:
@@ -96,14 +97,19 @@ class RouteMonitor(BaseEstimator):
     """
 
     def __init__(
-        self, router: Any, *, window: int = 1000, alpha: float = 0.01, random_state: Any = None
+        self,
+        router: BaseEstimator,
+        *,
+        window: int = 1000,
+        alpha: float = 0.01,
+        random_state: Seed = None,
     ) -> None:
         self.router = router
         self.window = window
         self.alpha = alpha
         self.random_state = random_state
 
-    def fit(self, X_ref: Any, y_ref: ArrayLike | None = None) -> RouteMonitor:
+    def fit(self, X_ref: ArrayLike | Routes, y_ref: ArrayLike | None = None) -> RouteMonitor:
         """Learn how the router behaves, and forget what was seen since.
 
         Parameters
@@ -135,10 +141,10 @@ class RouteMonitor(BaseEstimator):
         )
         self.cause_: str | None = None
         self._recent: NDArray[np.float64] = np.empty((0, 4))
-        self._log: list[dict[str, Any]] = []
+        self._log: list[dict[str, object]] = []
         return self
 
-    def update(self, X: Any, y: ArrayLike | None = None) -> RouteMonitor:
+    def update(self, X: ArrayLike | Routes, y: ArrayLike | None = None) -> RouteMonitor:
         """Take in a batch.
 
         Parameters
@@ -166,7 +172,7 @@ class RouteMonitor(BaseEstimator):
         self._log.append(self._line(len(batch)))
         return self
 
-    def _routes(self, X: Any) -> Routes:
+    def _routes(self, X: ArrayLike | Routes) -> Routes:
         return X if isinstance(X, Routes) else self.router.route(X)
 
     def _wrong(self, routes: Routes, y: ArrayLike | None) -> NDArray[np.float64] | None:
@@ -195,7 +201,7 @@ class RouteMonitor(BaseEstimator):
             scores["calibration"] = (wrong - predicted)[known] if self._predicts else wrong
         return scores
 
-    def _line(self, n: int) -> dict[str, Any]:
+    def _line(self, n: int) -> dict[str, object]:
         cost, predicted, observed, paths = self._recent.T
         n_paths = len(self.reference_shares_)
         shares = np.bincount(paths.astype(np.intp), minlength=n_paths) / len(paths)

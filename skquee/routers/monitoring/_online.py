@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from skquee.values._checks import check_number
 from skquee.values._costs import cost_span
-from skquee.walk import Routes
+from skquee.walk import Routes, RoutingMixin
 
 __all__ = ["OnlineLambdaRouter"]
 
@@ -84,14 +83,19 @@ class OnlineLambdaRouter(BaseEstimator):
     """
 
     def __init__(
-        self, router: Any, budget: float, *, step_size: float = 1.0, start: float | None = None
+        self,
+        router: RoutingMixin,
+        budget: float,
+        *,
+        step_size: float = 1.0,
+        start: float | None = None,
     ) -> None:
         self.router = router
         self.budget = budget
         self.step_size = step_size
         self.start = start
 
-    def fit(self, X: Any = None, y: ArrayLike | None = None) -> OnlineLambdaRouter:
+    def fit(self, X: ArrayLike | None = None, y: ArrayLike | None = None) -> OnlineLambdaRouter:
         """Check the parameters and start over; ``route`` does so on its first call.
 
         Parameters
@@ -134,7 +138,7 @@ class OnlineLambdaRouter(BaseEstimator):
         self._costs: list[float] = []
         return self
 
-    def route(self, X: Any) -> Routes:
+    def route(self, X: ArrayLike) -> Routes:
         """Route a batch with the present ``lambda_``, then move it.
 
         Parameters
@@ -156,10 +160,10 @@ class OnlineLambdaRouter(BaseEstimator):
         self.lambda_ = float(np.clip(moved, *self._bounds))
         return routes
 
-    def _at(self, knob: float) -> Any:
+    def _at(self, knob: float) -> RoutingMixin:
         return copy.copy(self.router).set_params(lambda_=float(knob))
 
-    def stream(self, batches: Iterable[Any]) -> Iterator[Routes]:
+    def stream(self, batches: Iterable[ArrayLike]) -> Iterator[Routes]:
         """Route batches one after the other.
 
         Parameters
