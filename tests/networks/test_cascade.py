@@ -11,6 +11,7 @@ import torch
 from sklearn.base import clone
 from torch import Tensor, nn
 
+import skquee
 from skquee import CostAwareRouter, MultiPathClassifierBank, RoutedClassifier
 from skquee.networks import HeadTrainer, MultiExitNetwork
 
@@ -224,6 +225,21 @@ def test_a_bank_of_networks_pickles(images):
     np.testing.assert_array_equal(
         np.asarray(again.materialize(images)), np.asarray(bank.materialize(images))
     )
+
+
+def test_a_bank_of_networks_is_in_no_skops_file(tmp_path):
+    with pytest.raises(TypeError, match="NetworkCascade.* Make it again from its modules"):
+        skquee.dump(bank_of(), tmp_path / "bank.skops")
+
+
+def test_small_groups_join_at_a_dearer_engine_only_where_times_were_measured(images):
+    cascade = bank_of().classifiers
+    with pytest.raises(ValueError, match="call network.measure_costs"):
+        MultiPathClassifierBank(cascade, merge_groups=True).transform(images)
+    cascade.measure_costs((1, 8))
+    bank = MultiPathClassifierBank(cascade, merge_groups=True, path_costs="latency")
+    table = bank.transform(images)
+    np.testing.assert_array_equal(np.asarray(table), np.asarray(bank_of().materialize(images)))
 
 
 # ---------------------------------------------------------------------- what is refused
