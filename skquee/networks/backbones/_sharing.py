@@ -7,7 +7,21 @@ from typing import Any
 
 from torch import nn
 
-__all__ = ["copy_sharing_weights"]
+__all__ = ["copy_sharing_weights", "keep_geometry"]
+
+# What layers say of themselves, for code around them that asks.
+GEOMETRY = (
+    "in_features",
+    "out_features",
+    "in_channels",
+    "out_channels",
+    "kernel_size",
+    "stride",
+    "padding",
+    "padding_mode",
+    "dilation",
+    "groups",
+)
 
 
 def copy_sharing_weights(module: nn.Module) -> Any:
@@ -24,3 +38,20 @@ def copy_sharing_weights(module: nn.Module) -> Any:
     """
     shared = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
     return copy.deepcopy(module, shared)
+
+
+def keep_geometry(layer: nn.Module, replacement: nn.Module) -> None:
+    """Give what stands in for a layer the layer's sizes.
+
+    Some networks ask their layers: DaViT pads its maps by ``conv.kernel_size``.
+
+    Parameters
+    ----------
+    layer : Linear or Conv2d
+        The layer.
+    replacement : Module
+        Gets its ``in_features``, ``kernel_size``, ``stride`` and the like.
+    """
+    for name in GEOMETRY:
+        if hasattr(layer, name):
+            setattr(replacement, name, getattr(layer, name))

@@ -10,6 +10,7 @@ import torch
 from timm.layers import BatchNormAct2d, Mlp
 from torch import Tensor, nn
 
+from skquee.networks.backbones._sharing import keep_geometry
 from skquee.networks.quantization._functional import slow_path
 
 __all__ = [
@@ -146,6 +147,7 @@ class _Int8Layer(nn.Module):
         super().__init__()
         # In a list: the float weights are not this module's own.
         self._float: list[Any] = [layer]
+        keep_geometry(layer, self)
         self.span = span
         self.top = top
         self._pack()
@@ -526,9 +528,13 @@ def _mlp_layers(module: nn.Module) -> tuple[str, ...]:
     """Return the names of the two layers of an MLP with nothing but GELU between; else none."""
     if isinstance(module, Mlp):
         names, act, plain = ("fc1", "fc2"), module.act, isinstance(module.norm, nn.Identity)
-    elif isinstance(module, nn.Sequential) and len(module) in (3, 4):
-        rest = all(isinstance(part, nn.Dropout) for part in module[3:])
-        names, act, plain = ("0", "2"), module[1], rest
+    elif isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward:
+        # By their own names, and one by one: kinds of their own cannot be sliced.
+        children = list(module.named_children())
+        if len(module) != len(children) or len(children) not in (3, 4):
+            return ()
+        names, act = (children[0][0], children[2][0]), children[1][1]
+        plain = all(isinstance(part, nn.Dropout) for _, part in children[3:])
     else:
         return ()
     exact = isinstance(act, nn.GELU) and act.approximate == "none"

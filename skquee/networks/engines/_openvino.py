@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skquee.networks.backbones._sharing import copy_sharing_weights
+from skquee.networks.backbones._sharing import copy_sharing_weights, keep_geometry
 from skquee.networks.engines._folding import norms_to_fold
 from skquee.networks.engines._int8 import (
     CODES,
@@ -118,6 +118,7 @@ class FakeInt8Linear(_FakeInt8):
     def __init__(self, linear: nn.Linear, span: tuple[float, float]) -> None:
         bias = None if linear.bias is None else linear.bias.detach()
         super().__init__(linear.weight.detach(), bias, span)
+        keep_geometry(linear, self)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the layer's answer.
@@ -154,6 +155,7 @@ class FakeInt8Conv2d(_FakeInt8):
         norm: nn.BatchNorm2d | None = None,
     ) -> None:
         super().__init__(*folded(convolution, norm), span)
+        keep_geometry(convolution, self)
         self.geometry: dict[str, Any] = {
             "stride": convolution.stride,
             "padding": convolution.padding,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skquee.networks.backbones._matmul import MatMul
-from skquee.networks.backbones._sharing import copy_sharing_weights
+from skquee.networks.backbones._sharing import copy_sharing_weights, keep_geometry
 from skquee.networks.quantization._functional import Functional, slow_path, with_products
 from skquee.networks.quantization._grids import Grid, UniformGrid
 from skquee.networks.quantization._routes import apart
@@ -75,6 +75,7 @@ class _QuantizedWeight(nn.Module):
         self.bits = weight.bits
         self.input_grid = input
         self.bias = layer.bias
+        keep_geometry(layer, self)
         self.register_buffer("codes", weight.stored_codes(layer.weight))
         self.register_buffer("weight_scale", weight.scale.flatten())
         self.register_buffer("float_codes", None, persistent=False)

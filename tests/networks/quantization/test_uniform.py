@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,8 @@ from torch import nn
 
 from skquee.networks import HeadTrainer, MultiExitNetwork, UniformPTQ
 from skquee.networks.backbones._matmul import MatMul
+from skquee.networks.engines._engines import build_engine
+from skquee.networks.engines._int8 import int8_available
 from skquee.networks.quantization import _grids
 from skquee.networks.quantization._grids import UniformGrid
 from skquee.networks.quantization._operations import QuantizedMatMul
@@ -136,3 +140,47 @@ def test_attention_and_convolutions_of_their_own_kind_are_quantised(digits, make
     block, x = nn.Sequential(StdConv2dSame(1, 2, 3)), torch.rand(4, 1, 6, 6)
     rounded = UniformPTQ().quantize([block], x, [8])[8][0](x)
     assert 0 < (rounded - block(x)).abs().max() < 0.05 * block(x).std()
+
+
+class Asking(nn.Module):
+    """Reads the sizes of its layers, as timm's DaViT and EdgeNeXt do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.linear = nn.Conv2d(3, 4, 3, 2), nn.Linear(4, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        height, width = self.conv.kernel_size
+        x = nn.functional.pad(x, (0, width - self.conv.stride[1], 0, height - self.conv.stride[0]))
+        x = self.conv(x).flatten(2).mT
+        return self.linear(x.reshape(len(x), -1, self.linear.in_features))
+
+
+def test_layers_on_grids_and_on_int8_tell_their_sizes():
+    module, x = Asking().eval(), torch.randn(4, 3, 9, 9, generator=torch.Generator().manual_seed(0))
+    quantized = UniformPTQ().quantize([module], x, levels=[8])[8][0]
+    ranges = {"0.conv": (-4.0, 4.0), "0.linear": (-4.0, 4.0)}
+    blocks = [quantized]
+    if int8_available():
+        blocks.append(build_engine("int8", nn.ModuleList([module]), ranges)[0])
+    with torch.inference_mode():
+        expected = module(x)
+        for block in blocks:
+            assert (block(x) - expected).abs().max() < 0.1 * expected.abs().max()
+
+
+class Named(nn.Sequential):
+    """A Sequential with arguments of its own, which cannot be sliced: as timm's DenseNet has."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width), nn.Identity())
+
+
+@pytest.mark.skipif(not int8_available(), reason="no int8 products here")
+def test_a_sequential_of_its_own_kind_compiles():
+    module, x = Named(4).eval(), torch.rand(3, 4)
+    ranges = {"0.inner.0": (0.0, 1.0), "0.inner.2": (0.0, 2.0)}
+    outer = nn.Sequential(OrderedDict(inner=module))
+    (block,) = build_engine("int8", nn.ModuleList([outer]), ranges)
+    with torch.inference_mode():
+        torch.testing.assert_close(block(x), outer(x), atol=0.05, rtol=0.05)
