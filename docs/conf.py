@@ -2,7 +2,11 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 from pathlib import Path
+
+from docutils.nodes import SkipNode
+from docutils.utils.math.latex2mathml import tex2mathml
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -17,7 +21,6 @@ release = version = __version__
 extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
-    "sphinx.ext.mathjax",
     "numpydoc",
     "sphinx_copybutton",
     "sphinx_design",
@@ -55,6 +58,7 @@ sphinx_gallery_conf = {
     "abort_on_example_error": False,
 }
 
+html_math_renderer = "mathml"
 html_theme = "pydata_sphinx_theme"
 html_static_path = ["_static"]
 html_title = f"skquee {version}"
@@ -68,5 +72,13 @@ def skip_foreign_members(app, what, name, obj, skip, options):
     return True if module.split(".")[0] in ("sklearn", "torch") else None
 
 
+def formula(self, node, block=False):
+    """Write a formula as MathML, which browsers draw themselves: no script, no network."""
+    drawn = tex2mathml(node.astext(), as_block=block)
+    self.body.append(f'<div class="math">{drawn}</div>' if block else drawn)
+    raise SkipNode
+
+
 def setup(app):
+    app.add_html_math_renderer("mathml", (formula, None), (partial(formula, block=True), None))
     app.connect("autodoc-skip-member", skip_foreign_members)
