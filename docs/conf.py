@@ -73,7 +73,11 @@ def skip_foreign_members(app, what, name, obj, skip, options):
 
 
 def formula(self, node, block=False):
-    """Write a formula as MathML, which browsers draw themselves: no script, no network."""
+    """Write a formula as MathML, which browsers draw themselves: no script, no network.
+
+    An accented letter with an index needs a space, ``{\\bar e\\,}_s``: docutils would set the index
+    under the letter.
+    """
     drawn = tex2mathml(node.astext(), as_block=block)
     self.body.append(f'<div class="math">{drawn}</div>' if block else drawn)
     raise SkipNode
