@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -128,7 +129,7 @@ class OnlineLambdaRouter(BaseEstimator):
         self._bounds = 1e-5 / costs.max(), 1e5 / costs.max()
         self.lambda_ = float(np.clip(first, *self._bounds))
         try:
-            self._at(self.lambda_ * np.e).check_knobs()
+            self._at(self.lambda_ * math.e).check_knobs()
         except ValueError as error:
             raise TypeError(
                 f"{type(self.router).__name__} knows only the lambda_ that it was trained for. "
