@@ -16,28 +16,13 @@ __all__ = ["read_answers"]
 def read_answers(found: Any, n_rows: int, classes: NDArray[Any]) -> NDArray[np.float64]:
     """Return what a callable answered as probabilities, NaN where it gave no answer.
 
-    Parameters
-    ----------
-    found : array-like, tuple or list
-        Probabilities of shape (n_rows, n_classes); labels of shape (n_rows,); a pair of labels
-        and scores; or a list with an entry a row: None, a label, a pair ``(label, score)`` or a
-        vector. A bare label or pair does for one row. Columns of a frame that are named as the
-        classes are taken by name.
-    n_rows : int
-        Rows asked.
-    classes : ndarray of shape (n_classes,)
-        Labels of the class axis.
-
-    Returns
-    -------
-    ndarray of shape (n_rows, n_classes)
-        A score below that of chance is lifted just above it, so that the label stays the answer;
-        the rest is spread evenly. A label without a score gets probability 1.
-
-    Raises
-    ------
-    ValueError
-        If there are more or fewer answers than rows, or one is none of these.
+    `found`: probabilities of shape (n_rows, n_classes); labels of shape (n_rows,); a pair of
+    labels and scores; or a list with an entry a row: None, a label, a pair ``(label, score)`` or a
+    vector. A bare label or pair does for one row. Columns of a frame that are named as the classes
+    are taken by name. `n_rows`: rows asked. `classes` (n_classes,): labels of the class axis.
+    Returns (n_rows, n_classes): a score below that of chance is lifted just above it, so that the
+    label stays the answer; the rest is spread evenly. A label without a score gets probability 1.
+    Raises ValueError if there are more or fewer answers than rows, or one is none of these.
     """
     if found is None:
         found = [None] * n_rows

@@ -55,20 +55,8 @@ class CallError(RuntimeError):
 def row_digest(row: Any) -> bytes:
     """Return a digest of one row of input, the same in every process.
 
-    Parameters
-    ----------
-    row : text, number, sequence, mapping, array or row of a data frame
-        The row.
-
-    Returns
-    -------
-    bytes
-        SHA-256. Only digests and answers are stored, never the input.
-
-    Raises
-    ------
-    TypeError
-        If something in the row cannot be told from another by its contents.
+    `row`: the row. Returns SHA-256. Only digests and answers are stored, never the input. Raises
+    TypeError if something in the row cannot be told from another by its contents.
     """
     digest = hashlib.sha256()
     if isinstance(row, str):
@@ -103,14 +91,8 @@ def _told(value: Any) -> Any:
 class AnswerStore:
     """Answers of one callable on disk, one SQLite file; threads and processes may share it.
 
-    Parameters
-    ----------
-    folder : path
-        Made where it is missing.
-    name : str
-        Of the callable. Give another version of it another name: its old answers would be taken.
-    classes : ndarray
-        Answers are kept apart by classes.
+    `folder`: made where it is missing. `name`: of the callable. Give another version of it another
+    name: its old answers would be taken. `classes`: answers are kept apart by classes.
     """
 
     def __init__(self, folder: str | os.PathLike[str], name: str, classes: NDArray[Any]) -> None:
@@ -135,14 +117,7 @@ class AnswerStore:
     def get(self, digests: Sequence[bytes]) -> dict[bytes, NDArray[np.float64]]:
         """Return what is stored of some rows.
 
-        Parameters
-        ----------
-        digests : sequence of bytes
-            From :func:`row_digest`.
-
-        Returns
-        -------
-        dict of bytes to ndarray of shape (n_classes,)
+        `digests`: from :func:`row_digest`. Returns (n_classes,).
         """
         found: dict[bytes, NDArray[np.float64]] = {}
         with self._open() as base:
@@ -156,12 +131,7 @@ class AnswerStore:
     def put(self, digests: Sequence[bytes], answers: NDArray[np.float64]) -> None:
         """Store answers; they are on disk when this returns.
 
-        Parameters
-        ----------
-        digests : sequence of bytes
-            Rows.
-        answers : ndarray of shape (n_rows, n_classes)
-            What was answered.
+        `digests`: rows. `answers` (n_rows, n_classes): what was answered.
         """
         lines = [(d, p.astype("<f8").tobytes()) for d, p in zip(digests, answers, strict=True)]
         with self._open() as base:
@@ -189,19 +159,11 @@ class _Committing:
 class Calls:
     """How callables are called.
 
-    Parameters
-    ----------
-    retries : int
-        Further tries of a call that raised, after waits that double from half a second.
-    max_workers : int or None
-        Rows are sent one by one, so many at a time. None: all rows in one call, and one by one
-        only those of a call that failed for good.
-    cache : path or None
-        Folder of an :class:`AnswerStore` for each callable.
-    fallback : {"previous"} or None
-        A row whose call failed for good counts as not answered, instead of an error.
-    sleep : callable
-        Waits for some seconds.
+    `retries`: further tries of a call that raised, after waits that double from half a second.
+    `max_workers`: rows are sent one by one, so many at a time. None: all rows in one call, and one
+    by one only those of a call that failed for good. `cache`: folder of an :class:`AnswerStore`
+    for each callable. `fallback` {"previous"} or None: a row whose call failed for good counts as
+    not answered, instead of an error. `sleep`: waits for some seconds.
     """
 
     retries: int = 0
@@ -220,27 +182,9 @@ class Calls:
     ) -> NDArray[np.float64]:
         """Return what a callable answers, NaN where it gave no answer.
 
-        Parameters
-        ----------
-        name : str
-            Of the callable.
-        function : callable
-            Takes rows of X.
-        X : rows
-            Input.
-        n_rows : int
-            Number of rows.
-        classes : ndarray of shape (n_classes,)
-            Labels.
-
-        Returns
-        -------
-        ndarray of shape (n_rows, n_classes)
-
-        Raises
-        ------
-        CallError
-            If rows failed for good and there is no fallback; it carries the answers of the rest.
+        `name`: of the callable. `function`: takes rows of X. `X`: input. `n_rows`: number of rows.
+        `classes` (n_classes,): labels. Returns (n_rows, n_classes). Raises CallError if rows
+        failed for good and there is no fallback; it carries the answers of the rest.
         """
         out = np.full((n_rows, len(classes)), np.nan)
         left = np.arange(n_rows)

@@ -21,18 +21,9 @@ __all__ = ["EstimatorEngine", "Member"]
 class Member:
     """One classifier of a bank, and where its columns go.
 
-    Parameters
-    ----------
-    name : str
-        Its name.
-    model : estimator or callable
-        With ``predict_proba``, or called with rows.
-    classes : ndarray of shape (n_classes,)
-        The bank's.
-    own : ndarray of shape (n_own_classes,) or None
-        Labels of the estimator's columns; None for a callable.
-    calls : Calls
-        How a callable is called.
+    `name`: its name. `model`: with ``predict_proba``, or called with rows. `classes` (n_classes,):
+    the bank's. `own` (n_own_classes,): labels of the estimator's columns; None for a callable.
+    `calls`: how a callable is called.
     """
 
     name: str
@@ -51,17 +42,8 @@ class Member:
     def run(self, X: Any, n_samples: int) -> NDArray[np.floating]:
         """Return the probabilities of rows, over the bank's classes.
 
-        Parameters
-        ----------
-        X : rows
-            Input.
-        n_samples : int
-            Number of rows.
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_classes)
-            Uniform where a callable gave no answer.
+        `X`: input. `n_samples`: number of rows. Returns (n_samples, n_classes): uniform where a
+        callable gave no answer.
         """
         if self.own is None:
             return self._call(X, n_samples)
@@ -104,12 +86,7 @@ class Member:
 class EstimatorEngine:
     """Runs a list of classifiers for a bank, each on whole groups of rows.
 
-    Parameters
-    ----------
-    members : sequence of Member
-        The classifiers, in the order of the columns.
-    tree : PathTree
-        Paths over them.
+    `members`: the classifiers, in the order of the columns. `tree`: paths over them.
     """
 
     def __init__(self, members: Sequence[Member], tree: PathTree) -> None:
@@ -120,32 +97,15 @@ class EstimatorEngine:
     def run(self, column: int, X: Any, n_samples: int) -> NDArray[np.floating]:
         """Run one classifier and spread its classes over the bank's.
 
-        Parameters
-        ----------
-        column : int
-            Which classifier.
-        X : rows
-            Input.
-        n_samples : int
-            Number of rows.
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_classes)
+        `column`: which classifier. `X`: input. `n_samples`: number of rows. Returns (n_samples,
+        n_classes).
         """
         return self.members[column].run(X, n_samples)
 
     def run_all(self, X: Any) -> NDArray[np.floating]:
         """Run every classifier on rows of X.
 
-        Parameters
-        ----------
-        X : rows
-            Input.
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_columns, n_classes)
+        `X`: input. Returns (n_samples, n_columns, n_classes).
         """
         n_samples = n_rows_of(X)
         return np.stack([member.run(X, n_samples) for member in self.members], axis=1)
@@ -153,16 +113,7 @@ class EstimatorEngine:
     def walk(self, X: Any, n_samples: int) -> EstimatorWalk:
         """Start a pass over rows of X.
 
-        Parameters
-        ----------
-        X : rows
-            Input.
-        n_samples : int
-            Number of rows.
-
-        Returns
-        -------
-        EstimatorWalk
+        `X`: input. `n_samples`: number of rows.
         """
         return EstimatorWalk(self, X, n_samples)
 
@@ -170,19 +121,8 @@ class EstimatorEngine:
 class EstimatorWalk:
     """One pass: runs classifiers on the rows that ask for them, and counts.
 
-    Parameters
-    ----------
-    engine : EstimatorEngine
-        The engine.
-    X : rows
-        Input.
-    n_samples : int
-        Number of rows.
-
-    Attributes
-    ----------
-    counts : dict of str to int
-        Samples each classifier was run on, by name.
+    `engine`: the engine. `X`: input. `n_samples`: number of rows. `counts`: samples each
+    classifier was run on, by name.
     """
 
     def __init__(self, engine: EstimatorEngine, X: Any, n_samples: int) -> None:
@@ -194,16 +134,8 @@ class EstimatorWalk:
     def advance(self, rows: NDArray[np.intp], paths: NDArray[np.intp]) -> NDArray[np.floating]:
         """Run the next classifier of some rows.
 
-        Parameters
-        ----------
-        rows : ndarray of shape (m,)
-            Rows that go on, rising.
-        paths : ndarray of shape (m,)
-            Path each arrives at.
-
-        Returns
-        -------
-        ndarray of shape (m, n_classes)
+        `rows` (m,): rows that go on, rising. `paths` (m,): path each arrives at. Returns (m,
+        n_classes).
         """
         columns = self._engine.tree.path_columns[paths]
         if (columns == columns[0]).all():

@@ -27,23 +27,8 @@ def fit_model(
     A classifier that takes no labels but 0 to ``n_classes - 1`` (XGBoost's, say) is fitted on
     those.
 
-    Parameters
-    ----------
-    name : str
-        For messages.
-    model : estimator
-        Not changed.
-    X, y : rows and labels
-        To fit on.
-    sample_weight : array-like or None
-        Passed on where the classifier takes it.
-
-    Returns
-    -------
-    estimator
-        Fitted.
-    ndarray
-        Labels of its columns.
+    `name`: for messages. `model`: not changed. `X`, `y`: to fit on. `sample_weight`: passed on
+    where the classifier takes it. Returns fitted. Returns labels of its columns.
     """
     extra = {}
     if sample_weight is not None and has_fit_parameter(model, "sample_weight"):
@@ -88,28 +73,10 @@ def settle_classes(
 ) -> NDArray[Any]:
     """Return the bank's classes.
 
-    Parameters
-    ----------
-    named : list of (name, classifier)
-        Fitted.
-    labels : list of ndarray or None
-        Labels of each one's columns; None for callables.
-    given : sequence or None
-        The parameter ``classes``.
-    y : ndarray or None
-        Labels of fit.
-    frozen : bool
-        Whether no classifier was fitted here.
-
-    Returns
-    -------
-    ndarray of shape (n_classes,)
-
-    Raises
-    ------
-    ValueError
-        If a classifier knows others than are given, y holds what no classifier knows, or
-        nothing tells.
+    `named`: fitted. `labels`: labels of each one's columns; None for callables. `given`: the
+    parameter ``classes``. `y`: labels of fit. `frozen`: whether no classifier was fitted here.
+    Returns (n_classes,). Raises ValueError if a classifier knows others than are given, y holds
+    what no classifier knows, or nothing tells.
     """
     if given is not None:
         classes = np.asarray(given)

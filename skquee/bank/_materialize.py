@@ -38,21 +38,8 @@ def materialize(
     it; a second call with the same rows goes on from there. The file gets its name only
     when it is whole, with the tree in ``<out>.json``.
 
-    Parameters
-    ----------
-    table : LazyPathProbabilities
-        What to run.
-    batch_size : int
-        Rows at once.
-    out : path or None
-        The ``.npy`` file.
-    dtype : dtype
-        Type to store.
-
-    Returns
-    -------
-    PathProbabilities
-        In memory, or memory-mapped from `out`.
+    `table`: what to run. `batch_size`: rows at once. `out`: the ``.npy`` file. `dtype`: type to
+    store. Returns in memory, or memory-mapped from `out`.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}.")

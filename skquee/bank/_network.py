@@ -19,10 +19,7 @@ class PathNetwork(Protocol):
     offer ``rows(X)`` too: X as something with a length that rows can be picked from; and
     ``run_exit(state, block, level)``: state and probabilities at once.
 
-    Attributes
-    ----------
-    paths_ : PathTree
-        Its routes; the level of a step is handed back to ``run_block``.
+    `paths_`: its routes; the level of a step is handed back to ``run_block``.
     """
 
     paths_: PathTree
@@ -46,22 +43,8 @@ class PathNetwork(Protocol):
 def run_exit(network: Any, state: Any, block: int, level: Any) -> tuple[Any, Any]:
     """Run a block and the exit after it, at once where the network can.
 
-    Parameters
-    ----------
-    network : PathNetwork
-        The network.
-    state : state
-        Of the block before.
-    block : int
-        From 0.
-    level : level
-        To run it at.
-
-    Returns
-    -------
-    state
-        After the block.
-    probabilities : ndarray of shape (n, n_classes)
+    `network`: the network. `state`: of the block before. `block`: from 0. `level`: to run it at.
+    Returns after the block. Returns `probabilities` (n, n_classes).
     """
     both = getattr(network, "run_exit", None)
     if both is not None:
@@ -73,14 +56,8 @@ def run_exit(network: Any, state: Any, block: int, level: Any) -> tuple[Any, Any
 class NetworkEngine:
     """Runs a network for a bank.
 
-    Parameters
-    ----------
-    network : PathNetwork
-        The network.
-    tree : PathTree
-        Its tree, with the costs that hold.
-    times : LatencyTable, default=None
-        Merge small groups by these times.
+    `network`: the network. `tree`: its tree, with the costs that hold. `times`: merge small groups
+    by these times.
     """
 
     def __init__(self, network: PathNetwork, tree: PathTree, times: Any = None) -> None:
@@ -91,14 +68,7 @@ class NetworkEngine:
     def run_all(self, X: Any) -> NDArray[np.float32]:
         """Run every path on rows of X, each (prefix, level) block once.
 
-        Parameters
-        ----------
-        X : rows
-            As the network takes them.
-
-        Returns
-        -------
-        ndarray of shape (n_samples, n_columns, n_classes), float32
+        `X`: as the network takes them. Returns (n_samples, n_columns, n_classes).
         """
         network, tree = self.network, self.tree
         answers: list[Any] = [None] * tree.n_columns
@@ -117,16 +87,7 @@ class NetworkEngine:
     def walk(self, X: Any, n_samples: int) -> NetworkWalk:
         """Start a pass over rows of X.
 
-        Parameters
-        ----------
-        X : rows
-            As the network takes them.
-        n_samples : int
-            Number of rows.
-
-        Returns
-        -------
-        NetworkWalk
+        `X`: as the network takes them. `n_samples`: number of rows.
         """
         return NetworkWalk(self, X, n_samples)
 
@@ -134,19 +95,8 @@ class NetworkEngine:
 class NetworkWalk:
     """One pass: keeps the activations of the rows still active, and counts block runs.
 
-    Parameters
-    ----------
-    engine : NetworkEngine
-        The engine.
-    X : rows
-        Input.
-    n_samples : int
-        Number of rows.
-
-    Attributes
-    ----------
-    counts : dict of str to int
-        Samples run, keyed ``"block 1 at 8"``.
+    `engine`: the engine. `X`: input. `n_samples`: number of rows. `counts`: samples run, keyed
+    ``"block 1 at 8"``.
     """
 
     def __init__(self, engine: NetworkEngine, X: Any, n_samples: int) -> None:
@@ -160,16 +110,8 @@ class NetworkWalk:
     def advance(self, rows: NDArray[np.intp], paths: NDArray[np.intp]) -> NDArray[np.floating]:
         """Run the next block of some rows, grouped by level.
 
-        Parameters
-        ----------
-        rows : ndarray of shape (m,)
-            Rows that go on.
-        paths : ndarray of shape (m,)
-            Path each arrives at, all of one depth.
-
-        Returns
-        -------
-        ndarray of shape (m, n_classes)
+        `rows` (m,): rows that go on. `paths` (m,): path each arrives at, all of one depth. Returns
+        (m, n_classes).
         """
         network, tree = self._engine.network, self._engine.tree
         if self._state is None:
@@ -201,15 +143,7 @@ class NetworkWalk:
     def one(self, path: int) -> list[float]:
         """Run the next block of the only row; groups and places need no keeping.
 
-        Parameters
-        ----------
-        path : int
-            Path it arrives at.
-
-        Returns
-        -------
-        list of float
-            Probabilities, one a class.
+        `path`: path it arrives at. Returns probabilities, one a class.
         """
         network, tree = self._engine.network, self._engine.tree
         if self._state is None:
@@ -224,15 +158,8 @@ class NetworkWalk:
     def merge(self, paths: NDArray[np.intp]) -> NDArray[np.intp]:
         """Return where rows arrive if small groups join one at a dearer level, where it pays.
 
-        Parameters
-        ----------
-        paths : ndarray of shape (m,)
-            Path each row is to arrive at, all of one depth.
-
-        Returns
-        -------
-        ndarray of shape (m,)
-            Paths with the same prefixes.
+        `paths` (m,): path each row is to arrive at, all of one depth. Returns (m,): paths with the
+        same prefixes.
         """
         tree, times = self._engine.tree, self._engine.times
         if times is None or not len(paths):
@@ -265,15 +192,7 @@ class NetworkWalk:
     def activations(self, rows: NDArray[np.intp]) -> Any:
         """Return the state of rows after the last block each ran.
 
-        Parameters
-        ----------
-        rows : ndarray of shape (m,)
-            Rows that went on at the last ``advance``.
-
-        Returns
-        -------
-        state
-            As the network holds it.
+        `rows` (m,): rows that went on at the last ``advance``. Returns as the network holds it.
         """
         return self._engine.network.take(self._state, self._place[rows])
 

@@ -61,31 +61,10 @@ def materialize_shards(
     Each shard is a task of its own and appears whole or not at all; shards that are there are
     checked and kept. A task holds one shard and one batch in memory.
 
-    Parameters
-    ----------
-    table : LazyPathProbabilities
-        What to run.
-    batch_size : int
-        Rows at once.
-    out : path
-        The folder: empty, not there yet, or one of an earlier run of the same job.
-    dtype : dtype
-        Type to store.
-    shards : int or None
-        How many. Default: each near 64 MiB.
-    n_jobs : int or None
-        Of joblib.
-
-    Returns
-    -------
-    PathProbabilities
-
-    Raises
-    ------
-    ValueError
-        If the folder holds anything else, or another table.
-    BlockingIOError
-        If somebody else writes there.
+    `table`: what to run. `batch_size`: rows at once. `out`: the folder: empty, not there yet, or
+    one of an earlier run of the same job. `dtype`: type to store. `shards`: how many. Default:
+    each near 64 MiB. `n_jobs`: of joblib. Raises ValueError if the folder holds anything else, or
+    another table. Raises BlockingIOError if somebody else writes there.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}.")

@@ -229,24 +229,9 @@ def measure_calls(
 ) -> CallTimes:
     """Time every classifier on groups of several sizes, medians of several calls.
 
-    Parameters
-    ----------
-    names : sequence of str
-        Classifiers.
-    call : callable
-        ``call(column, X)`` runs one of them.
-    take : callable
-        Returns rows of the input.
-    n_samples : int
-        Rows there are; larger groups are left out.
-    groups : array-like of int
-        Sizes.
-    clock : callable
-        Seconds.
-
-    Returns
-    -------
-    CallTimes
+    `names`: classifiers. `call`: ``call(column, X)`` runs one of them. `take`: returns rows of the
+    input. `n_samples`: rows there are; larger groups are left out. `groups`: sizes. `clock`:
+    seconds.
     """
     if n_samples < 1:
         raise ValueError("There are no rows to time calls on: give at least 1.")
@@ -266,16 +251,8 @@ def measure_calls(
 def median_ms(call: Callable[[], Any], clock: Callable[[], float] = time.perf_counter) -> float:
     """Return the median milliseconds of several calls.
 
-    Parameters
-    ----------
-    call : callable
-        Called once more before, as the first call with a size may set things up.
-    clock : callable
-        Seconds.
-
-    Returns
-    -------
-    float
+    `call`: called once more before, as the first call with a size may set things up. `clock`:
+    seconds.
     """
     call()
     taken: list[float] = []

@@ -27,8 +27,6 @@ def confidence(probabilities: NDArray[np.floating], measure: str) -> NDArray[np.
     `probabilities` (n_samples, n_classes): probability vectors. `measure`: largest probability, its
     lead over the second, or the entropy with its sign turned. Returns shape (n_samples,).
 
-    Examples
-    --------
     >>> import numpy as np
     >>> from skquee.baselines._threshold import confidence
     >>> confidence(np.array([[0.75, 0.25]]), "margin")

@@ -24,15 +24,7 @@ INTERRUPTED = 130  # as a shell says it: 128 + SIGINT
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.
 
-    Parameters
-    ----------
-    argv : sequence of str, default=None
-        Arguments. Default: those of the process.
-
-    Returns
-    -------
-    int
-        Exit status.
+    `argv`: arguments. Default: those of the process. Returns exit status.
     """
     parser = argparse.ArgumentParser(
         prog="skquee", description="Spend computation per sample: routing over paths."

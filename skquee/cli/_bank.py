@@ -38,10 +38,7 @@ METHODS = {"ptq4vit": PTQ4ViT, "base": BasePTQ, "uniform": UniformPTQ}
 def build(options: argparse.Namespace) -> None:
     """Make a bank and write it.
 
-    Parameters
-    ----------
-    options : Namespace
-        Checked options of the command.
+    `options`: checked options of the command.
     """
     # What ends hours of work otherwise: no place for its results, options that do not fit.
     for name in FILES:
@@ -127,10 +124,7 @@ def _stage(text: str) -> None:
 def evaluate(options: argparse.Namespace) -> None:
     """Print what every path of a bank gets right.
 
-    Parameters
-    ----------
-    options : Namespace
-        Checked options of the command.
+    `options`: checked options of the command.
     """
     network = MultiExitNetwork.load(options.bank / "network", device=options.device)
     X, y = read_images(options.data)
@@ -158,17 +152,9 @@ def evaluate(options: argparse.Namespace) -> None:
 def read_images(source: Path) -> tuple[Any, NDArray[Any]]:
     """Read labelled images.
 
-    Parameters
-    ----------
-    source : Path
-        A folder with a folder of images for each class, or an ``.npz`` that holds images
-        as ``X`` or ``images`` (n, H, W, C) and labels as ``y`` or ``labels``.
-
-    Returns
-    -------
-    images : Dataset or ndarray
-    labels : ndarray
-        Names of the folders, or those of the file.
+    `source`: a folder with a folder of images for each class, or an ``.npz`` that holds images as
+    ``X`` or ``images`` (n, H, W, C) and labels as ``y`` or ``labels``. Returns `labels`: names of
+    the folders, or those of the file.
     """
     if source.is_dir():
         folder = ImageFolder(source)

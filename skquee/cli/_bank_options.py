@@ -15,10 +15,7 @@ __all__ = ["add_bank_commands"]
 def add_bank_commands(commands: Any) -> None:
     """Add the actions of ``bank``: build, evaluate, fit-router and predict.
 
-    Parameters
-    ----------
-    commands : object
-        What ``add_subparsers`` returned.
+    `commands`: what ``add_subparsers`` returned.
     """
     bank = commands.add_parser("bank", help="make a bank of paths from a network, or measure one")
     actions = bank.add_subparsers(title="actions", metavar="action", required=True)

@@ -17,10 +17,7 @@ from skquee.speed._verdict import speed_verdict
 def run_bench(options: argparse.Namespace) -> None:
     """Measure, print one table, and write it where asked.
 
-    Parameters
-    ----------
-    options : Namespace
-        Checked options of the command.
+    `options`: checked options of the command.
     """
     network = MultiExitNetwork.load(options.network)
     X, y = read_images(options.data)

@@ -17,10 +17,7 @@ MOST_ROWS, MOST_THREADS = 2**16, 1024
 def add_bench_command(commands: Any) -> None:
     """Add ``bench``.
 
-    Parameters
-    ----------
-    commands : object
-        What ``add_subparsers`` returned.
+    `commands`: what ``add_subparsers`` returned.
     """
     parser = commands.add_parser(
         "bench",

@@ -54,10 +54,7 @@ KNOBS = {
 def run_demo(options: argparse.Namespace) -> None:
     """Run the demo, save its picture and tables and print the operating points.
 
-    Parameters
-    ----------
-    options : Namespace
-        Checked options of the command.
+    `options`: checked options of the command.
     """
     # One thread: more are slower on matrices this small, and sum in an order that varies.
     torch.set_num_threads(1)
@@ -128,14 +125,7 @@ def run_demo(options: argparse.Namespace) -> None:
 def split_digits(seed: int) -> list[tuple[Any, Any]]:
     """Return images of 8 x 8 pixels from 0 to 1 and labels, to train, validate and test on.
 
-    Parameters
-    ----------
-    seed : int
-        Seed of the split.
-
-    Returns
-    -------
-    list of three (images, labels)
+    `seed`: seed of the split.
     """
     X, y = load_digits(return_X_y=True)
     images = X.reshape(-1, 8, 8) / 16
@@ -153,16 +143,7 @@ def make_network(
 ) -> MultiExitNetwork:
     """Train a backbone, then its exits; quantise every block at every level.
 
-    Parameters
-    ----------
-    train, validation : (images, labels)
-        Rows.
-    options : Namespace
-        Sizes and seed.
-
-    Returns
-    -------
-    MultiExitNetwork
+    `train`, `validation`: rows. `options`: sizes and seed.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
@@ -193,20 +174,9 @@ def make_network(
 def operating_point(method: str, setting: str, routes: Routes, y: Any) -> dict[str, Any]:
     """Describe how one method at one setting routed some images.
 
-    Parameters
-    ----------
-    method, setting : str
-        Name of the method, and value of its knob.
-    routes : Routes
-        What it did.
-    y : ndarray of shape (n_samples,)
-        Labels.
-
-    Returns
-    -------
-    dict
-        A row of the table. ``blocks_run`` is what a lazy table counted, None for the oracle,
-        which has to run everything first.
+    `method`, `setting`: name of the method, and value of its knob. `routes`: what it did. `y`
+    (n_samples,): labels. Returns a row of the table. ``blocks_run`` is what a lazy table counted,
+    None for the oracle, which has to run everything first.
     """
     tree = routes.tree
     depths = tree.depths[routes.paths]
@@ -233,19 +203,8 @@ def save(
 ) -> list[Path]:
     """Write the picture and the tables.
 
-    Parameters
-    ----------
-    folder : Path
-        Where to.
-    table, paths : DataFrame
-        Operating points, and the paths with their cost and accuracy.
-    curves : dict of str to CostCurve
-        Every method's curve.
-
-    Returns
-    -------
-    list of Path
-        What was written.
+    `folder`: where to. `table`, `paths`: operating points, and the paths with their cost and
+    accuracy. `curves`: every method's curve. Returns what was written.
     """
     points = [
         curve.to_frame().rename(columns={curve.knob: "setting"}).assign(method=name)
@@ -280,18 +239,8 @@ def report(
 ) -> None:
     """Print the operating points, the areas under the curves, a verdict and what was saved.
 
-    Parameters
-    ----------
-    table : DataFrame
-        Operating points.
-    curves : dict of str to CostCurve
-        Every method's curve.
-    summaries : dict of str to DataFrame
-        By rows, of the default router at the point that it chose.
-    n_images : int
-        Test images.
-    saved : list of Path
-        Files.
+    `table`: operating points. `curves`: every method's curve. `summaries`: by rows, of the default
+    router at the point that it chose. `n_images`: test images. `saved`: files.
     """
     print(
         f"Operating points on {n_images} test images; accuracy with its 95 % interval. Cost 1 is "

@@ -16,15 +16,7 @@ N_HEADS = 4  # attention heads of the demo's network
 def number(low: float = -math.inf, high: float = math.inf) -> Callable[[str], float]:
     """Return a parser of finite numbers of a range.
 
-    Parameters
-    ----------
-    low, high : float
-        Smallest and largest allowed.
-
-    Returns
-    -------
-    callable
-        Text to float, for argparse's ``type=``.
+    `low`, `high`: smallest and largest allowed. Returns text to float, for argparse's ``type=``.
     """
 
     def parse(text: str) -> float:
@@ -43,17 +35,8 @@ def number(low: float = -math.inf, high: float = math.inf) -> Callable[[str], fl
 def whole_number(low: int, high: int | None = None) -> Callable[[str], int]:
     """Return a parser of whole numbers of a range.
 
-    Parameters
-    ----------
-    low : int
-        Smallest allowed.
-    high : int, default=None
-        Largest allowed.
-
-    Returns
-    -------
-    callable
-        Text to int, for argparse's ``type=``.
+    `low`: smallest allowed. `high`: largest allowed. Returns text to int, for argparse's
+    ``type=``.
     """
 
     def parse(text: str) -> int:

@@ -12,14 +12,7 @@ DATA = "a folder with a folder of images for each class, or an .npz with X and y
 def check_data(parser: argparse.ArgumentParser, options: argparse.Namespace, *names: str) -> None:
     """End where an option names no images.
 
-    Parameters
-    ----------
-    parser : ArgumentParser
-        Of the command.
-    options : Namespace
-        What was given.
-    *names : str
-        Options; None passes.
+    `parser`: of the command. `options`: what was given. `*names`: options; None passes.
     """
     for name in names:
         source = getattr(options, name)
@@ -37,16 +30,8 @@ def check_file_to_write(
 ) -> None:
     """End where a file cannot be written.
 
-    Parameters
-    ----------
-    parser : ArgumentParser
-        Of the command.
-    options : Namespace
-        What was given.
-    name : str
-        The option; None passes.
-    *suffixes : str
-        What its name ends in, and the endings of what is written beside it.
+    `parser`: of the command. `options`: what was given. `name`: the option; None passes.
+    `*suffixes`: what its name ends in, and the endings of what is written beside it.
     """
     from skquee.values._checks import check_output  # numpy: not for help
 
@@ -67,14 +52,7 @@ def check_folder_to_write(
 ) -> None:
     """End where a folder cannot be made or written in.
 
-    Parameters
-    ----------
-    parser : ArgumentParser
-        Of the command.
-    options : Namespace
-        What was given.
-    name : str
-        The option.
+    `parser`: of the command. `options`: what was given. `name`: the option.
     """
     from skquee.values._checks import check_folder
 

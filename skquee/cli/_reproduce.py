@@ -44,10 +44,7 @@ Split = dict[str, tuple[Any, NDArray[Any]]]
 def run_reproduce(options: argparse.Namespace) -> None:
     """Run the experiment and print where its report is.
 
-    Parameters
-    ----------
-    options : Namespace
-        Checked options of the command.
+    `options`: checked options of the command.
     """
     folder = options.out / options.dataset
     cache = folder / "cache"
@@ -93,28 +90,13 @@ def _report(folder: Path) -> None:
 def read_cifar(folder: Path, name: str) -> tuple[Split, list[str] | None]:
     """Read CIFAR and part it as the paper does.
 
-    Parameters
-    ----------
-    folder : Path
-        Of torchvision's files, or with one ``*train*.npz`` and one ``*test*.npz``.
-    name : {"cifar10", "cifar100"}
-        Which.
-
-    Returns
-    -------
-    splits : dict of str to (images, labels)
-        ``"train"``, ``"val"`` and ``"test"``. ``"val"`` is 5,000 training images, of archives
-        drawn by ``numpy.random.default_rng(0)``, of torchvision's files by
-        :mod:`skquee.datasets`; the network must not have been trained on them.
-    class_names : list of str or None
-        Where the files tell.
-
-    Raises
-    ------
-    FileNotFoundError
-        If the folder holds neither.
-    ValueError
-        If an archive is missing, there are several, or one lacks images or labels.
+    `folder`: of torchvision's files, or with one ``*train*.npz`` and one ``*test*.npz``. `name`
+    {"cifar10", "cifar100"}: which. Returns `splits`: ``"train"``, ``"val"`` and ``"test"``.
+    ``"val"`` is 5,000 training images, of archives drawn by ``numpy.random.default_rng(0)``, of
+    torchvision's files by :mod:`skquee.datasets`; the network must not have been trained on them.
+    Returns `class_names`: where the files tell. Raises FileNotFoundError if the folder holds
+    neither. Raises ValueError if an archive is missing, there are several, or one lacks images or
+    labels.
     """
     files = {part: sorted(folder.glob(f"*{part}*.npz")) for part in ("train", "test")}
     if not any(files.values()):

@@ -20,10 +20,7 @@ EXITS = {"t2t_vit_7": [2, 4, 7], "t2t_vit_14": [5, 7, 11, 14]}
 def add_reproduce_command(commands: Any) -> None:
     """Add ``reproduce``.
 
-    Parameters
-    ----------
-    commands : object
-        What ``add_subparsers`` returned.
+    `commands`: what ``add_subparsers`` returned.
     """
     parser = commands.add_parser(
         "reproduce",

@@ -29,10 +29,7 @@ IMAGES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".we
 def fit_router(options: argparse.Namespace) -> None:
     """Fit a router on the validation table of a bank, and keep it beside the network.
 
-    Parameters
-    ----------
-    options : Namespace
-        Checked options of the command.
+    `options`: checked options of the command.
     """
     folder: Path = options.bank
     table = PathProbabilities.load(folder / "val_probs.npy")
@@ -110,10 +107,7 @@ def _tell(router: TunedCostAwareRouterCV, table: PathProbabilities, labels: NDAr
 def predict(options: argparse.Namespace) -> None:
     """Answer images by the router of a bank, running the chosen blocks only.
 
-    Parameters
-    ----------
-    options : Namespace
-        Checked options of the command.
+    `options`: checked options of the command.
     """
     folder: Path = options.bank
     network = MultiExitNetwork.load(folder / "network", device=options.device)

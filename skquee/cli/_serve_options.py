@@ -17,10 +17,7 @@ TOKEN = "SKQUEE_TOKEN"
 def add_serve_command(commands: Any) -> None:
     """Add ``serve``.
 
-    Parameters
-    ----------
-    commands : object
-        What ``add_subparsers`` returned.
+    `commands`: what ``add_subparsers`` returned.
     """
     parser = commands.add_parser(
         "serve",

@@ -50,26 +50,11 @@ def report_page(
 ) -> str:
     """Return the HTML page of a curve, within 1 MB, or 100 bytes a row where rows are many.
 
-    Parameters
-    ----------
-    curve : CostCurve
-        What is shown.
-    labels : array-like of shape (n_samples,), default=None
-        True label of each row.
-    predicted_errors : callable, default=None
-        From indices of rows to the error predicted for each at every point, shape
-        (n_points, n_rows), or None.
-    row_names : sequence of length n_samples, default=None
-        What rows are called besides their number.
-    max_rows : int, default=10000
-        Rows to inspect at most; of more as many are drawn. Curve and path shares are of all.
-    **texts
-        ``title``, ``verdict``, ``models`` and ``chosen`` of :func:`report_data`.
-
-    Returns
-    -------
-    str
-        ASCII only.
+    `curve`: what is shown. `labels` (n_samples,): True label of each row. `predicted_errors`: from
+    indices of rows to the error predicted for each at every point, shape (n_points, n_rows), or
+    None. `row_names`: what rows are called besides their number. `max_rows`: rows to inspect at
+    most; of more as many are drawn. Curve and path shares are of all. `**texts`: ``title``,
+    ``verdict``, ``models`` and ``chosen`` of :func:`report_data`. Returns ASCII only.
     """
     n_samples = curve.paths.shape[1]
     n_rows = min(check_integer(max_rows, "max_rows", at_least=1), n_samples)
@@ -114,33 +99,14 @@ def report_data(
 ) -> dict[str, Any]:
     """Return what the page shows as plain values, arrays in base64.
 
-    Parameters
-    ----------
-    curve : CostCurve
-        What is shown.
-    labels : array-like of shape (n_samples,), default=None
-        True label of each row.
-    rows : ndarray of shape (n_rows,), default=None
-        Rows to inspect. Default: all.
-    predicted_errors : ndarray of shape (n_points, n_rows), default=None
-        Of these rows.
-    row_names : sequence of length n_samples, default=None
-        What rows are called besides their number.
-    models : sequence of (name, cost, accuracy), default=()
-        Single models or paths to compare with.
-    chosen : int, default=None
-        Place of the point in use.
-    title, verdict : str, default=None
-        Heading, and a sentence below it.
-    max_points : int, default=255
-        Of more points as many are kept: ends, corners of the hull, and others evenly.
-
-    Returns
-    -------
-    dict
-        Of what ``json`` knows. ``rows`` holds runs: for each row in turn, stretches of points
-        on which path, answer, predicted error and cost are the same. ``notes`` says what was
-        rounded and left out.
+    `curve`: what is shown. `labels` (n_samples,): True label of each row. `rows` (n_rows,): rows
+    to inspect. Default: all. `predicted_errors` (n_points, n_rows): of these rows. `row_names`:
+    what rows are called besides their number. `models`: single models or paths to compare with.
+    `chosen`: place of the point in use. `title`, `verdict`: heading, and a sentence below it.
+    `max_points`: of more points as many are kept: ends, corners of the hull, and others evenly.
+    Returns of what ``json`` knows. ``rows`` holds runs: for each row in turn, stretches of points
+    on which path, answer, predicted error and cost are the same. ``notes`` says what was rounded
+    and left out.
     """
     n_points, n_samples = curve.paths.shape
     rows = np.arange(n_samples) if rows is None else rows
@@ -215,17 +181,10 @@ def report_data(
 def page_of(data: Mapping[str, Any]) -> str:
     """Return the page that shows some data.
 
-    Parameters
-    ----------
-    data : mapping
-        From :func:`report_data`.
-
-    Returns
-    -------
-    str
-        Names from outside stand in it escaped: as HTML in headings and the table of points, and
-        as JSON without ``<``, ``>`` and ``&``, from where the script puts them in as text. A
-        policy in the page lets the browser run its own script alone, and fetch nothing.
+    `data`: from :func:`report_data`. Returns names from outside stand in it escaped: as HTML in
+    headings and the table of points, and as JSON without ``<``, ``>`` and ``&``, from where the
+    script puts them in as text. A policy in the page lets the browser run its own script alone,
+    and fetch nothing.
     """
     home = files("skquee.display") / "page"
     page, style, script = (

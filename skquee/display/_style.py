@@ -61,16 +61,7 @@ def line_style(place: int) -> dict[str, Any]:
 def new_axes(ax: Axes | None, figsize: tuple[float, float]) -> Axes:
     """Return `ax`, or the axes of a new figure that makes room for legends outside.
 
-    Parameters
-    ----------
-    ax : matplotlib Axes or None
-        Axes to plot on.
-    figsize : (float, float)
-        Width and height of a new figure, in inches.
-
-    Returns
-    -------
-    matplotlib Axes
+    `ax`: axes to plot on. `figsize`: width and height of a new figure, in inches.
     """
     if ax is not None:
         return ax
@@ -83,12 +74,7 @@ def new_axes(ax: Axes | None, figsize: tuple[float, float]) -> Axes:
 def tidy(ax: Axes, grid: str = "both") -> None:
     """Take away what carries no data: two spines, and a strong grid.
 
-    Parameters
-    ----------
-    ax : matplotlib Axes
-        Axes to tidy.
-    grid : {"both", "x", "y"}, default="both"
-        Direction of the faint grid lines.
+    `ax`: axes to tidy. `grid` {"both", "x", "y"}: direction of the faint grid lines.
     """
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(axis=grid, color="0.9", linewidth=0.8)  # type: ignore[arg-type]
@@ -98,20 +84,8 @@ def tidy(ax: Axes, grid: str = "both") -> None:
 def cost_label(units: Iterable[str | None]) -> str:
     """Return the label of an axis of mean costs.
 
-    Parameters
-    ----------
-    units : iterable of str or None
-        Of the costs shown; None where it is not known.
-
-    Returns
-    -------
-    str
-        With the unit where one is known.
-
-    Raises
-    ------
-    ValueError
-        If there are several units.
+    `units`: of the costs shown; None where it is not known. Returns with the unit where one is
+    known. Raises ValueError if there are several units.
     """
     unit = common_unit(units)
     return f"Mean cost ({unit})" if unit else "Mean cost"
@@ -131,20 +105,10 @@ def log_costs(ax: Axes, low: float, high: float) -> None:
 def legend_of(ax: Axes, place: str = "auto", **kwargs: Any) -> Any:
     """Draw the legend inside the axes or to the right of them.
 
-    Parameters
-    ----------
-    ax : matplotlib Axes
-        Axes with labelled artists.
-    place : {"auto", "beside", "inside", "none"}, default="auto"
-        "auto": beside the axes where the figure has a layout that makes room for it (a constrained
-        one, as figures of displays have), inside otherwise.
-    **kwargs
-        Of ``Axes.legend``.
-
-    Returns
-    -------
-    matplotlib Legend or None
-        None where nothing is labelled.
+    `ax`: axes with labelled artists. `place` {"auto", "beside", "inside", "none"}: "auto": beside
+    the axes where the figure has a layout that makes room for it (a constrained one, as figures of
+    displays have), inside otherwise. `**kwargs`: of ``Axes.legend``. Returns None where nothing is
+    labelled.
     """
     if place not in PLACES:
         raise ValueError(f"legend must be one of {list(PLACES)}, got {place!r}.")
@@ -161,16 +125,7 @@ def legend_of(ax: Axes, place: str = "auto", **kwargs: Any) -> Any:
 def shades(color: str, n: int) -> list[tuple[float, ...]]:
     """Return `n` shades of a colour, pale to full.
 
-    Parameters
-    ----------
-    color : str
-        The full colour.
-    n : int
-        How many.
-
-    Returns
-    -------
-    list of RGB tuples
+    `color`: the full colour. `n`: how many.
     """
     require("matplotlib", "A plot")
     from matplotlib.colors import to_rgb
@@ -182,14 +137,7 @@ def shades(color: str, n: int) -> list[tuple[float, ...]]:
 def colors_of(n: int) -> list[tuple[float, ...]]:
     """Return `n` ordered colours, dark to light, that keep their order in grey.
 
-    Parameters
-    ----------
-    n : int
-        How many.
-
-    Returns
-    -------
-    list of RGBA tuples
+    `n`: how many.
     """
     require("matplotlib", "A plot")
     from matplotlib import colormaps

@@ -34,26 +34,13 @@ def routing_losses(
 ) -> NDArray[np.int8]:
     """Return the loss of every row at every operating point.
 
-    Parameters
-    ----------
-    aim : {"max_error_increase", "max_error", "max_disagreement"}
-        The loss: error less the error of the whole model (-1, 0 or 1), error, or whether the
-        answer is another than the whole model's (0 or 1).
-    answers : ndarray of shape (n_samples, n_paths)
-        Class index every path answers.
-    taken : ndarray of shape (n_points, n_samples)
-        Path of every row.
-    codes : ndarray of shape (n_samples,) or None
-        True class indices. "max_disagreement" reads none.
-    whole : ndarray of shape (n_samples,)
-        Class index that the whole model answers.
+    `aim` {"max_error_increase", "max_error", "max_disagreement"}: the loss: error less the error
+    of the whole model (-1, 0 or 1), error, or whether the answer is another than the whole model's
+    (0 or 1). `answers` (n_samples, n_paths): class index every path answers. `taken` (n_points,
+    n_samples): path of every row. `codes` (n_samples,): True class indices. "max_disagreement"
+    reads none. `whole` (n_samples,): class index that the whole model answers. Returns (n_points,
+    n_samples).
 
-    Returns
-    -------
-    ndarray of shape (n_points, n_samples)
-
-    Examples
-    --------
     >>> import numpy as np
     >>> from skquee.evaluation._certify import routing_losses
     >>> answers, taken, y = np.array([[0, 1], [1, 0]]), np.array([[0, 0], [1, 1]]), np.array([0, 0])
@@ -162,22 +149,9 @@ def certify(
 def check_confidence(confidence: float | None, method: str) -> float:
     """Return the level of a method.
 
-    Parameters
-    ----------
-    confidence : float or None
-        As given.
-    method : {"ltt", "wsr", "crc"}
-        The method.
-
-    Returns
-    -------
-    float
-        0.95 where none is given; of no meaning under "crc".
-
-    Raises
-    ------
-    ValueError
-        If the method is unknown, or it keeps no confidence and one is given.
+    `confidence`: as given. `method` {"ltt", "wsr", "crc"}: the method. Returns 0.95 where none is
+    given; of no meaning under "crc". Raises ValueError if the method is unknown, or it keeps no
+    confidence and one is given.
     """
     check_option(method, "method", METHODS)
     if confidence is None:
@@ -245,16 +219,7 @@ def risk_bound(
 ) -> float:
     """Return the least limit that one operating point is certified for.
 
-    Parameters
-    ----------
-    losses : ndarray of shape (n_samples,)
-        Its losses.
-    method, confidence, signed
-        As of :func:`certify`.
-
-    Returns
-    -------
-    float
+    `losses` (n_samples,): its losses. `method`, `confidence`, `signed`: as of :func:`certify`.
     """
     level = check_confidence(confidence, method)
     losses = check_numbers(losses, "losses", shape=(None,), at_least=-1 if signed else 0, at_most=1)
@@ -280,20 +245,9 @@ def rows_needed(
 ) -> int:
     """Return the fewest rows that certify a point without one loss.
 
-    Parameters
-    ----------
-    max_risk : float
-        The limit.
-    method, confidence, signed
-        As of :func:`certify`.
+    `max_risk`: the limit. `method`, `confidence`, `signed`: as of :func:`certify`. Returns at most
+    2 ** 20, where the search ends.
 
-    Returns
-    -------
-    int
-        At most 2 ** 20, where the search ends.
-
-    Examples
-    --------
     >>> from skquee.evaluation._certify import rows_needed
     >>> rows_needed(0.05, method="ltt", confidence=0.95)
     59
@@ -322,28 +276,11 @@ def read_groups(
 ) -> tuple[NDArray[Any] | None, NDArray[np.intp]]:
     """Return the names of groups and the group of every row.
 
-    Parameters
-    ----------
-    groups : array-like of shape (n_samples,), "class" or None
-        Names, or "class" for the true class.
-    codes : ndarray of shape (n_samples,) or None
-        True class indices; needed for "class".
-    classes : ndarray of shape (n_classes,)
-        Their labels.
-    n_samples : int
-        Rows.
-
-    Returns
-    -------
-    names : ndarray of shape (n_groups,) or None
-        None where no groups are given.
-    members : ndarray of int of shape (n_samples,)
-        From 0 without gaps.
-
-    Raises
-    ------
-    ValueError
-        If groups are of another length or another text, or a class has no rows.
+    `groups` (n_samples,): names, or "class" for the true class. `codes` (n_samples,): True class
+    indices; needed for "class". `classes` (n_classes,): their labels. `n_samples`: rows. Returns
+    `names` (n_groups,): None where no groups are given. Returns `members` (n_samples,): from 0
+    without gaps. Raises ValueError if groups are of another length or another text, or a class has
+    no rows.
     """
     if groups is None:
         return None, np.zeros(n_samples, dtype=np.intp)

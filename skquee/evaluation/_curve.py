@@ -413,16 +413,7 @@ def hull_area(
 ) -> float:
     """Return the mean height of a hull between two costs.
 
-    Parameters
-    ----------
-    cost, accuracy : ndarray
-        Corners of the hull.
-    low, high : float
-        Range of cost.
-
-    Returns
-    -------
-    float
+    `cost`, `accuracy`: corners of the hull. `low`, `high`: range of cost.
     """
     if not high > low:
         if high == low:  # one path only: the curve is a point
@@ -438,14 +429,7 @@ def hull_area(
 def check_cost_range(cost_range: tuple[float, float]) -> tuple[float, float]:
     """Return a range of cost, checked.
 
-    Parameters
-    ----------
-    cost_range : (float, float)
-        From and to.
-
-    Returns
-    -------
-    (float, float)
+    `cost_range`: from and to.
     """
     low, high = check_numbers(cost_range, "cost_range", shape=(2,), what="from and to").tolist()
     if high < low:

@@ -154,16 +154,8 @@ class CompiledRunner(CostedRunner):
 def ranges_of(parts: Parts, calibration: Any) -> dict[str, tuple[float, float]]:
     """Return the least and greatest input of each linear layer.
 
-    Parameters
-    ----------
-    parts : Parts
-        Of a network.
-    calibration : images or None
-        None: those seen in ``fit``, or the scales found for 8 bits.
-
-    Returns
-    -------
-    dict of str to (float, float)
+    `parts`: of a network. `calibration`: None: those seen in ``fit``, or the scales found for 8
+    bits.
     """
     if calibration is None:
         own = dict(parts.ranges)
@@ -177,18 +169,8 @@ def ranges_of(parts: Parts, calibration: Any) -> dict[str, tuple[float, float]]:
 def rebuilt(parts: Parts, engine: str) -> tuple[nn.ModuleList, tuple[str, ...]]:
     """Return the blocks of an engine as they were compiled, of a network that was saved.
 
-    Parameters
-    ----------
-    parts : Parts
-        With ``ranges`` and ``runtimes`` as saved.
-    engine : str
-        The engine.
-
-    Returns
-    -------
-    blocks : ModuleList
-    runtimes : tuple of str
-        What runs each: torch, with a warning, where what ran them is not at hand.
+    `parts`: with ``ranges`` and ``runtimes`` as saved. `engine`: the engine. Returns `runtimes`:
+    what runs each: torch, with a warning, where what ran them is not at hand.
     """
     chosen = tuple(parts.runtimes.get(engine, ("torch",) * len(parts.blocks)))
     absent = set(chosen) - set(_runtimes_for(parts, "auto"))

@@ -29,20 +29,9 @@ def count_flops(blocks: Iterable[nn.Module], image: Tensor) -> NDArray[np.int64]
     :meth:`PathTree.from_levels` gives the costs of equation 17: FLOPs times bits, summed over
     the blocks run, over the whole network at the most bits.
 
-    Parameters
-    ----------
-    blocks : iterable of Module
-        Each takes what the one before gives.
-    image : Tensor of shape (1, C, H, W)
-        Any image.
+    `blocks`: each takes what the one before gives. `image` (1, C, H, W): any image. Returns
+    (n_blocks,): FLOPs for one image.
 
-    Returns
-    -------
-    ndarray of shape (n_blocks,)
-        FLOPs for one image.
-
-    Examples
-    --------
     >>> import torch
     >>> from skquee.networks._costs import count_flops
     >>> count_flops([torch.nn.Linear(4, 3)], torch.zeros(1, 7, 4))  # 2 x 7 tokens x 4 x 3
@@ -104,26 +93,12 @@ def bit_operations(
 ) -> NDArray[np.float64]:
     """Return the bit operations of paths: the numerator of equation 17, and its variants.
 
-    Parameters
-    ----------
-    paths : sequence of sequences of int
-        Bit width of each block run, e.g. ``(8, 8, 6)``.
-    flops : array-like of shape (n_exits,)
-        Of each block.
-    product : bool, default=False
-        Count weight bits times activation bits, the usual BitOPS, in place of bits once,
-        as the paper does.
-    head_flops : array-like of shape (n_exits,), default=None
-        Of each head; every exit a path passes counts, in float. Default: none, "negligible".
-    gate : float, default=0
-        Operations of one gate; each exit passed but the network's last has one, in float.
+    `paths`: bit width of each block run, e.g. ``(8, 8, 6)``. `flops` (n_exits,): of each block.
+    `product`: count weight bits times activation bits, the usual BitOPS, in place of bits once, as
+    the paper does. `head_flops` (n_exits,): of each head; every exit a path passes counts, in
+    float. Default: none, "negligible". `gate`: operations of one gate; each exit passed but the
+    network's last has one, in float. Returns (n_paths,).
 
-    Returns
-    -------
-    ndarray of shape (n_paths,)
-
-    Examples
-    --------
     >>> from skquee.networks._costs import bit_operations
     >>> bit_operations([(8,), (8, 4)], flops=[100, 50])
     array([ 800., 1000.])
@@ -150,23 +125,10 @@ def gate_flops(
 
     The first layer's part that reads the sample is computed once for all candidate paths.
 
-    Parameters
-    ----------
-    n_classes, n_exits : int
-        Sizes of what it reads: ``2 * n_classes + 4`` numbers of the sample and
-        ``n_exits + 1`` of a path.
-    n_paths : int
-        Candidate paths.
-    embedding_size, hidden_size : int, default=8, 16
-        Of the gate.
+    `n_classes`, `n_exits`: sizes of what it reads: ``2 * n_classes + 4`` numbers of the sample and
+    ``n_exits + 1`` of a path. `n_paths`: candidate paths. `embedding_size`, `hidden_size`: of the
+    gate. Returns FLOPs.
 
-    Returns
-    -------
-    int
-        FLOPs.
-
-    Examples
-    --------
     >>> from skquee.networks._costs import gate_flops
     >>> gate_flops(n_classes=10, n_exits=3, n_paths=15)
     5664

@@ -27,21 +27,9 @@ def widths_of(
 ) -> dict[int | str, list[Shares]]:
     """Run each level on one image, and count what multiplies at which width.
 
-    Parameters
-    ----------
-    blocks : ModuleList
-        In float.
-    levels : mapping of level to ModuleList
-        The blocks at each.
-    image : Tensor of shape (1, C, H, W)
-        Any.
-    ranges : mapping of str to (float, float)
-        By the names of layers that engines of int8 have a scale for.
-
-    Returns
-    -------
-    dict of level to list of dict
-        Of each block: bits to the share of its multiplications; they sum to 1.
+    `blocks`: in float. `levels`: the blocks at each. `image` (1, C, H, W): any. `ranges`: by the
+    names of layers that engines of int8 have a scale for. Returns of each block: bits to the share
+    of its multiplications; they sum to 1.
     """
     totals = count_flops(blocks, image) / 2
     whole = [{} if total else {FLOAT_BITS: 1.0} for total in totals]
@@ -84,21 +72,10 @@ def mean_bits(
 ) -> NDArray[np.float64]:
     """Return the bits of a level: of each block, the mean over its multiplications.
 
-    Parameters
-    ----------
-    level : int
-        A bit width.
-    widths : sequence of dict
-        Of each block, as :func:`widths_of` gives them.
-    flops : ndarray of shape (n_exits,)
-        Of each block.
-    power : int, default=1
-        2 for the root of the mean square: bits of weights times those of activations.
-
-    Returns
-    -------
-    ndarray of shape (n_exits,)
-        Those of the level itself where it quantises all, or where there is nothing to.
+    `level`: a bit width. `widths`: of each block, as :func:`widths_of` gives them. `flops`
+    (n_exits,): of each block. `power`: 2 for the root of the mean square: bits of weights times
+    those of activations. Returns (n_exits,): those of the level itself where it quantises all, or
+    where there is nothing to.
     """
     found = np.full(len(flops), float(level))
     for block, shares in enumerate(widths):

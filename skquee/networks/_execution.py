@@ -13,19 +13,8 @@ __all__ = ["choose_device", "run_in_parts"]
 def choose_device(device: str | torch.device | None) -> torch.device:
     """Return the device to run on.
 
-    Parameters
-    ----------
-    device : str, device or None
-        As torch names it. None: CUDA where there is one, else the CPU.
-
-    Returns
-    -------
-    device
-
-    Raises
-    ------
-    ValueError
-        If there is no such device here.
+    `device`: as torch names it. None: CUDA where there is one, else the CPU. Raises ValueError if
+    there is no such device here.
     """
     if device is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -43,21 +32,8 @@ def choose_device(device: str | torch.device | None) -> torch.device:
 def run_in_parts(run: Callable[[Tensor], Tensor], state: Tensor) -> Tensor:
     """Run something on rows; where the device's memory does not do, on half of them at a time.
 
-    Parameters
-    ----------
-    run : callable
-        Tensor of rows to tensor of as many rows.
-    state : Tensor of shape (n, ...)
-        Rows.
-
-    Returns
-    -------
-    Tensor of shape (n, ...)
-
-    Raises
-    ------
-    MemoryError
-        If one row alone does not fit.
+    `run`: tensor of rows to tensor of as many rows. `state` (n, ...): rows. Returns (n, ...).
+    Raises MemoryError if one row alone does not fit.
     """
     try:
         return run(state)

@@ -64,21 +64,8 @@ TRAINER = (
 def check_target(folder: str | os.PathLike[str]) -> Path:
     """Return where a network is to be written.
 
-    Parameters
-    ----------
-    folder : path
-        Where to.
-
-    Returns
-    -------
-    Path
-
-    Raises
-    ------
-    ValueError
-        If it holds something else.
-    OSError
-        If it is a file, or nothing can be written there.
+    `folder`: where to. Raises ValueError if it holds something else. Raises OSError if it is a
+    file, or nothing can be written there.
     """
     target = check_folder(folder)
     if target.exists() and (
@@ -93,14 +80,7 @@ def check_target(folder: str | os.PathLike[str]) -> Path:
 def save(network: NetworkParameters, parts: Parts, folder: str | os.PathLike[str]) -> None:
     """Write a fitted network.
 
-    Parameters
-    ----------
-    network : MultiExitNetwork
-        Its parameters are read.
-    parts : Parts
-        What it is made of.
-    folder : path
-        Where to.
+    `network`: its parameters are read. `parts`: what it is made of. `folder`: where to.
     """
     target = check_target(folder)
     quantized = {

@@ -47,22 +47,8 @@ def assemble(
 ) -> tuple[nn.Module, Cut, ImageFormat]:
     """Build and cut the backbone that a network's parameters describe.
 
-    Parameters
-    ----------
-    network : MultiExitNetwork
-        Fitted or not.
-    seed : int
-        Of initial weights.
-    n_outputs : int, default=None
-        Of the backbone's own head, where that is known.
-    empty : bool, default=False
-        Load none of its weights: those of a file follow.
-
-    Returns
-    -------
-    backbone : Module
-    cut : Cut
-    format : ImageFormat
+    `network`: fitted or not. `seed`: of initial weights. `n_outputs`: of the backbone's own head,
+    where that is known. `empty`: load none of its weights: those of a file follow.
     """
     weights = None if empty else network.weights
     backbone = build_backbone(
@@ -93,17 +79,8 @@ def fit_network(
 ) -> Parts:
     """Fit a network and return its parts; it is left as it was.
 
-    Parameters
-    ----------
-    network : MultiExitNetwork
-        Whose parameters are read.
-    X, y, validation_data
-        As in ``fit``.
-
-    Returns
-    -------
-    Parts
-        In float.
+    `network`: whose parameters are read. `X`, `y`, `validation_data`: as in ``fit``. Returns in
+    float.
     """
     check_parameters(network)
     device, trainer = choose_device(network.device), trainer_of(network)

@@ -30,22 +30,11 @@ LOWEST, HIGHEST = -0.5, 1.5
 class ImageFormat:
     """Turns images of any accepted kind into the tensor a backbone eats.
 
-    Parameters
-    ----------
-    channels : int
-        Channels of an image.
-    size : tuple of int or None
-        Height and width in pixels; None takes any.
-    mean, std : tuple of float
-        Subtracted from and divided into each channel, on a scale of 0 to 1.
-    interpolation : str, default="bicubic"
-        How images of another size are resized.
-    crop_pct : float, default=1.0
-        Images larger than `size` keep their central part of this share of each side. An
-        image that has to be enlarged keeps all of it.
+    `channels`: channels of an image. `size`: height and width in pixels; None takes any. `mean`,
+    `std`: subtracted from and divided into each channel, on a scale of 0 to 1. `interpolation`:
+    how images of another size are resized. `crop_pct`: images larger than `size` keep their
+    central part of this share of each side. An image that has to be enlarged keeps all of it.
 
-    Examples
-    --------
     >>> import numpy as np
     >>> from skquee.networks._images import ImageFormat
     >>> grey = ImageFormat(1, (8, 8), (0.5,), (0.5,))
@@ -64,24 +53,10 @@ class ImageFormat:
     def of(cls, channels: int, size: tuple[int, int] | None, config: dict[str, Any]) -> ImageFormat:
         """Read the format from the data configuration of a backbone.
 
-        Parameters
-        ----------
-        channels : int
-            Channels the backbone takes.
-        size : tuple of int or None
-            Height and width it takes.
-        config : dict
-            With ``mean``, ``std``, ``interpolation`` and ``crop_pct`` where known. A mean
-            and deviation that do not fit the channels are taken as 0.5.
-
-        Returns
-        -------
-        ImageFormat
-
-        Raises
-        ------
-        ValueError
-            If `config` holds an unknown interpolation or a `crop_pct` outside (0, 1].
+        `channels`: channels the backbone takes. `size`: height and width it takes. `config`: with
+        ``mean``, ``std``, ``interpolation`` and ``crop_pct`` where known. A mean and deviation
+        that do not fit the channels are taken as 0.5. Raises ValueError if `config` holds an
+        unknown interpolation or a `crop_pct` outside (0, 1].
         """
         mean, std = (tuple(map(float, config.get(key) or ())) for key in ("mean", "std"))
         if len(mean) != channels or len(std) != channels:
@@ -98,27 +73,14 @@ class ImageFormat:
     def rows(self, X: Any) -> ImageRows:
         """Check images and return them as rows that become tensors when asked for.
 
-        Parameters
-        ----------
-        X : images
-            An array (n, H, W) or (n, H, W, C) of uint8 (of 255) or uint16 (of 65535), or of floats
-            from 0 to 1; a tensor (n, C, H, W) of the same integers, or of floats that are
-            normalised already; a Dataset or DataLoader whose items are images or (image, label),
-            an image being a PIL image, or an array or tensor as above without its first axis; the
-            path of a folder with a folder of images for each class; a list of files or of PIL
-            images; or rows of this format.
-
-        Returns
-        -------
-        ImageRows
-
-        Raises
-        ------
-        ValueError
-            If the shape does not fit the backbone, a pixel is NaN or infinite, or floats of an
-            array are on another scale than 0 to 1 (a little beyond is left to filters).
-        TypeError
-            If X is none of these.
+        `X`: an array (n, H, W) or (n, H, W, C) of uint8 (of 255) or uint16 (of 65535), or of
+        floats from 0 to 1; a tensor (n, C, H, W) of the same integers, or of floats that are
+        normalised already; a Dataset or DataLoader whose items are images or (image, label), an
+        image being a PIL image, or an array or tensor as above without its first axis; the path of
+        a folder with a folder of images for each class; a list of files or of PIL images; or rows
+        of this format. Raises ValueError if the shape does not fit the backbone, a pixel is NaN or
+        infinite, or floats of an array are on another scale than 0 to 1 (a little beyond is left
+        to filters). Raises TypeError if X is none of these.
         """
         if isinstance(X, ImageRows):
             return replace(X, format=self)
@@ -130,17 +92,8 @@ class ImageFormat:
     def settled(self, rows: ImageRows, own: Sequence[int] | None) -> ImageFormat:
         """Return this format with a size, where images of a data set differ in theirs.
 
-        Parameters
-        ----------
-        rows : ImageRows
-            Of which some are looked at.
-        own : sequence of int or None
-            Height and width that the backbone was made for, if it says so.
-
-        Returns
-        -------
-        ImageFormat
-            This one where it has a size, or where images are alike.
+        `rows`: of which some are looked at. `own`: height and width that the backbone was made
+        for, if it says so. Returns this one where it has a size, or where images are alike.
         """
         if self.size is not None or isinstance(rows.data, (np.ndarray, Tensor)):
             return self
@@ -155,10 +108,7 @@ class ImageFormat:
     def check(self, data: Any) -> None:
         """Raise where an array or tensor holds no images that this format takes.
 
-        Parameters
-        ----------
-        data : ndarray or Tensor
-            See :meth:`rows`.
+        `data`: see :meth:`rows`.
         """
         tensor = isinstance(data, Tensor)
         if not tensor:
@@ -219,14 +169,8 @@ class ImageFormat:
     def prepare(self, images: Tensor) -> Tensor:
         """Resize and normalise a batch of images of one size.
 
-        Parameters
-        ----------
-        images : Tensor of shape (n, C, H, W)
-            Of uint8 or uint16, or of floats from 0 to 1.
-
-        Returns
-        -------
-        Tensor of shape (n, channels, height, width), float32
+        `images` (n, C, H, W): of uint8 or uint16, or of floats from 0 to 1. Returns (n, channels,
+        height, width).
         """
         if images.dtype == torch.uint16:  # which torch does not resize
             images = images.to(torch.float32) / SCALES[torch.uint16]
@@ -264,14 +208,7 @@ class ImageFormat:
     def prepare_item(self, item: Any) -> Tensor:
         """Turn one item of a data set into an image, resized and normalised.
 
-        Parameters
-        ----------
-        item : image or (image, ...)
-            See :meth:`rows`.
-
-        Returns
-        -------
-        Tensor of shape (channels, height, width), float32
+        `item`: see :meth:`rows`. Returns (channels, height, width).
         """
         image = image_of(item)
         if hasattr(image, "convert"):  # PIL
@@ -299,14 +236,7 @@ class ImageFormat:
     def batch(self, data: Any) -> Tensor:
         """Turn checked images into input.
 
-        Parameters
-        ----------
-        data : ndarray or Tensor
-            See :meth:`rows`.
-
-        Returns
-        -------
-        Tensor of shape (n, channels, height, width), float32
+        `data`: see :meth:`rows`. Returns (n, channels, height, width).
         """
         if isinstance(data, Tensor):
             ready = data.dtype.is_floating_point
@@ -325,18 +255,9 @@ class ImageRows:
     Made by :meth:`ImageFormat.rows`. Indexing with rows gives other rows; nothing is copied
     or read. Pickles with the data set it reads from, or with its own rows of an array.
 
-    Parameters
-    ----------
-    format : ImageFormat
-        What they become.
-    data : ndarray, Tensor or Dataset
-        Where they are.
-    order : ndarray of int
-        Which of them, in which order.
-    workers : int, default=0
-        Processes that read a data set.
-    collate : callable, default=None
-        Of a loader: items of the data set to a batch.
+    `format`: what they become. `data`: where they are. `order`: which of them, in which order.
+    `workers`: processes that read a data set. `collate`: of a loader: items of the data set to a
+    batch.
     """
 
     format: ImageFormat
@@ -372,14 +293,7 @@ class ImageRows:
     def batches(self, batch_size: int) -> Iterator[Tensor]:
         """Iterate over the input of the network.
 
-        Parameters
-        ----------
-        batch_size : int
-            Images at once.
-
-        Yields
-        ------
-        Tensor of shape (n, C, H, W), float32
+        `batch_size`: images at once. Yields (n, C, H, W).
         """
         if not isinstance(self.data, (np.ndarray, Tensor)):
             # Items may differ in size: each is resized by itself.
@@ -400,9 +314,7 @@ class ImageRows:
     def tensor(self) -> Tensor:
         """Return the input of the network, all at once.
 
-        Returns
-        -------
-        Tensor of shape (n, C, H, W), float32
+        Returns (n, C, H, W).
         """
         if len(self) == 0:
             return torch.empty(0, self.format.channels, *(self.format.size or (1, 1)))

@@ -24,23 +24,11 @@ CHUNK = 256  # items that are collated at once
 def labels_of(X: Any, who: str = "y is None and X") -> NDArray[Any]:
     """Return the labels that images bring along.
 
-    Parameters
-    ----------
-    X : ImageRows, Dataset, DataLoader or path of a folder with a folder of images a class
-        Read from ``targets``, ``labels`` or the tensors of the data set where it has them, through
-        its ``target_transform``; else from its items, through the loader's ``collate_fn``. Codes of
-        a data set that names its ``classes`` become these names, as those of a folder.
-    who : str, default="y is None and X"
-        What brings them, for the message.
-
-    Returns
-    -------
-    ndarray of shape (n_samples,)
-
-    Raises
-    ------
-    ValueError
-        If X brings no labels.
+    `X`: read from ``targets``, ``labels`` or the tensors of the data set where it has them,
+    through its ``target_transform``; else from its items, through the loader's ``collate_fn``.
+    Codes of a data set that names its ``classes`` become these names, as those of a folder. `who`:
+    what brings them, for the message. Returns (n_samples,). Raises ValueError if X brings no
+    labels.
     """
     rows = X if isinstance(X, ImageRows) else source_of(X)
     data, order, collate = rows.data, rows.order, rows.collate
@@ -135,22 +123,10 @@ def encode_labels(
 ) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """Return the classes of labels, sorted, and the label of each sample as their index.
 
-    Parameters
-    ----------
-    y : array-like of shape (n_samples,)
-        Labels of any type.
-    n_classes : int or None
-        Expected number. Where fewer occur, labels must be integers below it.
-    n_samples : int
-        Number of images.
+    `y` (n_samples,): labels of any type. `n_classes`: expected number. Where fewer occur, labels
+    must be integers below it. `n_samples`: number of images. Returns `classes` (n_classes,).
+    Returns `codes` (n_samples,).
 
-    Returns
-    -------
-    classes : ndarray of shape (n_classes,)
-    codes : ndarray of shape (n_samples,)
-
-    Examples
-    --------
     >>> from skquee.networks._labels import encode_labels
     >>> encode_labels(["dog", "cat", "dog"], None, 3)[1]
     array([1, 0, 1])
@@ -177,18 +153,8 @@ def encode_labels(
 def known_codes(y: ArrayLike, classes: NDArray[Any], n_samples: int) -> NDArray[np.int64]:
     """Return the index among known classes of each label of validation rows.
 
-    Parameters
-    ----------
-    y : array-like of shape (n_samples,)
-        Labels.
-    classes : ndarray of shape (n_classes,)
-        The classes, sorted.
-    n_samples : int
-        Number of images.
-
-    Returns
-    -------
-    ndarray of shape (n_samples,)
+    `y` (n_samples,): labels. `classes` (n_classes,): the classes, sorted. `n_samples`: number of
+    images. Returns (n_samples,).
     """
     labels = np.asarray(y)
     if labels.shape != (n_samples,):

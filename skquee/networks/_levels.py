@@ -46,25 +46,9 @@ def accuracy_of_paths(
 ) -> NDArray[np.float64]:
     """Run every path of a tree, each (prefix, level) block once an image.
 
-    Parameters
-    ----------
-    network : MultiExitNetwork
-        Whose heads answer.
-    tree : PathTree
-        Paths over `levels`.
-    rows : ImageRows
-        Images.
-    codes : ndarray of shape (n,)
-        Index of the right class of each.
-    levels : mapping of level to ModuleList
-        Blocks at each level.
-    batch_size : int
-        Images run at once.
-
-    Returns
-    -------
-    ndarray of shape (n_paths,)
-        Share of right answers.
+    `network`: whose heads answer. `tree`: paths over `levels`. `rows`: images. `codes` (n,): index
+    of the right class of each. `levels`: blocks at each level. `batch_size`: images run at once.
+    Returns (n_paths,): share of right answers.
     """
     right = np.zeros(tree.n_paths)
     done = 0
@@ -91,17 +75,8 @@ def accuracy_of_levels(
 ) -> dict[int, float]:
     """Return the accuracy of the last exit with every block at one bit width, float among them.
 
-    Parameters
-    ----------
-    network : MultiExitNetwork
-        Whose levels are bit widths.
-    rows, codes, batch_size
-        As in :func:`accuracy_of_paths`.
-
-    Returns
-    -------
-    dict of int to float
-        Fewest bits first.
+    `network`: whose levels are bit widths. `rows`, `codes`, `batch_size`: as in
+    :func:`accuracy_of_paths`. Returns fewest bits first.
     """
     parts = network.parts_
     n_blocks = len(parts.blocks)
@@ -126,27 +101,10 @@ def keep_levels(
 ) -> list[int]:
     """Apply the paper's rule for which bit widths to keep (section 5.1).
 
-    Parameters
-    ----------
-    accuracy : mapping of int to float
-        Of the last exit, all blocks at one level; 32 is float.
-    levels : sequence of int
-        Those there are.
-    max_drop, max_top_drop : float
-        Largest loss of the lowest and of the highest level kept.
+    `accuracy`: of the last exit, all blocks at one level; 32 is float. `levels`: those there are.
+    `max_drop`, `max_top_drop`: largest loss of the lowest and of the highest level kept. Returns
+    lowest first. Raises ValueError if none is left.
 
-    Returns
-    -------
-    list of int
-        Lowest first.
-
-    Raises
-    ------
-    ValueError
-        If none is left.
-
-    Examples
-    --------
     >>> from skquee.networks._levels import keep_levels
     >>> found = {4: 0.60, 5: 0.86, 6: 0.89, 7: 0.90, 8: 0.90, 32: 0.90}
     >>> keep_levels(found, (4, 5, 6, 7, 8), max_drop=0.05, max_top_drop=0.005)

@@ -39,10 +39,7 @@ class _Logs(nn.Module):
 def named(name: str) -> Iterator[None]:
     """Say of which network an error or a warning is.
 
-    Parameters
-    ----------
-    name : str
-        Of the network.
+    `name`: of the network.
     """
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
@@ -57,15 +54,7 @@ def named(name: str) -> Iterator[None]:
 def check_networks(networks: object) -> None:
     """Raise where networks are no mapping of names to what can be a member.
 
-    Parameters
-    ----------
-    networks : object
-        As given.
-
-    Raises
-    ------
-    TypeError, ValueError
-        With what was given, and what is expected.
+    `networks`: as given. Raises TypeError, ValueError: with what was given, and what is expected.
     """
     if not isinstance(networks, Mapping) or not networks:
         raise TypeError(
@@ -92,25 +81,9 @@ def whole_network(
 ) -> MultiExitNetwork:
     """Return a network as one of a single block that answers in logits, not compiled yet.
 
-    Parameters
-    ----------
-    name : str
-        What to call its block.
-    network : Module, str or MultiExitNetwork
-        A module is copied.
-    img_size, data_config, classes
-        As :meth:`skquee.MultiPathClassifierBank.from_networks` takes them.
-    device : device
-        Where to.
-
-    Returns
-    -------
-    MultiExitNetwork
-
-    Raises
-    ------
-    ValueError
-        If it does not run, or does not answer with (n, n_classes).
+    `name`: what to call its block. `network`: a module is copied. `img_size`, `data_config`,
+    `classes`: as :meth:`skquee.MultiPathClassifierBank.from_networks` takes them. `device`: where
+    to. Raises ValueError if it does not run, or does not answer with (n, n_classes).
     """
     own: NDArray[Any] | None
     if isinstance(network, MultiExitNetwork):

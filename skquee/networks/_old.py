@@ -24,15 +24,7 @@ OLD = {
 def in_new_keywords(old: Mapping[str, Any]) -> dict[str, Any]:
     """Return the keywords of a network that say what old ones said.
 
-    Parameters
-    ----------
-    old : mapping of str to object
-        Of ``OLD``.
-
-    Returns
-    -------
-    dict
-        ``trainer`` and ``weights``, where they were given.
+    `old`: of ``OLD``. Returns ``trainer`` and ``weights``, where they were given.
     """
     own = {name: value for name, value in old.items() if name in TRAINERS}
     new: dict[str, Any] = {"trainer": HeadTrainer(**own)} if own else {}
@@ -42,16 +34,8 @@ def in_new_keywords(old: Mapping[str, Any]) -> dict[str, Any]:
 def in_new_names(params: Mapping[str, Any], weights: object) -> dict[str, Any]:
     """Return parameters by their present names, as ``set_params`` takes them; old ones warn.
 
-    Parameters
-    ----------
-    params : mapping of str to object
-        By old or new names.
-    weights : str, path or None
-        Those that hold so far: ``pretrained=False`` takes no file away.
-
-    Returns
-    -------
-    dict
+    `params`: by old or new names. `weights`: those that hold so far: ``pretrained=False`` takes no
+    file away.
     """
     old = {name: value for name, value in params.items() if name in OLD}
     for name in old:

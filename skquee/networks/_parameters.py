@@ -62,19 +62,7 @@ class NetworkParameters(Protocol):
 def trainer_of(network: NetworkParameters) -> HeadTrainer:
     """Return the trainer that holds: the one given, or one with default options.
 
-    Parameters
-    ----------
-    network : MultiExitNetwork
-        Fitted or not.
-
-    Returns
-    -------
-    HeadTrainer
-
-    Raises
-    ------
-    TypeError
-        If it is none.
+    `network`: fitted or not. Raises TypeError if it is none.
     """
     trainer = HeadTrainer() if network.trainer is None else network.trainer
     if not isinstance(trainer, HeadTrainer):
@@ -87,15 +75,8 @@ def trainer_of(network: NetworkParameters) -> HeadTrainer:
 def check_parameters(network: NetworkParameters) -> None:
     """Raise for the first parameter that cannot be used.
 
-    Parameters
-    ----------
-    network : MultiExitNetwork
-        Fitted or not.
-
-    Raises
-    ------
-    ValueError, TypeError
-        With what was given, what is expected and what to do.
+    `network`: fitted or not. Raises ValueError, TypeError: with what was given, what is expected
+    and what to do.
     """
     _check_backbone(network)
     _check_exits(network.exits, network.blocks)
@@ -111,19 +92,8 @@ def check_parameters(network: NetworkParameters) -> None:
 def check_widths(levels: Any) -> list[int]:
     """Return bit widths, lowest first.
 
-    Parameters
-    ----------
-    levels : sequence of int
-        Distinct, from 2 to 32; 8.0 passes for 8.
-
-    Returns
-    -------
-    list of int
-
-    Raises
-    ------
-    ValueError
-        If they are anything else.
+    `levels`: distinct, from 2 to 32; 8.0 passes for 8. Raises ValueError if they are anything
+    else.
     """
     given = check_sequence(levels, "levels", "bit widths, (4, 8)")
     name = "Each bit width of levels"
@@ -139,10 +109,7 @@ def check_widths(levels: Any) -> list[int]:
 def check_tree_options(options: Mapping[str, Any]) -> None:
     """Raise where an option is none that a tree of paths over levels takes.
 
-    Parameters
-    ----------
-    options : mapping of str to object
-        What was given by name.
+    `options`: what was given by name.
     """
     for name in options:
         check_option(name, "A further option", TREE_OPTIONS)
@@ -151,21 +118,8 @@ def check_tree_options(options: Mapping[str, Any]) -> None:
 def check_data_config(config: Any, channels: int) -> dict[str, Any]:
     """Return what a user says of how images are prepared.
 
-    Parameters
-    ----------
-    config : dict or None
-        Any of ``mean``, ``std``, ``interpolation`` and ``crop_pct``.
-    channels : int
-        Channels of images.
-
-    Returns
-    -------
-    dict
-
-    Raises
-    ------
-    ValueError
-        If it holds something else, or a value does not fit.
+    `config`: any of ``mean``, ``std``, ``interpolation`` and ``crop_pct``. `channels`: channels of
+    images. Raises ValueError if it holds something else, or a value does not fit.
     """
     known = ("mean", "std", "interpolation", "crop_pct")
     if config is None:

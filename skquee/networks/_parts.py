@@ -33,52 +33,21 @@ class Parts:
     Nothing in it changes: a network whose levels, paths or times are others has other parts,
     which share the modules.
 
-    Parameters
-    ----------
-    backbone : Module
-        The whole backbone, whose weights the blocks share.
-    blocks : ModuleList
-        Its float blocks: images to a state, and each state to the next.
-    pools : ModuleList
-        State of each block to the features (n, n_features) that its head reads.
-    heads : ModuleList
-        Features of each exit to logits (n, n_classes).
-    head_widths : tuple of int
-        Features that each head reads.
-    final_head_kept : bool
-        Whether the last pool and head are the backbone's own.
-    format : ImageFormat
-        What images become.
-    device : device
-        Where the modules are.
-    seed : int
-        Of initial weights, and of a sample of paths.
-    exits : tuple of int or of str
-        Layers or names after which the blocks end.
-    classes : ndarray of shape (n_classes,)
-        Labels, in the order of the logits.
-    flops, head_flops : ndarray of shape (n_exits,)
-        Floating-point operations of each block, and of what answers after it, for one image.
-    levels : mapping of level to ModuleList
-        The blocks at each bit width or on each engine, cheapest first.
-    paths : PathTree
-        Paths over the levels, with their costs and the classes.
-    tree_options : mapping of str to object
-        How the paths were chosen, as :meth:`skquee.PathTree.from_levels` takes it.
-    validation_accuracy : ndarray of shape (n_exits,), default=None
-        Of each float exit.
-    ranges : mapping of str to (float, float), default={}
-        Least and greatest input of each linear layer; static scales come from them.
-    group : int, default=None
-        Rows that run together at most, once compiled.
-    runtimes : mapping of str to tuple of str, default={}
-        Once compiled, what runs each block at each level.
-    latency : LatencyTable, default=None
-        Measured milliseconds.
-    level_accuracy : mapping of int to float, default=None
-        Of the last exit, every block at one level.
-    path_accuracy : ndarray of shape (n_paths,), default=None
-        Of every path.
+    `backbone`: the whole backbone, whose weights the blocks share. `blocks`: its float blocks:
+    images to a state, and each state to the next. `pools`: state of each block to the features (n,
+    n_features) that its head reads. `heads`: features of each exit to logits (n, n_classes).
+    `head_widths`: features that each head reads. `final_head_kept`: whether the last pool and head
+    are the backbone's own. `format`: what images become. `device`: where the modules are. `seed`:
+    of initial weights, and of a sample of paths. `exits`: layers or names after which the blocks
+    end. `classes` (n_classes,): labels, in the order of the logits. `flops`, `head_flops`
+    (n_exits,): floating-point operations of each block, and of what answers after it, for one
+    image. `levels`: the blocks at each bit width or on each engine, cheapest first. `paths`: paths
+    over the levels, with their costs and the classes. `tree_options`: how the paths were chosen,
+    as :meth:`skquee.PathTree.from_levels` takes it. `validation_accuracy` (n_exits,): of each
+    float exit. `ranges`: least and greatest input of each linear layer; static scales come from
+    them. `group`: rows that run together at most, once compiled. `runtimes`: once compiled, what
+    runs each block at each level. `latency`: measured milliseconds. `level_accuracy`: of the last
+    exit, every block at one level. `path_accuracy` (n_paths,): of every path.
     """
 
     backbone: nn.Module
@@ -110,18 +79,7 @@ class Parts:
     ) -> Parts:
         """Return parts at other levels; what was measured of the earlier ones is gone.
 
-        Parameters
-        ----------
-        levels : mapping of level to ModuleList
-            The blocks at each.
-        paths : PathTree
-            Over these levels.
-        **changes
-            Other fields.
-
-        Returns
-        -------
-        Parts
+        `levels`: the blocks at each. `paths`: over these levels. `**changes`: other fields.
         """
         measured = dict.fromkeys(("latency", "level_accuracy", "path_accuracy"))
         return replace(self, levels=levels, paths=paths, **{**measured, "runtimes": {}, **changes})
@@ -131,16 +89,7 @@ class Parts:
 
         What a level does not quantise counts in float.
 
-        Parameters
-        ----------
-        widths : sequence of int
-            Bit widths, lowest first.
-        **options
-            Of :meth:`skquee.PathTree.from_levels`.
-
-        Returns
-        -------
-        PathTree
+        `widths`: bit widths, lowest first. `**options`: of :meth:`skquee.PathTree.from_levels`.
         """
         options = {"random_state": self.seed, **options}
         classes = self.classes.tolist()
@@ -165,31 +114,15 @@ class Parts:
     def bits(self, level: int, *, power: int = 1) -> NDArray[np.float64]:
         """Return the bits of each block at a bit width, what is not quantised counted in float.
 
-        Parameters
-        ----------
-        level : int
-            One of the levels.
-        power : int, default=1
-            2 for the root of the mean square: bits of weights times those of activations.
-
-        Returns
-        -------
-        ndarray of shape (n_exits,)
+        `level`: one of the levels. `power`: 2 for the root of the mean square: bits of weights
+        times those of activations. Returns (n_exits,).
         """
         return mean_bits(level, self.widths[level], self.flops, power=power)
 
     def states(self, n_rows: int) -> list[Tensor]:
         """Return random images, and what each float block makes of them.
 
-        Parameters
-        ----------
-        n_rows : int
-            Number of images.
-
-        Returns
-        -------
-        list of n_exits + 1 Tensor
-            The input of every block, and the output of the last.
+        `n_rows`: number of images. Returns the input of every block, and the output of the last.
         """
         if self.format.size is None:
             raise ValueError("The network takes images of any size: give img_size= before fit.")

@@ -77,23 +77,10 @@ PARAMETERS: dict[str, tuple[type, ...]] = {
 def read_record(file: Path, *, named: bool = True) -> dict[str, Any]:
     """Read the description of a network and check what does not need its weights.
 
-    Parameters
-    ----------
-    file : Path
-        Of :meth:`skquee.networks.MultiExitNetwork.save`.
-    named : bool, default=True
-        Whether its backbone is to be made by name; the user may give the module instead.
-
-    Returns
-    -------
-    dict
-        Every field there, of its type, in agreement with the others; ``tree`` is a PathTree and
-        ``latency`` a LatencyTable or None.
-
-    Raises
-    ------
-    ValueError
-        Naming the file and the field.
+    `file`: of :meth:`skquee.networks.MultiExitNetwork.save`. `named`: whether its backbone is to
+    be made by name; the user may give the module instead. Returns every field there, of its type,
+    in agreement with the others; ``tree`` is a PathTree and ``latency`` a LatencyTable or None.
+    Raises ValueError: naming the file and the field.
     """
     record = read_json(file, "description of a network")
     if field(record, "format", int, file) != FORMAT:
@@ -137,19 +124,8 @@ def read_record(file: Path, *, named: bool = True) -> dict[str, Any]:
 def check_format(image_format: Mapping[str, Any], built: Any, file: Path) -> dict[str, Any]:
     """Return a saved image format that fits the network built.
 
-    Parameters
-    ----------
-    image_format : mapping
-        As saved.
-    built : ImageFormat
-        Of the network as it is built.
-    file : Path
-        For messages.
-
-    Returns
-    -------
-    dict
-        Arguments of an ImageFormat.
+    `image_format`: as saved. `built`: of the network as it is built. `file`: for messages. Returns
+    arguments of an ImageFormat.
     """
     where = f"{file}, 'image_format'"
     known = {"channels", "size", "mean", "std", "interpolation", "crop_pct"}
@@ -184,12 +160,7 @@ def check_format(image_format: Mapping[str, Any], built: Any, file: Path) -> dic
 def bounded(tensors: Mapping[str, Tensor], file: Path) -> Iterator[None]:
     """Let torch make no larger tensors inside than the weights of a file need.
 
-    Parameters
-    ----------
-    tensors : mapping of str to Tensor
-        The weights.
-    file : Path
-        For the message.
+    `tensors`: the weights. `file`: for the message.
     """
     total = sum(tensor.numel() for tensor in tensors.values())
     try:

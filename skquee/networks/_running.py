@@ -401,19 +401,8 @@ def run_with_exit(
 ) -> tuple[Tensor, NDArray[np.float32]]:
     """Run a block that has the exit after it compiled in.
 
-    Parameters
-    ----------
-    block : OpenVinoBlock or GraphedBlock
-        With an ``exit_head``.
-    state : Tensor of shape (n, ...)
-        Its input.
-    group : int or None
-        Rows run together at most.
-
-    Returns
-    -------
-    state : Tensor of shape (n, ...)
-    probabilities : ndarray of shape (n, n_classes), float32
+    `block`: with an ``exit_head``. `state` (n, ...): its input. `group`: rows run together at
+    most. Returns `state` (n, ...). Returns `probabilities` (n, n_classes).
     """
     with torch.inference_mode():
         parts = [block.run(part) for part in state.split(group or len(state))]

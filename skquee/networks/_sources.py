@@ -34,10 +34,7 @@ MOST_DRAWS = 100  # times the rows of a data set, of a sampler that does not say
 class Files(Dataset[Image.Image]):
     """Images in files, opened one by one.
 
-    Parameters
-    ----------
-    paths : sequence of path
-        The files.
+    `paths`: the files.
     """
 
     def __init__(self, paths: Sequence[str | Path]) -> None:
@@ -56,16 +53,8 @@ class Files(Dataset[Image.Image]):
 class Source:
     """Images that are rows of something.
 
-    Parameters
-    ----------
-    data : ndarray, Tensor, Dataset or sequence
-        What holds them.
-    order : ndarray of int
-        Which rows, in which order.
-    workers : int, default=0
-        Processes that read a data set.
-    collate : callable, default=None
-        A loader's own: items to a batch.
+    `data`: what holds them. `order`: which rows, in which order. `workers`: processes that read a
+    data set. `collate`: a loader's own: items to a batch.
     """
 
     data: Any
@@ -77,15 +66,8 @@ class Source:
 def source_of(X: Any) -> Source:
     """Return where images are; nothing is read.
 
-    Parameters
-    ----------
-    X : images
-        As :meth:`MultiExitNetwork.fit` takes them. Of a loader the rows that its sampler or batch
-        sampler draws, drawn once; where they are shuffled, in the order of the data set.
-
-    Returns
-    -------
-    Source
+    `X`: as :meth:`MultiExitNetwork.fit` takes them. Of a loader the rows that its sampler or batch
+    sampler draws, drawn once; where they are shuffled, in the order of the data set.
     """
     if isinstance(X, DataLoader):
         if isinstance(X.dataset, IterableDataset):

@@ -40,21 +40,9 @@ def make_heads(
 ) -> nn.ModuleList:
     """Make a head for each exit.
 
-    Parameters
-    ----------
-    widths : sequence of int
-        Features each reads.
-    n_classes : int
-        Outputs.
-    kind : "linear" or callable
-        One linear layer, as vision transformers end in, or ``(n_features, n_classes)`` to a
-        module that maps features to logits.
-    generator : Generator
-        Draws the weights.
-
-    Returns
-    -------
-    ModuleList
+    `widths`: features each reads. `n_classes`: outputs. `kind`: one linear layer, as vision
+    transformers end in, or ``(n_features, n_classes)`` to a module that maps features to logits.
+    `generator`: draws the weights.
     """
     if callable(kind):
         # A module of the user's draws from torch's global generator: keep the caller's state.
@@ -86,19 +74,8 @@ def make_heads(
 def check_head(head: nn.Module, width: int, n_classes: int) -> None:
     """Raise where a head does not map features to a logit for each class.
 
-    Parameters
-    ----------
-    head : Module
-        Run on two rows of zeros; a copy is, so that it stays as it is.
-    width : int
-        Features it reads.
-    n_classes : int
-        Logits it has to give.
-
-    Raises
-    ------
-    ValueError
-        With what it gives instead.
+    `head`: run on two rows of zeros; a copy is, so that it stays as it is. `width`: features it
+    reads. `n_classes`: logits it has to give. Raises ValueError: with what it gives instead.
     """
     like = next(head.parameters(), None)
     features = torch.zeros(2, width, device=None if like is None else like.device)
@@ -116,12 +93,7 @@ def check_head(head: nn.Module, width: int, n_classes: int) -> None:
 def check_trainable(heads: Sequence[nn.Module], max_epochs: int) -> None:
     """Raise where heads that are to be trained have nothing to train.
 
-    Parameters
-    ----------
-    heads : sequence of Module
-        Those not kept as they are.
-    max_epochs : int
-        0 trains none.
+    `heads`: those not kept as they are. `max_epochs`: 0 trains none.
     """
     for number, head in enumerate(heads, start=1):
         weights = list(head.parameters())
@@ -141,26 +113,10 @@ def augmented(
 ) -> Tensor:
     """Return images changed one by one, as they were before they were normalised.
 
-    Parameters
-    ----------
-    augmentation : callable
-        An image (C, H, W) of floats from 0 to 1 to a changed one.
-    images : Tensor of shape (n, C, H, W)
-        Normalised.
-    image_format : ImageFormat
-        How they were normalised.
-    look : bool, default=False
-        Look for NaN, too, which waits for the device.
-
-    Returns
-    -------
-    Tensor of shape (n, C, H, W)
-        Normalised again.
-
-    Raises
-    ------
-    ValueError
-        If it returns anything else.
+    `augmentation`: an image (C, H, W) of floats from 0 to 1 to a changed one. `images` (n, C, H,
+    W): normalised. `image_format`: how they were normalised. `look`: look for NaN, too, which
+    waits for the device. Returns (n, C, H, W): normalised again. Raises ValueError if it returns
+    anything else.
     """
     changed = []
     for picture in image_format.pixels(images).unbind():
@@ -203,29 +159,11 @@ def train_heads(
     neither accuracy nor loss has improved for `patience` epochs: few validation rows give
     an accuracy that rests while the head still learns.
 
-    Parameters
-    ----------
-    heads : ModuleList of G + 1 heads
-        Trained in place.
-    features : sequence of G + 1 Tensor of shape (n, n_features)
-        Input of each head.
-    labels : Tensor of shape (n,)
-        Class indices.
-    validation_features, validation_labels : sequence of Tensor, Tensor
-        The same for validation rows.
-    train_last : bool, default=True
-        Train the last head too, or leave it as it is.
-    learning_rate, weight_decay : float
-        Of Adam.
-    batch_size, max_epochs, patience : int
-        Rows a step, epochs at most, epochs without improvement.
-    generator : Generator
-        Orders the rows.
-
-    Returns
-    -------
-    ndarray of shape (G + 1,)
-        Validation accuracy of each head.
+    `heads`: trained in place. `features` (n, n_features): input of each head. `labels` (n,): class
+    indices. `validation_features`, `validation_labels`: the same for validation rows.
+    `train_last`: train the last head too, or leave it as it is. `learning_rate`, `weight_decay`:
+    of Adam. `batch_size`, `max_epochs`, `patience`: rows a step, epochs at most, epochs without
+    improvement. `generator`: orders the rows. Returns (G + 1,): validation accuracy of each head.
     """
 
     def validate() -> list[tuple[float, float]]:
@@ -396,27 +334,11 @@ def cache_features(
     Memory: 4 bytes a feature, ``n_views * n * sum(n_features) * 4`` in all, beside the
     activations of one batch.
 
-    Parameters
-    ----------
-    blocks, pools : ModuleList
-        Blocks of the backbone, and the state of each to features.
-    images : ImageRows
-        Images.
-    batch_size : int
-        Images run at once.
-    device : device
-        Where the blocks are; features are kept there.
-    amp_dtype : dtype, default=None
-        Run under autocast of this type.
-    augmentation : callable, default=None
-        An image before it is normalised to a changed one, for every view but the first.
-    n_views : int, default=1
-        Times each image is run.
-
-    Returns
-    -------
-    list of Tensor of shape (n_views * n, n_features)
-        View after view.
+    `blocks`, `pools`: blocks of the backbone, and the state of each to features. `images`: images.
+    `batch_size`: images run at once. `device`: where the blocks are; features are kept there.
+    `amp_dtype`: run under autocast of this type. `augmentation`: an image before it is normalised
+    to a changed one, for every view but the first. `n_views`: times each image is run. Returns
+    (n_views * n, n_features): view after view.
     """
     kept: list[Tensor] = []
     done = 0

@@ -30,16 +30,9 @@ LEAST_CLUSTERS, MOST_CLUSTERS = 20, 100  # "about 50"
 def claims(study: Study) -> pd.DataFrame:
     """Hold what was measured against each of the paper's claims.
 
-    Parameters
-    ----------
-    study : Study
-        Everything computed.
-
-    Returns
-    -------
-    DataFrame
-        A row a claim: ``claim``, ``paper`` (where it says so), ``measured``, ``holds`` ("yes",
-        "level", "no" or "not measured"), ``why`` (the rule that gave the verdict).
+    `study`: everything computed. Returns a row a claim: ``claim``, ``paper`` (where it says so),
+    ``measured``, ``holds`` ("yes", "level", "no" or "not measured"), ``why`` (the rule that gave
+    the verdict).
     """
     import pandas as pd
 

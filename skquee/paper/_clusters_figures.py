@@ -28,16 +28,7 @@ def new_figure(width: float = 8.0, height: float = 4.6) -> Figure:
 def figure_5a(study: Study) -> tuple[Figure, pd.DataFrame]:
     """Return entropy and probability of the true class in the clusters of the whole network.
 
-    Parameters
-    ----------
-    study : Study
-        The study.
-
-    Returns
-    -------
-    Figure
-    DataFrame
-        Share of the variance that lies between clusters.
+    `study`: the study. Returns share of the variance that lies between clusters.
     """
     return _clusters(study, (study.setting.shown_clusters[1],), study.tree.fullest)
 
@@ -45,16 +36,7 @@ def figure_5a(study: Study) -> tuple[Figure, pd.DataFrame]:
 def figure_5b_9(study: Study) -> tuple[Figure, pd.DataFrame]:
     """Return the calibration error of the error targets by number of clusters.
 
-    Parameters
-    ----------
-    study : Study
-        The study.
-
-    Returns
-    -------
-    Figure
-    DataFrame
-        ECE measured and of the fitted quadratic.
+    `study`: the study. Returns ECE measured and of the fitted quadratic.
     """
     found = study.calibration_by_clusters()
     counts, errors = found.index.to_numpy(float), found["ece"].to_numpy()
@@ -75,16 +57,7 @@ def figure_5b_9(study: Study) -> tuple[Figure, pd.DataFrame]:
 def figure_6_7(study: Study) -> tuple[Figure, pd.DataFrame]:
     """Return the same for few and for many clusters, on a path that steps down.
 
-    Parameters
-    ----------
-    study : Study
-        The study.
-
-    Returns
-    -------
-    Figure
-    DataFrame
-        Share of the variance that lies between clusters.
+    `study`: the study. Returns share of the variance that lies between clusters.
     """
     return _clusters(study, study.setting.shown_clusters, _stepped_down(study))
 
@@ -92,16 +65,7 @@ def figure_6_7(study: Study) -> tuple[Figure, pd.DataFrame]:
 def figure_8(study: Study) -> tuple[Figure, pd.DataFrame]:
     """Return the same for very many clusters, on a path of two blocks.
 
-    Parameters
-    ----------
-    study : Study
-        The study.
-
-    Returns
-    -------
-    Figure
-    DataFrame
-        Share of the variance that lies between clusters.
+    `study`: the study. Returns share of the variance that lies between clusters.
     """
     path = int(study.tree.prefixes(_stepped_down(study))[1])
     return _clusters(study, (study.setting.many_clusters,), path)

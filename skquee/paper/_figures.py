@@ -31,14 +31,7 @@ __all__ = ["CAPTIONS", "FIGURES", "TITLES", "accuracy_table", "common_range"]
 def common_range(curves: dict[str, CostCurve]) -> tuple[float, float]:
     """Return the range of cost that all curves reach, up to the dearest path.
 
-    Parameters
-    ----------
-    curves : dict of str to CostCurve
-        Curves.
-
-    Returns
-    -------
-    (float, float)
+    `curves`: curves.
     """
     low = max(float(curve.cost.min()) for curve in curves.values())
     return low, max(curve.cost_range[1] for curve in curves.values())
@@ -47,17 +40,8 @@ def common_range(curves: dict[str, CostCurve]) -> tuple[float, float]:
 def accuracy_table(curves: dict[str, CostCurve], n_costs: int = 8) -> pd.DataFrame:
     """Return the accuracy every curve reaches at some mean costs.
 
-    Parameters
-    ----------
-    curves : dict of str to CostCurve
-        Curves.
-    n_costs : int, default=8
-        How many costs, from the cheapest path to the dearest.
-
-    Returns
-    -------
-    DataFrame
-        A row a curve; NaN below its cheapest point. Costs that no curve reaches are left out.
+    `curves`: curves. `n_costs`: how many costs, from the cheapest path to the dearest. Returns a
+    row a curve; NaN below its cheapest point. Costs that no curve reaches are left out.
     """
     import pandas as pd
 
@@ -86,16 +70,7 @@ def _draw_curves(study: Study, curves: dict[str, CostCurve], **options: Any) -> 
 def figure_1(study: Study) -> tuple[Figure, pd.DataFrame]:
     """Return which paths the images of each class take at a middling cost.
 
-    Parameters
-    ----------
-    study : Study
-        The study.
-
-    Returns
-    -------
-    Figure
-    DataFrame
-        Share of each class on each path.
+    `study`: the study. Returns share of each class on each path.
     """
     import pandas as pd
 
@@ -116,16 +91,8 @@ def figure_1(study: Study) -> tuple[Figure, pd.DataFrame]:
 def figure_3(study: Study) -> tuple[Figure, pd.DataFrame]:
     """Return accuracy against BitOPS of all methods.
 
-    Parameters
-    ----------
-    study : Study
-        The study.
-
-    Returns
-    -------
-    Figure
-    DataFrame
-        Of :func:`skquee.evaluation.compare`, and the accuracy at some costs.
+    `study`: the study. Returns of :func:`skquee.evaluation.compare`, and the accuracy at some
+    costs.
     """
     curves = {name: study.curve(name) for name in METHODS}
     seed = study.setting.random_state
@@ -152,16 +119,7 @@ def figure_3(study: Study) -> tuple[Figure, pd.DataFrame]:
 def figure_3c(study: Study) -> tuple[Figure, pd.DataFrame]:
     """Return early exit alone against quantisation alone.
 
-    Parameters
-    ----------
-    study : Study
-        The study.
-
-    Returns
-    -------
-    Figure
-    DataFrame
-        Accuracy at some costs.
+    `study`: the study. Returns accuracy at some costs.
     """
     fixed = study.curve("Fixed paths")
     line = study.tree.prefixes(study.tree.fullest)
@@ -187,16 +145,7 @@ def figure_3c(study: Study) -> tuple[Figure, pd.DataFrame]:
 def figure_4(study: Study) -> tuple[Figure, pd.DataFrame]:
     """Return curves of routers whose gates predict errors well or badly.
 
-    Parameters
-    ----------
-    study : Study
-        The study.
-
-    Returns
-    -------
-    Figure
-    DataFrame
-        RMSE, area and the accuracy at some costs of each.
+    `study`: the study. Returns RMSE, area and the accuracy at some costs of each.
     """
     found = study.by_regressor()
     curves = {f"{name} (RMSE {rmse:.3f})": curve for name, rmse, curve in found}
@@ -209,16 +158,7 @@ def figure_4(study: Study) -> tuple[Figure, pd.DataFrame]:
 def figure_5c(study: Study) -> tuple[Figure, pd.DataFrame]:
     """Return the router's curve by number of clusters.
 
-    Parameters
-    ----------
-    study : Study
-        The study.
-
-    Returns
-    -------
-    Figure
-    DataFrame
-        Area and the accuracy at some costs, by K.
+    `study`: the study. Returns area and the accuracy at some costs, by K.
     """
     found = study.curves_by_clusters()
     figure = new_figure()
@@ -239,16 +179,7 @@ def figure_5c(study: Study) -> tuple[Figure, pd.DataFrame]:
 def figure_7_3(study: Study) -> tuple[Figure, pd.DataFrame]:
     """Return the router against predicting only the next best step.
 
-    Parameters
-    ----------
-    study : Study
-        The study.
-
-    Returns
-    -------
-    Figure
-    DataFrame
-        Accuracy at some costs.
+    `study`: the study. Returns accuracy at some costs.
     """
     # Both learn from the validation rows, so that only the idea differs.
     curves = {

@@ -26,13 +26,8 @@ __all__ = ["Store"]
 class Store:
     """Curves and tables by name, in a folder.
 
-    Parameters
-    ----------
-    folder : Path
-        Made where it is absent.
+    `folder`: made where it is absent.
 
-    Examples
-    --------
     >>> import tempfile
     >>> from pathlib import Path
     >>> from skquee import PathTree
@@ -53,16 +48,7 @@ class Store:
     def curve(self, name: str, make: Callable[[], CostCurve]) -> CostCurve:
         """Return a curve, computing it where no earlier run has.
 
-        Parameters
-        ----------
-        name : str
-            Its name.
-        make : callable
-            Computes it.
-
-        Returns
-        -------
-        CostCurve
+        `name`: its name. `make`: computes it.
         """
         file = self.folder / f"{name}.npz"
         if not file.exists():
@@ -93,17 +79,7 @@ class Store:
     def frame(self, name: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
         """Return a table, computing it where no earlier run has.
 
-        Parameters
-        ----------
-        name : str
-            Its name.
-        make : callable
-            Computes it.
-
-        Returns
-        -------
-        DataFrame
-            Its first column is the index.
+        `name`: its name. `make`: computes it. Returns its first column is the index.
         """
         import pandas as pd
 
@@ -117,17 +93,8 @@ class Store:
     def bind(self, name: str, record: Mapping[str, Any]) -> None:
         """Note what the results are of; refuse a folder with results of anything else.
 
-        Parameters
-        ----------
-        name : str
-            Of the note.
-        record : mapping of str to what JSON holds
-            What the results depend on.
-
-        Raises
-        ------
-        ValueError
-            If an earlier run has kept results of another record.
+        `name`: of the note. `record`: what the results depend on. Raises ValueError if an earlier
+        run has kept results of another record.
         """
         file = self.folder / f"{name}.json"
         now = json.loads(json.dumps(record))
@@ -149,17 +116,7 @@ class Store:
     def timed(self, name: str, make: Callable[[], Any]) -> Any:
         """Compute something and note how long it took.
 
-        Parameters
-        ----------
-        name : str
-            Its name.
-        make : callable
-            Computes it.
-
-        Returns
-        -------
-        object
-            What `make` returned.
+        `name`: its name. `make`: computes it. Returns what `make` returned.
         """
         began = time.perf_counter()
         found = make()

@@ -106,8 +106,6 @@ def bracket(
     knob, the closest in cost where several bracket. Returns `low`, `high`: points; `share`:
     ``(budget - costs[low]) / (costs[high] - costs[low])``, 0 where they cost the same.
 
-    Examples
-    --------
     >>> from skquee.routers._mixing import bracket
     >>> bracket([1.0, 0.75, 0.25], 0.5)
     (2, 1, 0.5)
@@ -150,8 +148,6 @@ def points_within_bound(costs: NDArray[np.float64], limit: float, alpha: float) 
     hold the bound, at least 1. ValueError if there are too few rows for such a bound, or the
     cheapest point does not hold it.
 
-    Examples
-    --------
     >>> import numpy as np
     >>> from skquee.routers._mixing import points_within_bound
     >>> points_within_bound(np.array([[1, 1, 1, 1], [1, 1, 1, 9], [1, 9, 9, 1]]), 2, alpha=0.4)

@@ -22,14 +22,9 @@ class Batcher:
     No request waits for others to come: where the classifier is idle, it runs at once. So a
     batch is as large as the load asks for.
 
-    Parameters
-    ----------
-    run : callable
-        ``run(parts) -> answers``, one a part; gets rows of one kind. An answer may be an exception.
-    most_rows : int
-        Rows of a batch.
-    most_waiting : int
-        Rows that may wait; more are refused with status 503.
+    `run`: ``run(parts) -> answers``, one a part; gets rows of one kind. An answer may be an
+    exception. `most_rows`: rows of a batch. `most_waiting`: rows that may wait; more are refused
+    with status 503.
     """
 
     def __init__(

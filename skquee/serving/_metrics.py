@@ -18,11 +18,8 @@ BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 class Metrics:
     """Counters of one server, in Prometheus' text format.
 
-    Parameters
-    ----------
-    reference_rows : int
-        Rows first served, with which those after them are compared: drift since the start, or
-        since the last change of ``lambda_``.
+    `reference_rows`: rows first served, with which those after them are compared: drift since the
+    start, or since the last change of ``lambda_``.
     """
 
     def __init__(self, reference_rows: int) -> None:

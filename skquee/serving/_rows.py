@@ -41,14 +41,8 @@ class Rows:
 class RowFormat:
     """What rows a classifier was fitted on, as far as it says.
 
-    Attributes
-    ----------
-    n_features : int or None
-        Columns.
-    names : tuple of str or None
-        Of the columns of a data frame.
-    missing : bool
-        Whether a value may be missing.
+    `n_features`: columns. `names`: of the columns of a data frame. `missing`: whether a value may
+    be missing.
     """
 
     n_features: int | None

@@ -41,27 +41,11 @@ def external_engines(
     and OpenVINO fix that when they are first imported: where a program has imported one before,
     what that program chose holds.
 
-    Parameters
-    ----------
-    network : MultiExitNetwork
-        Fitted; it is not changed.
-    calibration : images
-        As in ``fit``. The first 256 set the ranges of static int8.
-    threads : int, default=1
-        Threads of each engine, fixed when it is built.
-
-    Returns
-    -------
-    runs : dict of str to callable
-        By name, what maps a tensor or array of ``network.start``, (n, C, H, W), to
-        probabilities (n, n_classes). Any n.
-    missing : dict of str to str
-        By name, why an engine is not among them.
-
-    Raises
-    ------
-    ValueError
-        If `threads` is below 1 or `calibration` holds fewer than two images.
+    `network`: fitted; it is not changed. `calibration`: as in ``fit``. The first 256 set the
+    ranges of static int8. `threads`: threads of each engine, fixed when it is built. Returns
+    `runs`: by name, what maps a tensor or array of ``network.start``, (n, C, H, W), to
+    probabilities (n, n_classes). Any n. Returns `missing`: by name, why an engine is not among
+    them. Raises ValueError if `threads` is below 1 or `calibration` holds fewer than two images.
     """
     if threads < 1:
         raise ValueError(f"threads must be at least 1, got {threads}.")

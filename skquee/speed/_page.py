@@ -26,14 +26,7 @@ PARTS = {
 def speed_text(found: pd.DataFrame) -> str:
     """Return what :func:`measure_speed` found as text.
 
-    Parameters
-    ----------
-    found : DataFrame
-        Its answer.
-
-    Returns
-    -------
-    str
+    `found`: its answer.
     """
     lines: list[str] = []
     for n_threads, part in found.groupby("threads"):
@@ -68,12 +61,7 @@ def speed_text(found: pd.DataFrame) -> str:
 def write_speed(found: pd.DataFrame, file: Path) -> None:
     """Write what :func:`measure_speed` found, a chart beside it.
 
-    Parameters
-    ----------
-    found : DataFrame
-        Its answer.
-    file : Path
-        A .csv; the chart has the same name with .png.
+    `found`: its answer. `file`: a .csv; the chart has the same name with .png.
     """
     write_text(file, found.to_csv(index=False, float_format="%.6g"))
     part = found[found["threads"] == found["threads"].min()]

@@ -210,8 +210,6 @@ def open_arrays(file: str | os.PathLike[str], what: str) -> Iterator[Arrays]:
 
     ValueError if it is damaged, or an array asked for is missing or holds objects.
 
-    Examples
-    --------
     >>> import io, os, tempfile
     >>> import numpy as np
     >>> from skquee.values._archives import open_arrays

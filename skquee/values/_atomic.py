@@ -35,8 +35,6 @@ def whole_file(file: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     Yields binary, open for writing and reading. FileNotFoundError, IsADirectoryError if its folder
     does not exist, or it is a folder.
 
-    Examples
-    --------
     >>> import os, tempfile
     >>> from skquee.values._atomic import whole_file
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -126,8 +124,6 @@ def held(file: str | os.PathLike[str], what: str) -> Iterator[None]:
     gives its lock back. `what`: for the message: ``"writing answers.npy"``. BlockingIOError if
     somebody else is at it.
 
-    Examples
-    --------
     >>> import os, tempfile
     >>> from skquee.values._atomic import held
     >>> with tempfile.TemporaryDirectory() as folder:

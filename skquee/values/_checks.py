@@ -44,8 +44,6 @@ def check_number(
 
     A ValueError names the parameter and its bounds, and ends with `hint`, what to do.
 
-    Examples
-    --------
     >>> from skquee.values._checks import check_number
     >>> check_number(1, "lambda_", at_least=0)
     1.0
@@ -76,8 +74,6 @@ def check_integer(
 
     2.5, True and "2" are none. `whole_floats` takes 2.0 for 2, as it comes out of an array.
 
-    Examples
-    --------
     >>> from skquee.values._checks import check_integer
     >>> check_integer(2.5, "n_exits", at_least=1)
     Traceback (most recent call last):
@@ -99,8 +95,6 @@ def check_option(value: object, name: str, options: Iterable[str], *, besides: s
 
     `besides` says for the message what else is taken: ``" or a policy"``.
 
-    Examples
-    --------
     >>> from skquee.values._checks import check_option
     >>> check_option("x", "method", ["ltt", "wsr"])
     Traceback (most recent call last):
@@ -116,8 +110,6 @@ def check_option(value: object, name: str, options: Iterable[str], *, besides: s
 def check_flag(value: object, name: str) -> bool:
     """Return True or False.
 
-    Examples
-    --------
     >>> from skquee.values._checks import check_flag
     >>> check_flag(4, "per_channel")
     Traceback (most recent call last):
@@ -132,8 +124,6 @@ def check_flag(value: object, name: str) -> bool:
 def check_seed(value: Any, name: str = "random_state") -> Any:
     """Return what numpy and scikit-learn take as a seed.
 
-    Examples
-    --------
     >>> from skquee.values._checks import check_seed
     >>> check_seed(-1)
     Traceback (most recent call last):
@@ -154,8 +144,6 @@ def check_seed(value: Any, name: str = "random_state") -> Any:
 def check_n_jobs(value: object, name: str = "n_jobs") -> int | None:
     """Return a number of workers as joblib takes it.
 
-    Examples
-    --------
     >>> from skquee.values._checks import check_n_jobs
     >>> check_n_jobs(0)
     Traceback (most recent call last):
@@ -174,8 +162,6 @@ def check_n_jobs(value: object, name: str = "n_jobs") -> int | None:
 def check_sequence(value: Any, name: str, what: str) -> list[Any]:
     """Return the entries of a sequence; a text or a single value is none.
 
-    Examples
-    --------
     >>> from skquee.values._checks import check_sequence
     >>> check_sequence("ab", "names", "one name a path")
     Traceback (most recent call last):
@@ -203,8 +189,6 @@ def check_numbers(
 ) -> NDArray[np.float64]:
     """Return numbers as a checked float array.
 
-    Examples
-    --------
     >>> from skquee.values._checks import check_numbers
     >>> check_numbers([0.1, float("nan")], "p_values", shape=(None,), at_least=0, at_most=1)
     Traceback (most recent call last):
@@ -254,8 +238,6 @@ def check_numbers(
 def check_labels_given(values: ArrayLike, name: str, what: str = "label") -> NDArray[np.generic]:
     """Return labels that are all there and of one kind, so that they can be sorted.
 
-    Examples
-    --------
     >>> from skquee.values._checks import check_labels_given
     >>> check_labels_given(["a", None], "y")
     Traceback (most recent call last):

@@ -46,8 +46,6 @@ def cost_span(costs: ArrayLike, unit: str | None) -> str:
 
     `unit`: of a tree's ``cost_unit``.
 
-    Examples
-    --------
     >>> from skquee.values._costs import cost_span
     >>> cost_span([0.5, 30.0], "ms")
     '0.5 to 30 ms'

@@ -24,8 +24,6 @@ def warn_of_old(old: str, new: str, version: str) -> None:
     to write instead: "trainer=HeadTrainer(epochs=...)". `version`: the first version without the
     old name.
 
-    Examples
-    --------
     >>> import warnings
     >>> from skquee.values._deprecated import warn_of_old
     >>> with warnings.catch_warnings(record=True, action="always") as heard:
@@ -56,8 +54,6 @@ def old_keywords(
     `convert`: takes the old keywords given, and returns the new keywords that say the same, where
     it is more than another name. TypeError by the function, if a keyword is given by both names.
 
-    Examples
-    --------
     >>> import warnings
     >>> from skquee.values._deprecated import old_keywords
     >>> @old_keywords({"costs": "path_costs"}, version="0.3")
@@ -101,8 +97,6 @@ def renamed_function(
     `function`: the one that took its place. `version`: the first version without it. `new`: what to
     write instead. Default: the function's name.
 
-    Examples
-    --------
     >>> import warnings
     >>> from skquee.values._deprecated import renamed_function
     >>> largest = renamed_function(max, "largest", version="0.3")

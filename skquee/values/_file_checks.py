@@ -13,8 +13,6 @@ __all__ = ["check_folder", "check_output", "check_path"]
 def check_path(value: str | os.PathLike[str], name: str = "file") -> Path:
     """Return a path.
 
-    Examples
-    --------
     >>> from skquee.values._file_checks import check_path
     >>> check_path(3, "cache")
     Traceback (most recent call last):

@@ -17,8 +17,6 @@ def require(package: str, purpose: str) -> Any:
     `package`: name to import, which is also the one to install. `purpose`: what it is needed for,
     as the start of a sentence. ModuleNotFoundError if it is not installed.
 
-    Examples
-    --------
     >>> from skquee.values._optional import require
     >>> require("pandas", "A table").__name__
     'pandas'

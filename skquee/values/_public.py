@@ -21,8 +21,6 @@ def publish(package: str, *objects: Any) -> None:
     `package`: public module that offers them. `*objects`: others are left alone. What is private
     but stored in files must be an attribute of `package` too.
 
-    Examples
-    --------
     >>> import skquee
     >>> skquee.CostAwareRouter.__module__, skquee.baselines.FixedPath.__module__
     ('skquee', 'skquee.baselines')

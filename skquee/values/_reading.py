@@ -71,8 +71,6 @@ def parse_json(text: str | bytes, source: object, what: str) -> Json:
 
     `source`: where it is from, for messages.
 
-    Examples
-    --------
     >>> from skquee.values._reading import parse_json
     >>> parse_json("[]", "tree.json", "tree")
     Traceback (most recent call last):
@@ -107,8 +105,6 @@ def field(
     `default`: for a field that earlier releases did not write. Without: the field must be there.
     ValueError if it is missing or of another type.
 
-    Examples
-    --------
     >>> from skquee.values._reading import field
     >>> field({"seed": "x"}, "seed", int, "network.json")
     Traceback (most recent call last):

@@ -28,8 +28,6 @@ def check_as_fitted(estimator: Any, remembered: dict[str, Any]) -> None:
 
     `remembered`: from :func:`remember`. ValueError naming the parameter.
 
-    Examples
-    --------
     >>> from sklearn.svm import SVC
     >>> from skquee.values._remembered import check_as_fitted, remember
     >>> model = SVC(C=1.0)

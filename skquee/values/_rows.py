@@ -17,16 +17,7 @@ SOME = 8
 def take_rows(X: Any, rows: NDArray[np.intp] | slice) -> Any:
     """Return some rows of anything a classifier eats: array, data frame, list of texts.
 
-    Parameters
-    ----------
-    X : array-like, data frame, Arrow table, sparse matrix, tensor, mapping or sequence
-        Samples along the first axis; of a mapping, along that of each value.
-    rows : ndarray of int or slice
-        Which.
-
-    Returns
-    -------
-    same type as X
+    `X`: samples along the first axis; of a mapping, along that of each value. `rows`: which.
     """
     if hasattr(X, "iloc"):
         return X.iloc[rows]
@@ -52,8 +43,6 @@ def check_rows(key: object, n_rows: int) -> slice | NDArray[np.intp]:
 
     IndexError if it is something else, a mask of another length, or names a row that there is not.
 
-    Examples
-    --------
     >>> from skquee.values._rows import check_rows
     >>> check_rows([0, 200], 200)
     Traceback (most recent call last):

@@ -237,8 +237,6 @@ def write_facts(file: str | os.PathLike[str], facts: RowFacts, record: Record) -
 def cut(n_rows: int, row_bytes: int, shards: int | None, shard_bytes: int) -> tuple[int, ...]:
     """Return where shards begin: as even as can be, near a size unless their number is given.
 
-    Examples
-    --------
     >>> from skquee.values._shards import cut
     >>> cut(10, 8, 3, 0)
     (0, 3, 6, 10)

@@ -41,12 +41,7 @@ class TableLoop:
     over several loops, and tasks name them; a table of files is named by itself. Inside a task
     of a cluster the loop runs in that task: what it reads is there.
 
-    Parameters
-    ----------
-    table : PathProbabilities
-        What tasks read.
-    n_jobs : int or None
-        Of joblib.
+    `table`: what tasks read. `n_jobs`: of joblib.
     """
 
     def __init__(self, table: PathProbabilities, n_jobs: int | None) -> None:

@@ -291,8 +291,6 @@ def takes_dearer(rows: NDArray[np.intp], share: float, start: float) -> NDArray[
     `rows` (n,). `share`: share drawn, in [0, 1]. `start`: random start in [0, 1). Returns shape
     (n,): of any m rows in succession, m * share rounded up or down are drawn.
 
-    Examples
-    --------
     >>> import numpy as np
     >>> from skquee.walk._decider import takes_dearer
     >>> takes_dearer(np.arange(8), 0.25, start=0.5).astype(int)

@@ -32,8 +32,6 @@ def fit_logistic(
     squared weights. `tolerance`: largest entry of the gradient, a row. Returns `coefficients`
     (n_features, n_targets); `intercepts` (n_targets,).
 
-    Examples
-    --------
     >>> import numpy as np
     >>> from skquee.method.gates._logistic import fit_logistic
     >>> coefficients, intercepts = fit_logistic(np.array([[-1.0], [1.0]]), np.array([[0.0], [1.0]]))

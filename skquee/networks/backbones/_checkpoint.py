@@ -23,25 +23,11 @@ N_SHOWN = 5
 def unwrap(state: Mapping[str, Any]) -> dict[str, Tensor]:
     """Take the weights out of what training scripts save.
 
-    Parameters
-    ----------
-    state : mapping
-        A state dict, or a container that holds one under ``state_dict_ema``, ``state_dict``,
-        ``model_ema``, ``model`` or ``net``, the first that is there. A prefix that all keys
-        share because the module was wrapped in training (``module.``, ``_orig_mod.``) goes.
+    `state`: a state dict, or a container that holds one under ``state_dict_ema``, ``state_dict``,
+    ``model_ema``, ``model`` or ``net``, the first that is there. A prefix that all keys share
+    because the module was wrapped in training (``module.``, ``_orig_mod.``) goes. Returns tensors
+    alone, by name. Raises ValueError if no tensor is found.
 
-    Returns
-    -------
-    dict of str to Tensor
-        Tensors alone, by name.
-
-    Raises
-    ------
-    ValueError
-        If no tensor is found.
-
-    Examples
-    --------
     >>> import torch
     >>> from skquee.networks.backbones._checkpoint import unwrap
     >>> list(unwrap({"epoch": 3, "state_dict": {"module.head.bias": torch.zeros(2)}}))
@@ -65,27 +51,12 @@ def unwrap(state: Mapping[str, Any]) -> dict[str, Tensor]:
 def read_checkpoint(path: str | PathLike[str]) -> dict[str, Tensor]:
     """Read weights from a file; no code in it is run.
 
-    Parameters
-    ----------
-    path : str or path
-        A ``.safetensors`` file, or one of ``torch.save`` that ends in ``.pth``, ``.pt``,
-        ``.th``, ``.bin`` or ``.tar``.
+    `path`: a ``.safetensors`` file, or one of ``torch.save`` that ends in ``.pth``, ``.pt``,
+    ``.th``, ``.bin`` or ``.tar``. Returns weights by name, on the CPU, out of containers and
+    wrappers (see :func:`unwrap`). Raises FileNotFoundError if there is no such file. Raises
+    ValueError if the suffix is another, or the file is damaged, holds no tensors or can only be
+    read by running code from it.
 
-    Returns
-    -------
-    dict of str to Tensor
-        Weights by name, on the CPU, out of containers and wrappers (see :func:`unwrap`).
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If the suffix is another, or the file is damaged, holds no tensors or can only be read
-        by running code from it.
-
-    Examples
-    --------
     >>> import tempfile
     >>> import torch
     >>> from skquee.networks.backbones._checkpoint import read_checkpoint
@@ -136,22 +107,10 @@ def load_checkpoint(
     precision gives a module in float32. Counters of batch normalisation
     (``num_batches_tracked``), which old checkpoints lack, may be missing.
 
-    Parameters
-    ----------
-    module : Module
-        Changed in place.
-    state : mapping of str to Tensor
-        Weights by name, of :func:`read_checkpoint`.
-    source : str, default="The checkpoint"
-        What errors call `state`, such as the name of its file.
+    `module`: changed in place. `state`: weights by name, of :func:`read_checkpoint`. `source`:
+    what errors call `state`, such as the name of its file. Raises ValueError if a weight is
+    missing, left over, of another shape or kind than the module's, or NaN.
 
-    Raises
-    ------
-    ValueError
-        If a weight is missing, left over, of another shape or kind than the module's, or NaN.
-
-    Examples
-    --------
     >>> import torch
     >>> from skquee.networks.backbones._checkpoint import load_checkpoint
     >>> layer = torch.nn.Linear(2, 1)

@@ -32,21 +32,11 @@ __all__ = ["Cut", "build_backbone", "cut_backbone"]
 class Cut:
     """A backbone in pieces that share its weights.
 
-    Parameters
-    ----------
-    blocks : ModuleList
-        Block 0 maps images to a state; each other one maps the state before it to its own.
-    pools : ModuleList
-        State of each block to the features (n, n_features) its head reads.
-    tail : Module or None
-        State of the last block to the backbone's own answer, as (pool, head); None where it
-        has no head.
-    exits : tuple
-        Layers or names after which the blocks end.
-    channels : int
-        Channels of images.
-    size : tuple of int or None
-        Height and width of images, None where any will do.
+    `blocks`: block 0 maps images to a state; each other one maps the state before it to its own.
+    `pools`: state of each block to the features (n, n_features) its head reads. `tail`: state of
+    the last block to the backbone's own answer, as (pool, head); None where it has no head.
+    `exits`: layers or names after which the blocks end. `channels`: channels of images. `size`:
+    height and width of images, None where any will do.
     """
 
     blocks: nn.ModuleList
@@ -70,23 +60,11 @@ def build_backbone(
 ) -> nn.Module:
     """Build a backbone by name, or copy the one given, and load its weights.
 
-    Parameters
-    ----------
-    backbone : str or Module
-        Name of a timm model, or the model itself (never changed).
-    img_size, in_chans, pretrained, backbone_kwargs
-        For timm, where `backbone` is a name.
-    checkpoint : path or None
-        Weights to load, strictly.
-    seed : int
-        Seed of its initial weights.
-    n_outputs : int, default=None
-        Of its own head, where it is built by name. Default: as the checkpoint has, or timm.
-
-    Returns
-    -------
-    Module
-        In evaluation mode, without gradients.
+    `backbone`: name of a timm model, or the model itself (never changed). `img_size`, `in_chans`,
+    `pretrained`, `backbone_kwargs`: for timm, where `backbone` is a name. `checkpoint`: weights to
+    load, strictly. `seed`: seed of its initial weights. `n_outputs`: of its own head, where it is
+    built by name. Default: as the checkpoint has, or timm. Returns in evaluation mode, without
+    gradients.
     """
     if checkpoint is not None and pretrained:
         raise ValueError("Give pretrained=True or a checkpoint, not both.")
@@ -156,28 +134,11 @@ def cut_backbone(
 ) -> Cut:
     """Cut a backbone after each exit.
 
-    Parameters
-    ----------
-    backbone : Module
-        The backbone.
-    exits : sequence of int or str, or None
-        Layers of a transformer, counted from 1, or with `blocks` some of them by number or
-        name. Default: with `blocks`, all.
-    blocks : sequence of str or None
-        Names of submodules to cut a module after.
-    img_size : int, (int, int) or None
-        Height and width of images, for a module cut by name.
-    in_chans : int
-        Channels of images, where the module does not tell.
-
-    Returns
-    -------
-    Cut
-
-    Raises
-    ------
-    ValueError
-        If a module is no transformer and no names are given, or exits do not fit.
+    `backbone`: the backbone. `exits`: layers of a transformer, counted from 1, or with `blocks`
+    some of them by number or name. Default: with `blocks`, all. `blocks`: names of submodules to
+    cut a module after. `img_size`: height and width of images, for a module cut by name.
+    `in_chans`: channels of images, where the module does not tell. Raises ValueError if a module
+    is no transformer and no names are given, or exits do not fit.
     """
     if blocks is None:
         if not isinstance(backbone, Transformer):

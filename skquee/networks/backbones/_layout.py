@@ -47,26 +47,10 @@ def channel_axes(
     may mix positions (MLP-Mixer): alone they count as an observation only where those on both
     sides of a state agree.
 
-    Parameters
-    ----------
-    blocks : sequence of Module
-        Each takes what the one before gives.
-    tail : Module or None
-        Takes what the last one gives.
-    image : Tensor of shape (1, C, H, W)
-        An image as the first takes it.
-    names : sequence
-        After what each block ends, for messages.
-
-    Returns
-    -------
-    tuple of int
-        From 1; 1 also where a state is (n, C).
-
-    Raises
-    ------
-    ValueError
-        If the observations disagree, or tell nothing.
+    `blocks`: each takes what the one before gives. `tail`: takes what the last one gives. `image`
+    (1, C, H, W): an image as the first takes it. `names`: after what each block ends, for
+    messages. Returns from 1; 1 also where a state is (n, C). Raises ValueError if the observations
+    disagree, or tell nothing.
     """
     last = [] if tail is None else [tail]
     # A copy: some networks keep masks and tables for the size they saw last.

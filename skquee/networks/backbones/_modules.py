@@ -26,32 +26,15 @@ def cut_modules(module: nn.Module, names: Sequence[str]) -> tuple[nn.ModuleList,
     :mod:`torch.fx`. All others stay whole, whatever control flow they hold, and keep their
     dotted names.
 
-    Parameters
-    ----------
-    module : Module
-        Any module that maps one tensor to one tensor. It is not changed.
-    names : sequence of str
-        Names of submodules, as in ``module.named_modules()``, in the order they run.
+    `module`: any module that maps one tensor to one tensor. It is not changed. `names`: names of
+    submodules, as in ``module.named_modules()``, in the order they run. Returns `blocks`: each
+    maps one tensor to one tensor, which it leaves as it was. Weights are those of `module`,
+    everything else is a copy. Returns `tail`: maps the output of the last block to the output of
+    `module`. Raises TypeError if `module` is no Module or `names` is no sequence of str. Raises
+    ValueError if a submodule does not exist, does not run exactly once or not in this order; if
+    `module` cannot be traced or takes or gives more than one value; if more than one value crosses
+    a cut, as where a skip connection spans it.
 
-    Returns
-    -------
-    blocks : ModuleList of length len(names)
-        Each maps one tensor to one tensor, which it leaves as it was. Weights are those of
-        `module`, everything else is a copy.
-    tail : Module
-        Maps the output of the last block to the output of `module`.
-
-    Raises
-    ------
-    TypeError
-        If `module` is no Module or `names` is no sequence of str.
-    ValueError
-        If a submodule does not exist, does not run exactly once or not in this order; if
-        `module` cannot be traced or takes or gives more than one value; if more than one
-        value crosses a cut, as where a skip connection spans it.
-
-    Examples
-    --------
     >>> import torch
     >>> from torch import nn
     >>> from torchvision.models import resnet18

@@ -29,11 +29,8 @@ NAMED = ("auto", "channels_first", "channels_last")
 class GlobalPool(nn.Module):
     """Features of any state: the mean over its positions.
 
-    Parameters
-    ----------
-    axis : int, default=None
-        Of channels, from 1. Default: the first of maps and the last of tokens, as saved networks
-        of before have it.
+    `axis`: of channels, from 1. Default: the first of maps and the last of tokens, as saved
+    networks of before have it.
     """
 
     def __init__(self, axis: int | None = None) -> None:
@@ -68,10 +65,7 @@ class _Given(nn.Module):
 def check_pool(pool: PoolKind) -> None:
     """Raise where `pool` is nothing that heads can read by.
 
-    Raises
-    ------
-    ValueError
-        Naming what is expected.
+    Raises ValueError: naming what is expected.
     """
     several = isinstance(pool, Sequence) and not isinstance(pool, str)
     parts: Sequence[Any] = pool if several else [pool]  # type: ignore[assignment]
@@ -97,18 +91,8 @@ def restored_pools(
 ) -> nn.ModuleList:
     """Return the pools of a network that was saved.
 
-    Parameters
-    ----------
-    built : ModuleList
-        As it was cut: a transformer's own, or those of before.
-    axes : sequence of length n_exits or 0
-        Of channels, as saved; None where something else pools.
-    pool : str, callable or list of these
-        Functions that were given again.
-
-    Returns
-    -------
-    ModuleList
+    `built`: as it was cut: a transformer's own, or those of before. `axes`: of channels, as saved;
+    None where something else pools. `pool`: functions that were given again.
     """
     several = isinstance(pool, Sequence) and not isinstance(pool, str)
     kinds: list[Any] = list(pool) if several else [pool] * len(built)  # type: ignore[arg-type]
@@ -137,27 +121,10 @@ def make_pools(
 ) -> nn.ModuleList:
     """Return what makes the features of each head.
 
-    Parameters
-    ----------
-    pool : str, callable or sequence of these
-        As checked.
-    blocks : sequence of Module
-        Each takes what the one before gives.
-    tail : Module or None
-        Takes what the last one gives.
-    states : sequence of n_blocks + 1 Tensor
-        An image, and the state after each block.
-    names : sequence of length n_blocks
-        After what each block ends.
-
-    Returns
-    -------
-    ModuleList
-
-    Raises
-    ------
-    ValueError
-        If it is not clear what axis of a state holds channels, or features are no table.
+    `pool`: as checked. `blocks`: each takes what the one before gives. `tail`: takes what the last
+    one gives. `states`: an image, and the state after each block. `names`: after what each block
+    ends. Raises ValueError if it is not clear what axis of a state holds channels, or features are
+    no table.
     """
     several = isinstance(pool, Sequence) and not isinstance(pool, str)
     kinds: list[Any] = list(pool) if several else [pool] * len(names)  # type: ignore[arg-type]
@@ -201,23 +168,9 @@ def _look(pool: nn.Module, state: Tensor, name: Any) -> None:
 def run_once(blocks: Iterable[nn.Module], image: Tensor, names: Sequence[Any]) -> list[Tensor]:
     """Run one image, and return it with the state after each block.
 
-    Parameters
-    ----------
-    blocks : sequence of Module
-        Each takes what the one before gives.
-    image : Tensor of shape (1, C, H, W)
-        As the first takes it.
-    names : sequence
-        After what each block ends.
-
-    Returns
-    -------
-    list of n_blocks + 1 Tensor
-
-    Raises
-    ------
-    ValueError
-        If a block does not run on it, or what crosses a cut is not one tensor (n, ...).
+    `blocks`: each takes what the one before gives. `image` (1, C, H, W): as the first takes it.
+    `names`: after what each block ends. Raises ValueError if a block does not run on it, or what
+    crosses a cut is not one tensor (n, ...).
     """
     states = [image]
     with torch.inference_mode():

@@ -27,14 +27,7 @@ GEOMETRY = (
 def copy_sharing_weights(module: nn.Module) -> Any:
     """Copy a module tree whose parameters and buffers stay those of the original.
 
-    Parameters
-    ----------
-    module : Module
-        The module.
-
-    Returns
-    -------
-    Module
+    `module`: the module.
     """
     shared = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
     return copy.deepcopy(module, shared)
@@ -45,12 +38,8 @@ def keep_geometry(layer: nn.Module, replacement: nn.Module) -> None:
 
     Some networks ask their layers: DaViT pads its maps by ``conv.kernel_size``.
 
-    Parameters
-    ----------
-    layer : Linear or Conv2d
-        The layer.
-    replacement : Module
-        Gets its ``in_features``, ``kernel_size``, ``stride`` and the like.
+    `layer`: the layer. `replacement`: gets its ``in_features``, ``kernel_size``, ``stride`` and
+    the like.
     """
     for name in GEOMETRY:
         if hasattr(layer, name):

@@ -37,12 +37,8 @@ TOKEN_WIDTH = 64  # of the tokens inside the tokens-to-token module
 class TokenPerformer(nn.Module):
     """Attention of linear cost among soft-split tokens (Performer, positive random features).
 
-    Parameters
-    ----------
-    dim, token_dim : int
-        Width of tokens that come and go.
-    proj_drop : float
-        Dropout after the projection and the MLP.
+    `dim`, `token_dim`: width of tokens that come and go. `proj_drop`: dropout after the projection
+    and the MLP.
     """
 
     float_products = True  # the random features, whose exponential is taken: no quantiser's
@@ -90,10 +86,7 @@ class TokenPerformer(nn.Module):
 class TokenAttention(nn.Module):
     """Plain attention of one head that changes the width of tokens.
 
-    Parameters
-    ----------
-    dim, token_dim : int
-        Width of tokens that come and go.
+    `dim`, `token_dim`: width of tokens that come and go.
     """
 
     def __init__(self, dim: int, token_dim: int) -> None:
@@ -114,12 +107,7 @@ class TokenAttention(nn.Module):
 class TokenTransformer(nn.Module):
     """A transformer layer among soft-split tokens, of the ``t`` variants.
 
-    Parameters
-    ----------
-    dim, token_dim : int
-        Width of tokens that come and go.
-    proj_drop : float
-        Dropout of the MLP.
+    `dim`, `token_dim`: width of tokens that come and go. `proj_drop`: dropout of the MLP.
     """
 
     def __init__(self, dim: int, token_dim: int, proj_drop: float) -> None:
@@ -138,16 +126,8 @@ class TokenTransformer(nn.Module):
 class TokensToToken(nn.Module):
     """Images to tokens: overlapping patches, twice mixed by attention and split again.
 
-    Parameters
-    ----------
-    layer : type
-        TokenPerformer or TokenTransformer.
-    img_size : (int, int)
-        Height and width in pixels, multiples of 16.
-    in_chans, embed_dim : int
-        Channels of images, width of tokens.
-    proj_drop : float
-        Dropout.
+    `layer`: TokenPerformer or TokenTransformer. `img_size`: height and width in pixels, multiples
+    of 16. `in_chans`, `embed_dim`: channels of images, width of tokens. `proj_drop`: dropout.
     """
 
     def __init__(
@@ -183,28 +163,14 @@ class T2TViT(nn.Module):
 
     Build one with ``timm.create_model("t2t_vit_7")``; see the module's list of variants.
 
-    Parameters
-    ----------
-    img_size : int or (int, int), default=224
-        Height and width of images in pixels, multiples of 16.
-    in_chans, num_classes : int, default=3, 1000
-        Channels of images, outputs of the head (0 for none).
-    tokens_type : {"performer", "transformer"}, default="performer"
-        Attention of the tokens-to-token module.
-    embed_dim, depth, num_heads : int
-        Width of tokens, number of layers and heads an attention.
-    mlp_ratio : float
-        Hidden width of an MLP over `embed_dim`.
-    proj_drop_rate, attn_drop_rate, drop_path_rate : float, default=0
-        Dropout of projections, of attention, and stochastic depth of the last layer.
+    `img_size`: height and width of images in pixels, multiples of 16. `in_chans`, `num_classes`:
+    channels of images, outputs of the head (0 for none). `tokens_type` {"performer",
+    "transformer"}: attention of the tokens-to-token module. `embed_dim`, `depth`, `num_heads`:
+    width of tokens, number of layers and heads an attention. `mlp_ratio`: hidden width of an MLP
+    over `embed_dim`. `proj_drop_rate`, `attn_drop_rate`, `drop_path_rate`: dropout of projections,
+    of attention, and stochastic depth of the last layer. Raises ValueError if `img_size` is no
+    multiple of 16.
 
-    Raises
-    ------
-    ValueError
-        If `img_size` is no multiple of 16.
-
-    Examples
-    --------
     >>> import timm
     >>> import torch
     >>> import skquee.networks
@@ -274,12 +240,7 @@ class T2TViT(nn.Module):
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """Put a new head in place.
 
-        Parameters
-        ----------
-        num_classes : int
-            Its outputs; 0 for none.
-        global_pool : ignored
-            For timm's convention.
+        `num_classes`: its outputs; 0 for none. `global_pool`: for timm's convention.
         """
         self.num_classes = num_classes
         self.head = nn.Linear(self.embed_dim, num_classes) if num_classes > 0 else nn.Identity()
@@ -287,14 +248,7 @@ class T2TViT(nn.Module):
     def forward_features(self, images: Tensor) -> Tensor:
         """Return normalised tokens, the class token first.
 
-        Parameters
-        ----------
-        images : Tensor of shape (n, C, H, W)
-            Normalised images.
-
-        Returns
-        -------
-        Tensor of shape (n, 1 + n_tokens, embed_dim)
+        `images` (n, C, H, W): normalised images. Returns (n, 1 + n_tokens, embed_dim).
         """
         tokens = self.tokens_to_token(images)
         tokens = torch.cat((self.cls_token.expand(tokens.shape[0], -1, -1), tokens), dim=1)
@@ -303,16 +257,8 @@ class T2TViT(nn.Module):
     def forward_head(self, tokens: Tensor, pre_logits: bool = False) -> Tensor:
         """Return logits, or the class token they are read from.
 
-        Parameters
-        ----------
-        tokens : Tensor of shape (n, 1 + n_tokens, embed_dim)
-            Of ``forward_features``.
-        pre_logits : bool, default=False
-            Stop before the head.
-
-        Returns
-        -------
-        Tensor of shape (n, num_classes) or (n, embed_dim)
+        `tokens` (n, 1 + n_tokens, embed_dim): of ``forward_features``. `pre_logits`: stop before
+        the head. Returns (n, num_classes) or (n, embed_dim).
         """
         return tokens[:, 0] if pre_logits else self.head(tokens[:, 0])
 

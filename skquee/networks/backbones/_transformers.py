@@ -21,16 +21,8 @@ Transformer = VisionTransformer | T2TViT
 def check_exits(exits: Sequence[Any], depth: int) -> tuple[int, ...]:
     """Return exits as a tuple, or raise.
 
-    Parameters
-    ----------
-    exits : sequence of int
-        Layers, counted from 1, after which a head can answer.
-    depth : int
-        Number of layers of the backbone.
-
-    Returns
-    -------
-    tuple of int
+    `exits`: layers, counted from 1, after which a head can answer. `depth`: number of layers of
+    the backbone.
     """
     found = tuple(int(layer) for layer in exits)
     increasing = all(a < b for a, b in zip((0, *found), found, strict=False))
@@ -45,18 +37,9 @@ def check_exits(exits: Sequence[Any], depth: int) -> tuple[int, ...]:
 def cut_blocks(backbone: Transformer, exits: Sequence[int]) -> nn.ModuleList:
     """Cut a backbone after each exit.
 
-    Parameters
-    ----------
-    backbone : VisionTransformer or T2TViT
-        The backbone.
-    exits : sequence of int
-        Layers, counted from 1, that end a block.
-
-    Returns
-    -------
-    ModuleList
-        Block 0 maps images to tokens: its patch embedding counts with it. The others map
-        tokens (n, n_tokens, embed_dim) to tokens. Weights are the backbone's own.
+    `backbone`: the backbone. `exits`: layers, counted from 1, that end a block. Returns block 0
+    maps images to tokens: its patch embedding counts with it. The others map tokens (n, n_tokens,
+    embed_dim) to tokens. Weights are the backbone's own.
     """
     blocks = nn.ModuleList()
     for first, end in zip((0, *exits), exits, strict=False):
@@ -92,10 +75,7 @@ class Pool(nn.Module):
 
     A distilled transformer answers with two tokens: its features are both, side by side.
 
-    Parameters
-    ----------
-    backbone : VisionTransformer or T2TViT
-        The backbone.
+    `backbone`: the backbone.
     """
 
     def __init__(self, backbone: Transformer) -> None:
@@ -110,14 +90,7 @@ class Pool(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Return the features of each image.
 
-        Parameters
-        ----------
-        tokens : Tensor of shape (n, n_tokens, embed_dim)
-            Output of a block.
-
-        Returns
-        -------
-        Tensor of shape (n, n_features)
+        `tokens` (n, n_tokens, embed_dim): output of a block. Returns (n, n_features).
         """
         transformer = self.transformer
         tokens = transformer.norm(tokens)
@@ -133,15 +106,7 @@ class Pool(nn.Module):
 def own_head(backbone: Transformer) -> nn.Linear | None:
     """Return the head of a backbone as one linear layer on the features of :class:`Pool`.
 
-    Parameters
-    ----------
-    backbone : VisionTransformer or T2TViT
-        The backbone.
-
-    Returns
-    -------
-    Linear or None
-        A copy; None where it has no linear head.
+    `backbone`: the backbone. Returns a copy; None where it has no linear head.
     """
     head: Any = backbone.get_classifier()
     parts = head if isinstance(head, tuple) else (head,)
@@ -162,16 +127,7 @@ def own_head(backbone: Transformer) -> nn.Linear | None:
 def image_shape(backbone: Transformer) -> tuple[int, tuple[int, int] | None]:
     """Return channels and size of the images a backbone takes.
 
-    Parameters
-    ----------
-    backbone : VisionTransformer or T2TViT
-        The backbone.
-
-    Returns
-    -------
-    channels : int
-    size : (int, int) or None
-        Height and width; None where it takes any.
+    `backbone`: the backbone. Returns `size`: height and width; None where it takes any.
     """
     if isinstance(backbone, T2TViT):
         return backbone.tokens_to_token.in_chans, backbone.tokens_to_token.img_size

@@ -39,12 +39,7 @@ _shared: dict[torch.device, tuple[Any, Any, Any, Any]] = {}
 
 
 def torchao_available() -> bool:
-    """Tell whether torchao is installed, and torch new enough for it.
-
-    Returns
-    -------
-    bool
-    """
+    """Tell whether torchao is installed, and torch new enough for it."""
     version = tuple(int(number) for number in torch.__version__.split(".")[:2])
     return version >= TORCH_OF_TORCHAO and importlib.util.find_spec("torchao") is not None
 
@@ -52,16 +47,7 @@ def torchao_available() -> bool:
 def cuda_engines(capability: tuple[int, int], torchao: bool) -> tuple[str, ...]:
     """Return the engines a GPU has kernels for, cheapest first.
 
-    Parameters
-    ----------
-    capability : (int, int)
-        Of ``torch.cuda.get_device_capability``.
-    torchao : bool
-        Whether torchao is at hand.
-
-    Returns
-    -------
-    tuple of str
+    `capability`: of ``torch.cuda.get_device_capability``. `torchao`: whether torchao is at hand.
     """
     ampere, ada = capability >= (8, 0), capability >= (8, 9)
     has = {"int8": torchao and ampere, "fp8": torchao and ada, "fp16": True, "bf16": ampere}
@@ -74,16 +60,7 @@ def with_8_bits(blocks: nn.ModuleList, engine: str) -> nn.ModuleList:
     A scale for each row of the input, found as it comes, and one for each output's weights. None
     of the steps is fused with another, which makes them slower than bfloat16 on an H200.
 
-    Parameters
-    ----------
-    blocks : ModuleList
-        In float; not changed.
-    engine : {"int8", "fp8"}
-        Type of the numbers.
-
-    Returns
-    -------
-    ModuleList
+    `blocks`: in float; not changed. `engine` {"int8", "fp8"}: type of the numbers.
     """
     from torchao.quantization import (
         Float8DynamicActivationFloat8WeightConfig,
@@ -112,19 +89,8 @@ def _fits(module: nn.Module, name: str) -> bool:
 def capture(run: Run, static: Tensor) -> tuple[Callable[[], None], list[Tensor]]:
     """Record what is done to a tensor as a CUDA graph.
 
-    Parameters
-    ----------
-    run : callable
-        What is done: a tensor on a GPU to tensors.
-    static : Tensor
-        Input; fill it anew before each replay.
-
-    Returns
-    -------
-    replay : callable
-        Does it again.
-    answers : list of Tensor
-        What it fills.
+    `run`: what is done: a tensor on a GPU to tensors. `static`: input; fill it anew before each
+    replay. Returns `replay`: does it again. Returns `answers`: what it fills.
     """
     device = static.device
     with torch.cuda.device(device):
@@ -154,14 +120,7 @@ def _shared_on(device: torch.device) -> tuple[Any, Any, Any, Any]:
 def has_8_bit_layers(blocks: nn.ModuleList) -> bool:
     """Tell whether some layer of blocks suits 8-bit products.
 
-    Parameters
-    ----------
-    blocks : ModuleList
-        In float.
-
-    Returns
-    -------
-    bool
+    `blocks`: in float.
     """
     return any(_fits(module, name) for name, module in blocks.named_modules())
 
@@ -169,19 +128,9 @@ def has_8_bit_layers(blocks: nn.ModuleList) -> bool:
 def filled(n_rows: int) -> int:
     """Return how many rows a graph is recorded for, to serve a number of rows.
 
-    Parameters
-    ----------
-    n_rows : int
-        At least 1.
+    `n_rows`: at least 1. Returns a power of two up to 64, where a GPU takes as long for fewer;
+    beyond, four steps an octave.
 
-    Returns
-    -------
-    int
-        A power of two up to 64, where a GPU takes as long for fewer; beyond, four steps
-        an octave.
-
-    Examples
-    --------
     >>> from skquee.networks.engines._cuda import filled
     >>> [filled(n) for n in (1, 3, 64, 65, 100, 130, 256)]
     [1, 4, 64, 80, 112, 160, 256]
@@ -198,14 +147,8 @@ class GraphedBlock(nn.Module):
     keep a GPU busy without a graph, and run as they are. A number of rows that is new takes
     some milliseconds more, once.
 
-    Parameters
-    ----------
-    block : Module
-        On a GPU.
-    pool, head : Module, default=None
-        The exit after it, recorded in a graph with it for :meth:`run`. Shared.
-    capture : callable, default=capture
-        Records what is run; a test's own where there is no GPU.
+    `block`: on a GPU. `pool`, `head`: the exit after it, recorded in a graph with it for
+    :meth:`run`. Shared. `capture`: records what is run; a test's own where there is no GPU.
     """
 
     def __init__(
@@ -243,29 +186,14 @@ class GraphedBlock(nn.Module):
     def forward(self, state: Tensor) -> Tensor:
         """Run the block.
 
-        Parameters
-        ----------
-        state : Tensor of shape (n, ...)
-            Input.
-
-        Returns
-        -------
-        Tensor of shape (n, ...)
+        `state` (n, ...): input. Returns (n, ...).
         """
         return self._replayed(self._alone, state)[0]
 
     def run(self, state: Tensor) -> list[Tensor]:
         """Run the block and the exit after it.
 
-        Parameters
-        ----------
-        state : Tensor of shape (n, ...)
-            Input.
-
-        Returns
-        -------
-        list of Tensor
-            State (n, ...) and logits (n, n_classes).
+        `state` (n, ...): input. Returns state (n, ...) and logits (n, n_classes).
         """
         return self._replayed(self._with_exit, state)
 

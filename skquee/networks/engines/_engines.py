@@ -36,12 +36,7 @@ HALF = {"fp16": torch.float16, "bf16": torch.bfloat16}
 class Cast(nn.Module):
     """A block that runs in a type of its own, whatever the state comes in.
 
-    Parameters
-    ----------
-    block : Module
-        The block, its parameters of that type.
-    dtype : dtype
-        The type.
+    `block`: the block, its parameters of that type. `dtype`: the type.
     """
 
     def __init__(self, block: nn.Module, dtype: torch.dtype) -> None:
@@ -52,14 +47,7 @@ class Cast(nn.Module):
     def forward(self, state: Tensor) -> Tensor:
         """Run the block.
 
-        Parameters
-        ----------
-        state : Tensor of shape (n, ...)
-            Cast only where its type is another.
-
-        Returns
-        -------
-        Tensor of shape (n, ...)
+        `state` (n, ...): cast only where its type is another. Returns (n, ...).
         """
         return self.block(state.to(self.dtype))
 
@@ -67,14 +55,7 @@ class Cast(nn.Module):
 def device_engines(device: torch.device) -> tuple[str, ...]:
     """Return what a device runs without emulation, cheapest first.
 
-    Parameters
-    ----------
-    device : device
-        Where the network is.
-
-    Returns
-    -------
-    tuple of str
+    `device`: where the network is.
     """
     if device.type == "cuda":
         return cuda_engines(torch.cuda.get_device_capability(device), torchao_available())
@@ -86,21 +67,8 @@ def device_engines(device: torch.device) -> tuple[str, ...]:
 def check_engines(levels: Sequence[str] | None, runs: Sequence[str]) -> tuple[str, ...]:
     """Return engines in the order of their cost.
 
-    Parameters
-    ----------
-    levels : sequence of str or None
-        Of ENGINES; None: all that the device runs.
-    runs : sequence of str
-        What the device runs.
-
-    Returns
-    -------
-    tuple of str
-
-    Raises
-    ------
-    ValueError
-        If one is unknown, named twice or not for this device, or there is none.
+    `levels`: of ENGINES; None: all that the device runs. `runs`: what the device runs. Raises
+    ValueError if one is unknown, named twice or not for this device, or there is none.
     """
     if levels is None:
         return tuple(runs)
@@ -127,22 +95,10 @@ def build_engine(
 ) -> nn.ModuleList:
     """Return blocks on an engine.
 
-    Parameters
-    ----------
-    engine : str
-        Of ENGINES.
-    blocks : ModuleList
-        In float; not changed. fp32 shares its weights, bf16 and fp16 take half as much again,
-        int8 a quarter.
-    ranges : mapping of str to (float, float)
-        Of the inputs of linear layers and convolutions, for int8 on a CPU.
-    states : sequence of Tensor, default=None
-        Some input of each block, for int8 on a CPU: they run once, to see which batch
-        normalisations to fold into convolutions. Default: none is folded.
-
-    Returns
-    -------
-    ModuleList
+    `engine`: of ENGINES. `blocks`: in float; not changed. fp32 shares its weights, bf16 and fp16
+    take half as much again, int8 a quarter. `ranges`: of the inputs of linear layers and
+    convolutions, for int8 on a CPU. `states`: some input of each block, for int8 on a CPU: they
+    run once, to see which batch normalisations to fold into convolutions. Default: none is folded.
     """
     if engine == "fp32":
         return nn.ModuleList(Cast(block, torch.float32) for block in blocks)
@@ -171,21 +127,9 @@ def time_blocks(
 ) -> dict[str, NDArray[np.float64]]:
     """Time blocks on several engines, turn by turn so that all meet the same machine.
 
-    Parameters
-    ----------
-    runs : mapping of str to sequence of callable
-        For each engine its blocks.
-    states : sequence of Tensor
-        Input of each block.
-    repeats : int, default=7
-        Rounds; the median counts.
-    min_seconds : float, default=0.02
-        All blocks are run again within a round until that much time has passed.
-
-    Returns
-    -------
-    dict of str to ndarray of shape (n_blocks,)
-        Milliseconds of one run of each block.
+    `runs`: for each engine its blocks. `states`: input of each block. `repeats`: rounds; the
+    median counts. `min_seconds`: all blocks are run again within a round until that much time has
+    passed. Returns (n_blocks,): milliseconds of one run of each block.
     """
     found: dict[str, list[NDArray[np.float64]]] = {name: [] for name in runs}
     # A GPU works on after a call has returned.

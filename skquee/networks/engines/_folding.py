@@ -44,17 +44,8 @@ def _flat(values: Any) -> list[Any]:
 def norms_to_fold(block: nn.Module, state: Tensor) -> dict[str, str]:
     """Run a block, and find each convolution whose answer a batch normalisation alone reads.
 
-    Parameters
-    ----------
-    block : Module
-        In evaluation mode.
-    state : Tensor of shape (n, ...)
-        Some input.
-
-    Returns
-    -------
-    dict of str to str
-        Name of the convolution to that of the batch normalisation; both ran once.
+    `block`: in evaluation mode. `state` (n, ...): some input. Returns name of the convolution to
+    that of the batch normalisation; both ran once.
     """
     made: dict[str, list[Tensor]] = {}
     read: dict[str, list[Tensor]] = {}

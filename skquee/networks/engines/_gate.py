@@ -15,15 +15,8 @@ WIDTHS = (8, 16)
 def gate_like(n_rows: int, n_classes: int, n_paths: int) -> Callable[[], NDArray[np.intp]]:
     """Return a function that does what a gate of usual size and the walk around it do.
 
-    Parameters
-    ----------
-    n_rows, n_classes, n_paths : int
-        Size of the batch, of the answers and of the tree.
-
-    Returns
-    -------
-    callable
-        Takes as long as one gate, roughly; what it returns means nothing.
+    `n_rows`, `n_classes`, `n_paths`: size of the batch, of the answers and of the tree. Returns
+    takes as long as one gate, roughly; what it returns means nothing.
     """
     embedding, hidden = WIDTHS
     random = np.random.default_rng(0)

@@ -42,10 +42,7 @@ def weight_top() -> int:
     products in 16 bits, which overflow: 255 * 127 twice gives 32,767. 255 * 63 twice does not, so
     weights there have one bit less. One product is tried.
 
-    Returns
-    -------
-    int
-        127, 63, or 0 where there are no such products.
+    Returns 127, 63, or 0 where there are no such products.
     """
     if not (
         hasattr(torch.ops.onednn, "qlinear_pointwise")
@@ -68,12 +65,7 @@ def weight_top() -> int:
 
 
 def int8_available() -> bool:
-    """Tell whether torch has oneDNN's int8 products here, and they are right.
-
-    Returns
-    -------
-    bool
-    """
+    """Tell whether torch has oneDNN's int8 products here, and they are right."""
     return weight_top() > 0
 
 
@@ -82,14 +74,7 @@ def suits_int8(module: nn.Module) -> bool:
 
     A subclass with a ``forward`` of its own computes something else, and stays in float.
 
-    Parameters
-    ----------
-    module : Module
-        Any.
-
-    Returns
-    -------
-    bool
+    `module`: any.
     """
     if isinstance(module, nn.Conv2d):
         plain = type(module).forward is nn.Conv2d.forward
@@ -100,17 +85,8 @@ def suits_int8(module: nn.Module) -> bool:
 def input_ranges(blocks: nn.ModuleList, batches: Iterable[Tensor]) -> dict[str, Range]:
     """Run images and note the least and the largest input of every layer that suits int8.
 
-    Parameters
-    ----------
-    blocks : ModuleList
-        In float.
-    batches : iterable of Tensor of shape (n, C, H, W)
-        Input of the first block.
-
-    Returns
-    -------
-    dict of str to (float, float)
-        By the layer's name in `blocks`; zero is always inside.
+    `blocks`: in float. `batches` (n, C, H, W): input of the first block. Returns by the layer's
+    name in `blocks`; zero is always inside.
     """
     found: dict[str, Range] = {}
 
@@ -283,16 +259,9 @@ class Int8Conv2d(_Int8Layer):
 
     Codes and scales as in :class:`Int8Linear`; groups, depthwise ones too, as in torch.
 
-    Parameters
-    ----------
-    convolution : Conv2d
-        In float, padded with zeros; kept for pickling, shared.
-    span : (float, float)
-        Range of its input.
-    norm : BatchNorm2d, default=None
-        What follows it, in evaluation.
-    top : int, default=None
-        Largest code of a weight. Default: of :func:`weight_top`.
+    `convolution`: in float, padded with zeros; kept for pickling, shared. `span`: range of its
+    input. `norm`: what follows it, in evaluation. `top`: largest code of a weight. Default: of
+    :func:`weight_top`.
     """
 
     def __init__(
@@ -322,15 +291,8 @@ class Int8Conv2d(_Int8Layer):
     def forward(self, x: Tensor) -> Tensor:
         """Return the layer's answer.
 
-        Parameters
-        ----------
-        x : Tensor of shape (n, n_in, height, width)
-            Floats.
-
-        Returns
-        -------
-        Tensor of shape (n, n_out, height, width)
-            float32, channels last in memory.
+        `x` (n, n_in, height, width): floats. Returns (n, n_out, height, width): float32, channels
+        last in memory.
         """
         codes = self.encode(x).contiguous(memory_format=torch.channels_last)
         return getattr(torch.ops.onednn, CONVOLVE)(
@@ -360,16 +322,8 @@ class Int8Conv2d(_Int8Layer):
 def weight_scales(weight: Tensor, top: int | None = None) -> Tensor:
     """Return the scale of each output's weights.
 
-    Parameters
-    ----------
-    weight : Tensor of shape (n_out, ...)
-        In float.
-    top : int, default=None
-        Code of the largest. Default: of :func:`weight_top`.
-
-    Returns
-    -------
-    Tensor of shape (n_out,)
+    `weight` (n_out, ...): in float. `top`: code of the largest. Default: of :func:`weight_top`.
+    Returns (n_out,).
     """
     return weight.abs().flatten(1).amax(dim=1).clamp(min=1e-12) / (top or weight_top())
 
@@ -377,17 +331,8 @@ def weight_scales(weight: Tensor, top: int | None = None) -> Tensor:
 def folded(convolution: nn.Conv2d, norm: nn.BatchNorm2d | None) -> tuple[Tensor, Tensor | None]:
     """Return weight and bias of a convolution that does what a batch normalisation does, too.
 
-    Parameters
-    ----------
-    convolution : Conv2d
-        In float.
-    norm : BatchNorm2d or None
-        After it, in evaluation.
-
-    Returns
-    -------
-    weight : Tensor of shape (n_out, n_in / groups, height, width)
-    bias : Tensor of shape (n_out,) or None
+    `convolution`: in float. `norm`: after it, in evaluation. Returns `weight` (n_out, n_in /
+    groups, height, width). Returns `bias` (n_out,).
     """
     weight, bias = convolution.weight.detach(), convolution.bias
     bias = None if bias is None else bias.detach()
@@ -406,14 +351,7 @@ def folded(convolution: nn.Conv2d, norm: nn.BatchNorm2d | None) -> tuple[Tensor,
 def without_norm(norm: nn.Module) -> nn.Module:
     """Return what a batch normalisation does beside normalising: timm's have an activation.
 
-    Parameters
-    ----------
-    norm : BatchNorm2d
-        Folded into the convolution before.
-
-    Returns
-    -------
-    Module
+    `norm`: folded into the convolution before.
     """
     return nn.Sequential(norm.drop, norm.act) if isinstance(norm, BatchNormAct2d) else nn.Identity()
 
@@ -421,12 +359,7 @@ def without_norm(norm: nn.Module) -> nn.Module:
 class Int8Mlp(nn.Module):
     """Two linear layers with GELU between, which happens inside the first.
 
-    Parameters
-    ----------
-    first, second : Linear
-        In float.
-    first_span, second_span : (float, float)
-        Ranges of their inputs.
+    `first`, `second`: in float. `first_span`, `second_span`: ranges of their inputs.
     """
 
     def __init__(
@@ -439,14 +372,7 @@ class Int8Mlp(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the answer.
 
-        Parameters
-        ----------
-        x : Tensor of shape (..., n_in)
-            Input.
-
-        Returns
-        -------
-        Tensor of shape (..., n_out)
+        `x` (..., n_in): input. Returns (..., n_out).
         """
         return self.fc2(self.fc1(x))
 
@@ -454,18 +380,8 @@ class Int8Mlp(nn.Module):
 def grid(span: Range) -> tuple[float, int]:
     """Return scale and zero point of unsigned codes over a range that holds zero.
 
-    Parameters
-    ----------
-    span : (float, float)
-        Least and largest value.
+    `span`: least and largest value.
 
-    Returns
-    -------
-    scale : float
-    zero : int
-
-    Examples
-    --------
     >>> from skquee.networks.engines._int8 import grid
     >>> grid((-0.5, 127.0))
     (0.5, 1)
@@ -483,21 +399,10 @@ def to_int8(
 ) -> nn.Module:
     """Replace the linear layers and convolutions of a module, in place.
 
-    Parameters
-    ----------
-    module : Module
-        Its children are replaced.
-    ranges : mapping of str to (float, float)
-        Of :func:`input_ranges`; a layer without one (it never ran) stays in float.
-    prefix : str, default=""
-        Name of `module` in `ranges`, with a dot.
-    norms : mapping of str to str, default=None
-        Names in `module` of convolutions, and of the batch normalisations to fold into them.
-
-    Returns
-    -------
-    Module
-        The same.
+    `module`: its children are replaced. `ranges`: of :func:`input_ranges`; a layer without one (it
+    never ran) stays in float. `prefix`: name of `module` in `ranges`, with a dot. `norms`: names
+    in `module` of convolutions, and of the batch normalisations to fold into them. Returns the
+    same.
     """
     norms = norms or {}
     for name, child in list(module.named_modules()):

@@ -293,14 +293,7 @@ def _runs(counts: Mapping[str, int]) -> Iterator[tuple[int, str, int]]:
 def this_machine(device: torch.device) -> str:
     """Return what identifies a machine for timings: processor or GPU, and torch.
 
-    Parameters
-    ----------
-    device : device
-        Where blocks run.
-
-    Returns
-    -------
-    str
+    `device`: where blocks run.
     """
     name = platform.processor() or platform.machine()
     if device.type == "cuda":
@@ -315,19 +308,8 @@ def this_machine(device: torch.device) -> str:
 def check_sizes(batch_sizes: Sequence[int]) -> tuple[int, ...]:
     """Return numbers of rows in rising order.
 
-    Parameters
-    ----------
-    batch_sizes : sequence of int
-        Numbers of rows.
-
-    Returns
-    -------
-    tuple of int
-
-    Raises
-    ------
-    ValueError
-        If there is none, or one is not a whole number of at least 1.
+    `batch_sizes`: numbers of rows. Raises ValueError if there is none, or one is not a whole
+    number of at least 1.
     """
     given = check_sequence(batch_sizes, "batch_sizes", "numbers of rows, (1, 64)")
     sizes = {check_integer(size, "Each of batch_sizes", at_least=1) for size in given}

@@ -40,22 +40,12 @@ PRECISION = {"int8": "f32", "bf16": "bf16", "fp32": "f32"}
 
 
 def openvino_available() -> bool:
-    """Tell whether OpenVINO is installed (``pip install skquee[openvino]``).
-
-    Returns
-    -------
-    bool
-    """
+    """Tell whether OpenVINO is installed (``pip install skquee[openvino]``)."""
     return importlib.util.find_spec("openvino") is not None
 
 
 def import_openvino() -> Any:
-    """Import OpenVINO without its reports of usage, which it sends unasked.
-
-    Returns
-    -------
-    module
-    """
+    """Import OpenVINO without its reports of usage, which it sends unasked."""
     if "openvino" not in sys.modules and "openvino_telemetry" not in sys.modules:
         # None makes an import fail: OpenVINO does without it.
         sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
@@ -85,14 +75,7 @@ class _FakeInt8(nn.Module):
     def rounded(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return an input and the weight on their grids.
 
-        Parameters
-        ----------
-        x : Tensor
-            Floats.
-
-        Returns
-        -------
-        x, weight : Tensor
+        `x`: floats.
         """
         x = torch.fake_quantize_per_tensor_affine(x, self.scale, self.zero, 0, CODES)
         weight = torch.fake_quantize_per_channel_affine(
@@ -107,12 +90,7 @@ class FakeInt8Linear(_FakeInt8):
     OpenVINO recognises it and runs int8 products; torch runs it as a simulation. A value half
     way between two codes goes to the even one.
 
-    Parameters
-    ----------
-    linear : Linear
-        In float; shared.
-    span : (float, float)
-        Range of its input.
+    `linear`: in float; shared. `span`: range of its input.
     """
 
     def __init__(self, linear: nn.Linear, span: tuple[float, float]) -> None:
@@ -123,14 +101,7 @@ class FakeInt8Linear(_FakeInt8):
     def forward(self, x: Tensor) -> Tensor:
         """Return the layer's answer.
 
-        Parameters
-        ----------
-        x : Tensor of shape (..., n_in)
-            Floats.
-
-        Returns
-        -------
-        Tensor of shape (..., n_out), float32
+        `x` (..., n_in): floats. Returns (..., n_out).
         """
         return F.linear(*self.rounded(x), self.bias)
 
@@ -138,14 +109,8 @@ class FakeInt8Linear(_FakeInt8):
 class FakeInt8Conv2d(_FakeInt8):
     """A convolution with the codes of :class:`Int8Conv2d`, computed in float.
 
-    Parameters
-    ----------
-    convolution : Conv2d
-        In float, padded with zeros.
-    span : (float, float)
-        Range of its input.
-    norm : BatchNorm2d, default=None
-        What follows it, in evaluation: folded in.
+    `convolution`: in float, padded with zeros. `span`: range of its input. `norm`: what follows
+    it, in evaluation: folded in.
     """
 
     def __init__(
@@ -166,14 +131,7 @@ class FakeInt8Conv2d(_FakeInt8):
     def forward(self, x: Tensor) -> Tensor:
         """Return the layer's answer.
 
-        Parameters
-        ----------
-        x : Tensor of shape (n, n_in, height, width)
-            Floats.
-
-        Returns
-        -------
-        Tensor of shape (n, n_out, height, width), float32
+        `x` (n, n_in, height, width): floats. Returns (n, n_out, height, width).
         """
         return F.conv2d(*self.rounded(x), self.bias, **self.geometry)
 
@@ -186,21 +144,10 @@ def fake_int8(
 ) -> nn.Module:
     """Replace the linear layers and convolutions of a module, in place, by simulations of int8.
 
-    Parameters
-    ----------
-    module : Module
-        Its children are replaced.
-    ranges : mapping of str to (float, float)
-        Of :func:`input_ranges`; a layer without one (it never ran) stays in float.
-    prefix : str, default=""
-        Name of `module` in `ranges`, with a dot.
-    norms : mapping of str to str, default=None
-        Names in `module` of convolutions, and of the batch normalisations to fold into them.
-
-    Returns
-    -------
-    Module
-        The same.
+    `module`: its children are replaced. `ranges`: of :func:`input_ranges`; a layer without one (it
+    never ran) stays in float. `prefix`: name of `module` in `ranges`, with a dot. `norms`: names
+    in `module` of convolutions, and of the batch normalisations to fold into them. Returns the
+    same.
     """
     norms = norms or {}
     for name, child in list(module.named_modules()):
@@ -240,22 +187,8 @@ def openvino_blocks(
 ) -> nn.ModuleList:
     """Return blocks on an engine, to be compiled by OpenVINO when they first run.
 
-    Parameters
-    ----------
-    engine : {"int8", "bf16", "fp32"}
-        Kernels.
-    blocks : ModuleList
-        In float; not changed.
-    exits : sequence of (Module, Module)
-        Pool and head after each block.
-    ranges : mapping of str to (float, float)
-        Of :func:`input_ranges`.
-    states : sequence of Tensor
-        Input of each block.
-
-    Returns
-    -------
-    ModuleList
+    `engine` {"int8", "bf16", "fp32"}: kernels. `blocks`: in float; not changed. `exits`: pool and
+    head after each block. `ranges`: of :func:`input_ranges`. `states`: input of each block.
     """
     made = []
     for number, (block, (pool, head), state) in enumerate(zip(blocks, exits, states, strict=True)):
@@ -271,16 +204,10 @@ class OpenVinoBlock(nn.Module):
     It is compiled when it first runs, and again where the number of torch's threads has
     changed; a number of rows that it has not met yet takes some ten milliseconds more once.
 
-    Parameters
-    ----------
-    engine : {"int8", "bf16", "fp32"}
-        Kernels. int8: layers with the scales of :class:`Int8Linear`.
-    block, pool, head : Module
-        In float; not changed. `head` maps what `pool` makes to logits.
-    ranges : mapping of str to (float, float)
-        Of the inputs of layers, by their name in `block`.
-    sample : Tensor of shape (n, ...)
-        Some input.
+    `engine` {"int8", "bf16", "fp32"}: kernels. int8: layers with the scales of
+    :class:`Int8Linear`. `block`, `pool`, `head`: in float; not changed. `head` maps what `pool`
+    makes to logits. `ranges`: of the inputs of layers, by their name in `block`. `sample` (n,
+    ...): some input.
     """
 
     def __init__(
@@ -322,29 +249,15 @@ class OpenVinoBlock(nn.Module):
     def forward(self, state: Tensor) -> Tensor:
         """Run the block.
 
-        Parameters
-        ----------
-        state : Tensor of shape (n, ...)
-            On the CPU.
-
-        Returns
-        -------
-        Tensor of shape (n, ...), float32
+        `state` (n, ...): on the CPU. Returns (n, ...).
         """
         return self.run(state)[0]
 
     def run(self, state: Tensor) -> list[Tensor]:
         """Run the block, and the exit after it where there is an ``exit_head``.
 
-        Parameters
-        ----------
-        state : Tensor of shape (n, ...)
-            On the CPU.
-
-        Returns
-        -------
-        list of Tensor, float32
-            State (n, ...), and logits (n, n_classes) where there is an ``exit_head``.
+        `state` (n, ...): on the CPU. Returns state (n, ...), and logits (n, n_classes) where there
+        is an ``exit_head``.
         """
         openvino = import_openvino()
         with self._lock:

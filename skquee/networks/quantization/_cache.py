@@ -28,15 +28,7 @@ Found = dict[str, tuple[Grid, Grid]]
 def fingerprint(tensors: Iterable[tuple[str, Tensor]]) -> str:
     """Return a digest of named tensors.
 
-    Parameters
-    ----------
-    tensors : iterable of (str, Tensor)
-        Names and values.
-
-    Returns
-    -------
-    str
-        SHA-256, in hexadecimal.
+    `tensors`: names and values. Returns SHA-256, in hexadecimal.
     """
     digest = hashlib.sha256()
     for name, tensor in tensors:
@@ -49,16 +41,9 @@ def fingerprint(tensors: Iterable[tuple[str, Tensor]]) -> str:
 class GridCache:
     """Found grids by what they depend on.
 
-    Parameters
-    ----------
-    folder : path or None
-        Where the files are; made if it is not there. None keeps nothing.
-    method : str
-        ``repr`` of the quantiser.
-    modules : ModuleList
-        The float network, head included: a unit's states and gradients depend on all of it.
-    images : Tensor
-        Calibration images.
+    `folder`: where the files are; made if it is not there. None keeps nothing. `method`: ``repr``
+    of the quantiser. `modules`: the float network, head included: a unit's states and gradients
+    depend on all of it. `images`: calibration images.
     """
 
     def __init__(
@@ -84,17 +69,7 @@ class GridCache:
     def read(self, unit: str, level: int) -> Found | None:
         """Return what was found before, or None.
 
-        Parameters
-        ----------
-        unit : str
-            Its name.
-        level : int
-            Bit width.
-
-        Returns
-        -------
-        dict of str to (Grid, Grid), or None
-            None also where the file is damaged.
+        `unit`: its name. `level`: bit width. Returns None also where the file is damaged.
         """
         if self.folder is None:
             return None
@@ -116,14 +91,7 @@ class GridCache:
     def write(self, unit: str, level: int, found: Found) -> None:
         """Keep what was found; the file appears whole or not at all.
 
-        Parameters
-        ----------
-        unit : str
-            Its name.
-        level : int
-            Bit width.
-        found : dict of str to (Grid, Grid)
-            The grids.
+        `unit`: its name. `level`: bit width. `found`: the grids.
         """
         if self.folder is None:
             return

@@ -21,24 +21,14 @@ __all__ = ["Observation", "Unit", "check_images", "cut_units", "sample_labels", 
 class Unit:
     """Layers that are calibrated together.
 
-    Parameters
-    ----------
-    name : str
-        Dotted name from the list of blocks: ``"0.layer1"``.
-    module : Module
-        Maps state to state.
+    `name`: dotted name from the list of blocks: ``"0.layer1"``. `module`: maps state to state.
     """
 
     name: str
     module: nn.Module
 
     def operations(self) -> Iterator[tuple[str, nn.Module]]:
-        """Iterate over quantisable operations, named from the list of blocks.
-
-        Yields
-        ------
-        str, Linear or Conv2d or MatMul
-        """
+        """Iterate over quantisable operations, named from the list of blocks."""
         for name, operation in operations(self.module):
             yield ".".join(filter(None, (self.name, name))), operation
 
@@ -46,15 +36,8 @@ class Unit:
 def cut_units(blocks: nn.ModuleList) -> list[Unit]:
     """Cut blocks into units: children of a Sequential, or whole blocks.
 
-    Parameters
-    ----------
-    blocks : ModuleList
-        Explicit blocks.
-
-    Returns
-    -------
-    list of Unit
-        Run one after another they are the blocks run one after another.
+    `blocks`: explicit blocks. Returns run one after another they are the blocks run one after
+    another.
     """
     units = []
     for number, block in enumerate(blocks):
@@ -68,15 +51,8 @@ def cut_units(blocks: nn.ModuleList) -> list[Unit]:
 def check_images(images: Tensor) -> None:
     """Raise if calibration images cannot tell the range of an activation.
 
-    Parameters
-    ----------
-    images : Tensor of shape (n, ...)
-        Calibration images.
-
-    Raises
-    ------
-    ValueError
-        If there is none, one is not finite, or all of several are the same.
+    `images` (n, ...): calibration images. Raises ValueError if there is none, one is not finite,
+    or all of several are the same.
     """
     if len(images) == 0:
         raise ValueError("The calibration images hold no image.")
@@ -93,21 +69,11 @@ def check_images(images: Tensor) -> None:
 class Observation:
     """What calibration saw of one operation.
 
-    Parameters
-    ----------
-    operation : Linear, Conv2d or MatMul
-        The operation.
-
-    Attributes
-    ----------
-    low, high : list of Tensor
-        Smallest and largest value of each operand; of each head, as (heads, 1, 1), where
-        operands of a MatMul have four axes.
-    largest_sum : float
-        Largest sum of a row of the left factor of a MatMul.
-    left, right, gradient : list of Tensor
-        A part of the operands (see :class:`Factors`) and of the loss gradient with respect to
-        the output for each sub-batch; nothing where only ranges are asked for.
+    `operation`: the operation. `low`, `high`: smallest and largest value of each operand; of each
+    head, as (heads, 1, 1), where operands of a MatMul have four axes. `largest_sum`: largest sum
+    of a row of the left factor of a MatMul. `left`, `right`, `gradient`: a part of the operands
+    (see :class:`Factors`) and of the loss gradient with respect to the output for each sub-batch;
+    nothing where only ranges are asked for.
     """
 
     operation: nn.Module
@@ -121,17 +87,8 @@ class Observation:
     def see(self, name: str, operands: Sequence[Tensor]) -> None:
         """Widen the ranges to operands.
 
-        Parameters
-        ----------
-        name : str
-            Name of the operation in its block, for the error.
-        operands : sequence of Tensor
-            Input, or left and right factor.
-
-        Raises
-        ------
-        ValueError
-            If a value is NaN or infinite.
+        `name`: name of the operation in its block, for the error. `operands`: input, or left and
+        right factor. Raises ValueError if a value is NaN or infinite.
         """
         ends = []
         for x in operands:
@@ -165,16 +122,9 @@ class Observation:
     ) -> None:
         """Keep some rows of a sub-batch for the search.
 
-        Parameters
-        ----------
-        operands : sequence of Tensor
-            Input, or left and right factor.
-        gradient : Tensor or None
-            Loss gradient with respect to the output, where the metric needs it.
-        budget : float
-            Rows wanted of this sub-batch; infinite for all.
-        generator : Generator
-            Source of chance in the choice of rows.
+        `operands`: input, or left and right factor. `gradient`: loss gradient with respect to the
+        output, where the metric needs it. `budget`: rows wanted of this sub-batch; infinite for
+        all. `generator`: source of chance in the choice of rows.
         """
         factors = Factors.of(self.operation, operands)
         if gradient is not None:
@@ -194,16 +144,8 @@ def sample_labels(logits: Tensor, generator: torch.Generator) -> Tensor:
     The gradient of the cross-entropy at these is that of the Fisher information; at the
     probabilities themselves it would be zero, whatever the network.
 
-    Parameters
-    ----------
-    logits : Tensor of shape (n, n_classes)
-        Of the float model.
-    generator : Generator
-        Source of chance, on the CPU.
-
-    Returns
-    -------
-    Tensor of shape (n,)
+    `logits` (n, n_classes): of the float model. `generator`: source of chance, on the CPU. Returns
+    (n,).
     """
     probabilities = logits.detach().double().softmax(dim=1).cpu()
     return torch.multinomial(probabilities, 1, generator=generator).squeeze(1).to(logits.device)

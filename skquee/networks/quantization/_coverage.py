@@ -21,17 +21,8 @@ __all__ = ["counted", "multiplications"]
 def multiplications(blocks: Iterable[nn.Module], image: Tensor) -> list[Counter[int]]:
     """Run quantised blocks on one image, and count the multiplications of each width.
 
-    Parameters
-    ----------
-    blocks : iterable of Module
-        A level of a quantiser's ``quantize``.
-    image : Tensor of shape (1, C, H, W)
-        Any image.
-
-    Returns
-    -------
-    list of Counter
-        Of each block: bits to multiplications. Those in float are not counted.
+    `blocks`: a level of a quantiser's ``quantize``. `image` (1, C, H, W): any image. Returns of
+    each block: bits to multiplications. Those in float are not counted.
     """
 
     def width(name: str, module: nn.Module) -> int | None:
@@ -47,20 +38,9 @@ def counted(
 ) -> list[Counter[int]]:
     """Run blocks on one image, and count the multiplications of some layers.
 
-    Parameters
-    ----------
-    blocks : iterable of Module
-        Each takes what the one before gives.
-    image : Tensor of shape (1, C, H, W)
-        Any image.
-    width : callable
-        Bits of a layer by its name, with the block's number first, and itself; None for one
-        that is not to be counted.
-
-    Returns
-    -------
-    list of Counter
-        Of each block: bits to multiplications.
+    `blocks`: each takes what the one before gives. `image` (1, C, H, W): any image. `width`: bits
+    of a layer by its name, with the block's number first, and itself; None for one that is not to
+    be counted. Returns of each block: bits to multiplications.
     """
     found: list[Counter[int]] = []
     state = image

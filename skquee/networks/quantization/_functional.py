@@ -20,12 +20,8 @@ class Functional(nn.Module):
 
     Attributes of the module are this one's, too.
 
-    Parameters
-    ----------
-    module : Module
-        Its ``forward`` multiplies by functions.
-    products : ModuleList
-        Linear, Conv2d (without bias) or MatMul, in the order in which they are taken.
+    `module`: its ``forward`` multiplies by functions. `products`: linear, Conv2d (without bias) or
+    MatMul, in the order in which they are taken.
     """
 
     module: nn.Module
@@ -52,20 +48,8 @@ class Functional(nn.Module):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the module.
 
-        Parameters
-        ----------
-        *args, **kwargs
-            As the module takes them.
-
-        Returns
-        -------
-        object
-            As the module gives it.
-
-        Raises
-        ------
-        RuntimeError
-            If it takes more or fewer products than when it was quantised.
+        `*args`, `**kwargs`: as the module takes them. Returns as the module gives it. Raises
+        RuntimeError if it takes more or fewer products than when it was quantised.
         """
         route = _Replay(self.own_products, type(self.module).__name__)
         stack().append(route)
@@ -225,10 +209,7 @@ def _refused(name: str, module: nn.Module, what: str) -> str:
 def slow_path(layer: nn.TransformerEncoderLayer) -> None:
     """Make a layer of torch's call its parts, which its fast path for evaluation passes by.
 
-    Parameters
-    ----------
-    layer : TransformerEncoderLayer
-        Changed in place.
+    `layer`: changed in place.
     """
     # What torch's own check reads: "activation_relu_or_gelu was not True".
     layer.activation_relu_or_gelu = 0
@@ -237,24 +218,9 @@ def slow_path(layer: nn.TransformerEncoderLayer) -> None:
 def with_products(block: nn.Module, sample: Tensor) -> tuple[nn.Module, Tensor]:
     """Wrap, in place, the modules of a block whose own code multiplies by functions.
 
-    Parameters
-    ----------
-    block : Module
-        In evaluation mode.
-    sample : Tensor of shape (n, ...)
-        Some input.
-
-    Returns
-    -------
-    block : Module
-        The same, or around it a :class:`Functional`.
-    out : Tensor of shape (n, ...)
-        What it makes of the sample.
-
-    Raises
-    ------
-    TypeError
-        If a product cannot be quantised; the layer is named.
+    `block`: in evaluation mode. `sample` (n, ...): some input. Returns `block`: the same, or
+    around it a :class:`Functional`. Returns `out` (n, ...): what it makes of the sample. Raises
+    TypeError if a product cannot be quantised; the layer is named.
     """
     first, out = _traced(block, sample)
     if not first.others:

@@ -21,12 +21,8 @@ GELU_MINIMUM = 0.16997124254703522  # by how far GELU dips below 0
 class Grid(nn.Module, ABC):
     """What grids have in common.
 
-    Parameters
-    ----------
-    scale : Tensor
-        Finest step between values, broadcastable to what is quantised.
-    bits : int
-        Bit width of a code.
+    `scale`: finest step between values, broadcastable to what is quantised. `bits`: bit width of a
+    code.
     """
 
     options: ClassVar[tuple[str, ...]] = ()  # attributes a description holds beside the bits
@@ -45,14 +41,7 @@ class Grid(nn.Module, ABC):
     def codes(self, x: Tensor) -> Tensor:
         """Return whole numbers, in units of ``scale``, in the type of `x`.
 
-        Parameters
-        ----------
-        x : Tensor
-            Values.
-
-        Returns
-        -------
-        Tensor
+        `x`: values.
         """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -60,12 +49,7 @@ class Grid(nn.Module, ABC):
         return self.codes(x).mul_(self.scale)
 
     def describe(self) -> dict[str, Any]:
-        """Return what :meth:`placeholder` needs, as JSON holds it.
-
-        Returns
-        -------
-        dict
-        """
+        """Return what :meth:`placeholder` needs, as JSON holds it."""
         described = {key: getattr(self, key) for key in ("bits", *self.options)}
         shapes = {name: list(buffer.shape) for name, buffer in self.named_buffers()}
         return {"kind": type(self).__name__, **described, "shapes": shapes}
@@ -74,14 +58,7 @@ class Grid(nn.Module, ABC):
     def placeholder(description: dict[str, Any]) -> Grid:
         """Make a grid as described, to load its buffers into.
 
-        Parameters
-        ----------
-        description : dict
-            Of :meth:`describe`.
-
-        Returns
-        -------
-        Grid
+        `description`: of :meth:`describe`.
         """
         options = {key: description[key] for key in description if key not in ("kind", "shapes")}
         buffers = {name: torch.ones(shape) for name, shape in description["shapes"].items()}
@@ -91,18 +68,10 @@ class Grid(nn.Module, ABC):
 class UniformGrid(Grid):
     """Uniform quantiser: ``clip(round(x / scale), -2**(bits-1), 2**(bits-1) - 1)``.
 
-    Parameters
-    ----------
-    scale : Tensor
-        Step between codes, broadcastable to what is quantised.
-    bits : int
-        Bit width.
-    signed : bool, default=True
-        Whether codes are symmetric about 0, or run from 0 to ``2**bits - 1``, for values that
-        are never negative.
+    `scale`: step between codes, broadcastable to what is quantised. `bits`: bit width. `signed`:
+    whether codes are symmetric about 0, or run from 0 to ``2**bits - 1``, for values that are
+    never negative.
 
-    Examples
-    --------
     >>> import torch
     >>> from skquee.networks.quantization._grids import UniformGrid
     >>> grid = UniformGrid.over(torch.tensor(3.0), bits=3)
@@ -121,16 +90,7 @@ class UniformGrid(Grid):
     def over(cls, largest: Tensor, bits: int) -> UniformGrid:
         """Put the largest code, ``2**(bits-1) - 1``, on the largest value.
 
-        Parameters
-        ----------
-        largest : Tensor
-            Largest absolute value; where it is 0, any scale will do.
-        bits : int
-            Bit width.
-
-        Returns
-        -------
-        UniformGrid
+        `largest`: largest absolute value; where it is 0, any scale will do. `bits`: bit width.
         """
         scale = largest.to(torch.float32) / (2 ** (bits - 1) - 1)
         return cls(torch.where(scale > 0, scale, 1.0), bits)
@@ -138,28 +98,14 @@ class UniformGrid(Grid):
     def codes(self, x: Tensor) -> Tensor:
         """Return whole numbers in the type of `x`.
 
-        Parameters
-        ----------
-        x : Tensor
-            Values.
-
-        Returns
-        -------
-        Tensor
+        `x`: values.
         """
         return (x / self.scale).round_().clamp_(*self.ends)
 
     def stored_codes(self, x: Tensor) -> Tensor:
         """Return codes in the smallest signed integer type: one byte each up to 8 bits.
 
-        Parameters
-        ----------
-        x : Tensor
-            Values.
-
-        Returns
-        -------
-        Tensor of int8, int16 or int32
+        `x`: values.
         """
         kept = torch.int8 if self.bits <= 8 else torch.int16 if self.bits <= 16 else torch.int32
         return self.codes(x.detach().double()).to(kept)
@@ -206,30 +152,14 @@ class SoftmaxGrid(Grid):
     def split(cls, at: Tensor, bits: int) -> SoftmaxGrid:
         """Make the grid whose ranges end at a split and at 1.
 
-        Parameters
-        ----------
-        at : Tensor
-            The split, a power of two up to 1.
-        bits : int
-            Bit width.
-
-        Returns
-        -------
-        SoftmaxGrid
+        `at`: the split, a power of two up to 1. `bits`: bit width.
         """
         return cls(at / (2 ** (bits - 1) - 1), 1 / at, bits)
 
     def codes(self, x: Tensor) -> Tensor:
         """Return whole numbers, in units of the fine step, in the type of `x`.
 
-        Parameters
-        ----------
-        x : Tensor
-            Values from 0 to 1.
-
-        Returns
-        -------
-        Tensor
+        `x`: values from 0 to 1.
         """
         fine = x / self.scale
         coarse = (fine / self.ratio).round_().clamp_(0, self._top).mul_(self.ratio)
@@ -243,17 +173,9 @@ class GELUGrid(Grid):
     ``clip(round(x / scale), -2**(bits-1), 0)`` below 0 and ``ratio`` times
     ``clip(round(x / (ratio * scale)), 0, 2**(bits-1) - 1)`` above (section 3.2 of PTQ4ViT).
 
-    Parameters
-    ----------
-    scale : Tensor
-        Step below 0.
-    ratio : Tensor
-        Step above 0 over step below, a power of two.
-    bits : int
-        Bit width.
+    `scale`: step below 0. `ratio`: step above 0 over step below, a power of two. `bits`: bit
+    width.
 
-    Examples
-    --------
     >>> import torch
     >>> from skquee.networks.quantization._grids import GELUGrid
     >>> grid = GELUGrid.above(torch.tensor(0.5), bits=3)
@@ -274,16 +196,7 @@ class GELUGrid(Grid):
     def above(cls, step: Tensor, bits: int) -> GELUGrid:
         """Make the grid of a step above 0; the step below just covers GELU's minimum.
 
-        Parameters
-        ----------
-        step : Tensor
-            Step above 0.
-        bits : int
-            Bit width.
-
-        Returns
-        -------
-        GELUGrid
+        `step`: step above 0. `bits`: bit width.
         """
         power = torch.floor(torch.log2(step) + (bits - 1) - math.log2(GELU_MINIMUM))
         ratio = torch.exp2(power.clamp_(min=0))
@@ -292,14 +205,7 @@ class GELUGrid(Grid):
     def codes(self, x: Tensor) -> Tensor:
         """Return whole numbers, in units of the step below 0, in the type of `x`.
 
-        Parameters
-        ----------
-        x : Tensor
-            Values.
-
-        Returns
-        -------
-        Tensor
+        `x`: values.
         """
         fine = x / self.scale
         coarse = (fine / self.ratio).round_().clamp_(0, self._half - 1).mul_(self.ratio)

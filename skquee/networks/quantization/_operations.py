@@ -32,10 +32,7 @@ __all__ = [
 class ExplicitAttention(nn.Module):
     """timm's attention with its two products as modules.
 
-    Parameters
-    ----------
-    attention : timm Attention
-        Its submodules are used as they are.
+    `attention`: its submodules are used as they are.
     """
 
     def __init__(self, attention: Attention) -> None:
@@ -96,10 +93,7 @@ class _QuantizedWeight(nn.Module):
     def keep_float(self, keep: bool) -> None:
         """Keep a float copy of the codes, or drop it.
 
-        Parameters
-        ----------
-        keep : bool
-            Whether to hold four bytes more a weight, and cast nothing at each call.
+        `keep`: whether to hold four bytes more a weight, and cast nothing at each call.
         """
         self.float_codes = self.codes.float() if keep else None
 
@@ -110,14 +104,8 @@ class _QuantizedWeight(nn.Module):
 class QuantizedLinear(_QuantizedWeight):
     """A linear layer at a bit width.
 
-    Parameters
-    ----------
-    layer : Linear
-        The float layer; its bias stays float.
-    weight : UniformGrid
-        Grid of its weight: a scale for each output channel, or one.
-    input : Grid
-        Grid of its input.
+    `layer`: the float layer; its bias stays float. `weight`: grid of its weight: a scale for each
+    output channel, or one. `input`: grid of its input.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -131,14 +119,8 @@ class QuantizedLinear(_QuantizedWeight):
 class QuantizedConv2d(_QuantizedWeight):
     """A convolution at a bit width.
 
-    Parameters
-    ----------
-    layer : Conv2d
-        The float layer; its bias stays float.
-    weight : UniformGrid
-        Grid of its weight: a scale for each output channel, or one.
-    input : Grid
-        Grid of its input.
+    `layer`: the float layer; its bias stays float. `weight`: grid of its weight: a scale for each
+    output channel, or one. `input`: grid of its input.
     """
 
     def __init__(self, layer: nn.Conv2d, weight: UniformGrid, input: Grid) -> None:
@@ -161,10 +143,7 @@ class QuantizedConv2d(_QuantizedWeight):
 class QuantizedMatMul(nn.Module):
     """A product of two activations at a bit width.
 
-    Parameters
-    ----------
-    left, right : Grid
-        Grids of the factors: one scale, or one a head.
+    `left`, `right`: grids of the factors: one scale, or one a head.
     """
 
     def __init__(self, left: Grid, right: Grid) -> None:
@@ -180,16 +159,8 @@ class QuantizedMatMul(nn.Module):
 def quantized(operation: nn.Module, left: Grid, right: Grid) -> nn.Module:
     """Return an operation on two grids.
 
-    Parameters
-    ----------
-    operation : Linear, Conv2d or MatMul
-        The float operation.
-    left, right : Grid
-        Grids of its input and weight, or of its two factors.
-
-    Returns
-    -------
-    QuantizedLinear, QuantizedConv2d or QuantizedMatMul
+    `operation`: the float operation. `left`, `right`: grids of its input and weight, or of its two
+    factors.
     """
     if isinstance(operation, MatMul):
         return apart(QuantizedMatMul(left, right))
@@ -201,21 +172,9 @@ def quantized(operation: nn.Module, left: Grid, right: Grid) -> nn.Module:
 def explicit_copies(blocks: Iterable[nn.Module], sample: Tensor) -> nn.ModuleList:
     """Copy blocks, weights shared, with the products of their own code as modules.
 
-    Parameters
-    ----------
-    blocks : iterable of Module
-        Each takes what the one before gives.
-    sample : Tensor of shape (n, C, H, W)
-        A few images, run to see which products there are.
-
-    Returns
-    -------
-    ModuleList
-
-    Raises
-    ------
-    TypeError
-        If a product cannot be quantised; the layer is named.
+    `blocks`: each takes what the one before gives. `sample` (n, C, H, W): a few images, run to see
+    which products there are. Raises TypeError if a product cannot be quantised; the layer is
+    named.
     """
     made, state = [], sample
     for block in blocks:
@@ -227,14 +186,7 @@ def explicit_copies(blocks: Iterable[nn.Module], sample: Tensor) -> nn.ModuleLis
 def explicit_copy(block: nn.Module) -> nn.Module:
     """Copy a block, weights shared, with the products of timm's plain attention as modules.
 
-    Parameters
-    ----------
-    block : Module
-        Any block.
-
-    Returns
-    -------
-    Module
+    `block`: any block.
     """
     copied: nn.Module = copy_sharing_weights(block).eval()
     if type(copied) is Attention:
@@ -250,14 +202,7 @@ def explicit_copy(block: nn.Module) -> nn.Module:
 def operations(block: nn.Module) -> Iterator[tuple[str, nn.Module]]:
     """Iterate over the quantisable operations of an explicit block, with their names.
 
-    Parameters
-    ----------
-    block : Module
-        Of :func:`explicit_copies`.
-
-    Yields
-    ------
-    str, Linear or Conv2d or MatMul
+    `block`: of :func:`explicit_copies`.
     """
     # What a module computes in its own way is no operation, but its products are.
     own = {id(module.module) for module in block.modules() if isinstance(module, Functional)}
@@ -269,15 +214,7 @@ def operations(block: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 def searched_ranges(blocks: Iterable[nn.Module]) -> dict[str, tuple[float, float]]:
     """Return the ranges of the inputs that a quantiser put on one uniform grid.
 
-    Parameters
-    ----------
-    blocks : iterable of Module
-        Quantised.
-
-    Returns
-    -------
-    dict of str to (float, float)
-        By the layer's name, the block's number first.
+    `blocks`: quantised. Returns by the layer's name, the block's number first.
     """
     found = {}
     for number, block in enumerate(blocks):
@@ -296,16 +233,7 @@ def searched_ranges(blocks: Iterable[nn.Module]) -> dict[str, tuple[float, float
 def float_name(block: nn.Module, name: str) -> str:
     """Return the name that a module of an explicit block has in the float one.
 
-    Parameters
-    ----------
-    block : Module
-        Of :func:`explicit_copies`.
-    name : str
-        Of one of its modules.
-
-    Returns
-    -------
-    str
+    `block`: of :func:`explicit_copies`. `name`: of one of its modules.
     """
     parts, at = [], block
     for part in filter(None, name.split(".")):

@@ -18,13 +18,10 @@ __all__ = ["Factors", "importance", "output_as", "take"]
 class Factors:
     """Operands of ``left @ right`` with batch axes for samples and groups.
 
-    Parameters
-    ----------
-    left : Tensor of shape (n_samples, n_groups, n_rows, n_inner)
-        Inputs of a linear layer or patches of a convolution (one sample; groups of the
-        convolution), or the left factor of a product of activations (samples; heads).
-    right : Tensor of shape (n_samples, n_groups, n_inner, n_columns) or None
-        The right factor of a product of activations; a weight is the same for all rows.
+    `left` (n_samples, n_groups, n_rows, n_inner): inputs of a linear layer or patches of a
+    convolution (one sample; groups of the convolution), or the left factor of a product of
+    activations (samples; heads). `right` (n_samples, n_groups, n_inner, n_columns): the right
+    factor of a product of activations; a weight is the same for all rows.
     """
 
     left: Tensor
@@ -34,16 +31,7 @@ class Factors:
     def of(cls, operation: nn.Module, operands: Sequence[Tensor]) -> Factors:
         """Arrange the operands of an operation.
 
-        Parameters
-        ----------
-        operation : Linear, Conv2d or MatMul
-            The operation.
-        operands : sequence of Tensor
-            Its input, or left and right factor.
-
-        Returns
-        -------
-        Factors
+        `operation`: the operation. `operands`: its input, or left and right factor.
         """
         if isinstance(operation, MatMul):
             left, right = operands
@@ -58,14 +46,7 @@ class Factors:
     def weight(operation: nn.Linear | nn.Conv2d) -> Tensor:
         """Return a weight as the right factor.
 
-        Parameters
-        ----------
-        operation : Linear or Conv2d
-            The layer.
-
-        Returns
-        -------
-        Tensor of shape (1, n_groups, n_inner, n_columns)
+        `operation`: the layer. Returns (1, n_groups, n_inner, n_columns).
         """
         n_groups = operation.groups if isinstance(operation, nn.Conv2d) else 1
         return operation.weight.detach().flatten(1).unflatten(0, (n_groups, -1)).mT.unsqueeze(0)
@@ -74,16 +55,8 @@ class Factors:
 def output_as(operation: nn.Module, out: Tensor) -> Tensor:
     """Arrange an output, or its gradient, as the product of factors.
 
-    Parameters
-    ----------
-    operation : Linear, Conv2d or MatMul
-        The operation.
-    out : Tensor
-        In the shape the operation gives.
-
-    Returns
-    -------
-    Tensor of shape (n_samples, n_groups, n_rows, n_columns)
+    `operation`: the operation. `out`: in the shape the operation gives. Returns (n_samples,
+    n_groups, n_rows, n_columns).
     """
     if isinstance(operation, MatMul):
         return _with_groups(out)
@@ -128,23 +101,10 @@ def importance(
     gradient, and counts by the inverse of it: sums of squared gradients times squared errors
     are then unbiased, also where a few rows (class tokens) hold most of the gradient.
 
-    Parameters
-    ----------
-    factors : Factors
-        The operands.
-    gradient : Tensor or None
-        As :func:`output_as` gives it. None: every row has the same chance.
-    budget : float
-        Rows wanted; all of them are kept where there are no more.
-    generator : Generator
-        Source of chance, on the CPU.
-
-    Returns
-    -------
-    rows : Tensor of int64 or None
-        Numbers of rows, or samples; None for all.
-    weight : Tensor or None
-        What each counts, shaped to multiply the taken gradient.
+    `factors`: the operands. `gradient`: as :func:`output_as` gives it. None: every row has the
+    same chance. `budget`: rows wanted; all of them are kept where there are no more. `generator`:
+    source of chance, on the CPU. Returns `rows`: numbers of rows, or samples; None for all.
+    Returns `weight`: what each counts, shaped to multiply the taken gradient.
     """
     products = factors.right is not None
     n_rows = len(factors.left) if products else factors.left.shape[2]
@@ -173,19 +133,9 @@ def take(
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Take rows of a weighted layer, or samples of a product.
 
-    Parameters
-    ----------
-    factors : Factors
-        The operands.
-    gradient : Tensor or None
-        As :func:`output_as` gives it.
-    rows : Tensor of int64 or None
-        Of :func:`importance`.
-
-    Returns
-    -------
-    left, right, gradient : Tensor
-        Right or gradient are None where they were.
+    `factors`: the operands. `gradient`: as :func:`output_as` gives it. `rows`: of
+    :func:`importance`. Returns `left`, `right`, `gradient`: right or gradient are None where they
+    were.
     """
     axis = 2 if factors.right is None else 0
     parts = (factors.left, factors.right, gradient)

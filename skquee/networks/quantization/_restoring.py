@@ -24,19 +24,9 @@ __all__ = ["describe", "float_copies", "needs_images", "restore"]
 def describe(blocks: nn.ModuleList) -> list[dict[str, Any]]:
     """Say which operations of quantised blocks are on which grids.
 
-    Parameters
-    ----------
-    blocks : ModuleList
-        One level of a quantiser's ``quantize``.
+    `blocks`: one level of a quantiser's ``quantize``. Returns an entry an operation, as JSON holds
+    it: its dotted name from the list of blocks, and its kind and grids.
 
-    Returns
-    -------
-    list of dict
-        An entry an operation, as JSON holds it: its dotted name from the list of blocks, and
-        its kind and grids.
-
-    Examples
-    --------
     >>> import torch
     >>> from skquee.networks.quantization import UniformPTQ, describe
     >>> blocks = torch.nn.ModuleList([torch.nn.Sequential(torch.nn.Linear(4, 3))])
@@ -62,14 +52,7 @@ def describe(blocks: nn.ModuleList) -> list[dict[str, Any]]:
 def needs_images(description: Iterable[dict[str, Any]]) -> bool:
     """Tell whether products of a module's own code were quantised.
 
-    Parameters
-    ----------
-    description : iterable of dict
-        Of :func:`describe`.
-
-    Returns
-    -------
-    bool
+    `description`: of :func:`describe`.
     """
     return any(".own_products." in entry["name"] for entry in description)
 
@@ -81,28 +64,12 @@ def restore(
 ) -> nn.ModuleList:
     """Build quantised blocks over float ones, for ``load_state_dict`` to fill.
 
-    Parameters
-    ----------
-    blocks : iterable of Module
-        The float blocks the quantised ones were made of.
-    description : list of dict
-        Of :func:`describe`.
-    images : Tensor of shape (n, C, H, W), default=None
-        Some images of the size that calibration had, needed where products of a module's own
-        code were quantised (``"0.attn.own_products.1"``): they run once, to find them.
+    `blocks`: the float blocks the quantised ones were made of. `description`: of :func:`describe`.
+    `images` (n, C, H, W): some images of the size that calibration had, needed where products of a
+    module's own code were quantised (``"0.attn.own_products.1"``): they run once, to find them.
+    Returns what stays float is shared with `blocks`; codes and scales hold nothing yet. Raises
+    ValueError if an operation described is not in the blocks, or of another kind.
 
-    Returns
-    -------
-    ModuleList
-        What stays float is shared with `blocks`; codes and scales hold nothing yet.
-
-    Raises
-    ------
-    ValueError
-        If an operation described is not in the blocks, or of another kind.
-
-    Examples
-    --------
     >>> import torch
     >>> from skquee.networks.quantization import UniformPTQ, describe, restore
     >>> blocks = torch.nn.ModuleList([torch.nn.Sequential(torch.nn.Linear(4, 3))])
@@ -147,12 +114,7 @@ def float_copies(blocks: nn.Module, keep: bool) -> None:
 
     With them a call casts no codes, for four bytes more a weight; they are never saved.
 
-    Parameters
-    ----------
-    blocks : Module
-        Quantised blocks.
-    keep : bool
-        Whether to keep them.
+    `blocks`: quantised blocks. `keep`: whether to keep them.
     """
     for module in blocks.modules():
         if isinstance(module, (QuantizedLinear, QuantizedConv2d)):

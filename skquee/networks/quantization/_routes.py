@@ -36,15 +36,7 @@ def owner() -> Any:
 def apart(module: nn.Module) -> nn.Module:
     """Leave what a module computes to itself, wherever it is called from.
 
-    Parameters
-    ----------
-    module : Module
-        Given hooks.
-
-    Returns
-    -------
-    Module
-        The same.
+    `module`: given hooks. Returns the same.
     """
     module.register_forward_pre_hook(_enter)
     module.register_forward_hook(_leave, always_call=True)

@@ -29,14 +29,9 @@ CHUNK = 2**20  # numbers of an output held at once: 4 MB stay in a processor's c
 class Product:
     """``left @ right`` in float, and how much its elements matter.
 
-    Parameters
-    ----------
-    left : Tensor of shape (n_samples, n_groups, n_rows, n_inner)
-        Left factor.
-    right : Tensor of shape (n_samples, n_groups, n_inner, n_columns)
-        Right factor.
-    gradient : Tensor of shape (n_samples, n_groups, n_rows, n_columns) or None
-        Loss gradient with respect to the product; None to count all elements alike.
+    `left` (n_samples, n_groups, n_rows, n_inner): left factor. `right` (n_samples, n_groups,
+    n_inner, n_columns): right factor. `gradient` (n_samples, n_groups, n_rows, n_columns): loss
+    gradient with respect to the product; None to count all elements alike.
     """
 
     left: Tensor
@@ -61,17 +56,10 @@ class Product:
 class Candidates:
     """Grids an operand may get, ordered.
 
-    Parameters
-    ----------
-    steps : Tensor of shape (1, n_groups or 1, n_candidates, n_rows or 1, 1)
-        What tells one from another; groups and rows that have a scale of their own each have
-        a column.
-    build : callable
-        From steps, broadcastable to the operand, to their Grid.
-    start : int
-        The candidate the other operand's first search takes.
-    exhaustive : bool, default=False
-        Whether all are to be tried, as they are few.
+    `steps` (1, n_groups or 1, n_candidates, n_rows or 1, 1): what tells one from another; groups
+    and rows that have a scale of their own each have a column. `build`: from steps, broadcastable
+    to the operand, to their Grid. `start`: the candidate the other operand's first search takes.
+    `exhaustive`: whether all are to be tried, as they are few.
     """
 
     steps: Tensor
@@ -92,16 +80,8 @@ class Candidates:
     def grid(self, chosen: Tensor, rows: slice = slice(None)) -> Grid:
         """Make grids.
 
-        Parameters
-        ----------
-        chosen : Tensor of int64, shape (n_groups or 1, n_candidates, n_rows or 1)
-            Numbers of candidates.
-        rows : slice, default=all
-            Rows that `chosen` is for, where they have scales of their own.
-
-        Returns
-        -------
-        Grid
+        `chosen`: numbers of candidates. `rows`: rows that `chosen` is for, where they have scales
+        of their own.
         """
         steps = self.steps if self.shape[1] == 1 else self.steps[:, :, :, rows]
         return self.build(steps.gather(2, chosen[None, ..., None]))
@@ -109,18 +89,9 @@ class Candidates:
     def quantise(self, x: Tensor, chosen: Tensor, rows: slice = slice(None)) -> Tensor:
         """Round an operand to grids.
 
-        Parameters
-        ----------
-        x : Tensor of shape (n_samples, n_groups, n_rows, n_inner)
-            The operand, or rows of it.
-        chosen : Tensor of int64, shape (n_groups or 1, n_candidates, n_rows or 1)
-            Numbers of candidates.
-        rows : slice, default=all
-            Which rows they are.
-
-        Returns
-        -------
-        Tensor of shape (n_samples, n_groups, n_candidates, n_rows, n_inner)
+        `x` (n_samples, n_groups, n_rows, n_inner): the operand, or rows of it. `chosen`: numbers
+        of candidates. `rows`: which rows they are. Returns (n_samples, n_groups, n_candidates,
+        n_rows, n_inner).
         """
         return self.grid(chosen, rows)(x.unsqueeze(2))
 
@@ -150,25 +121,11 @@ def search(
     later rounds look about the last choice. It ends early when a round changes nothing, as
     all further ones would.
 
-    Parameters
-    ----------
-    product : Product
-        Float factors and gradient.
-    left, right : Candidates
-        Grids of the left factor, and of the transpose of the right one.
-    errors : callable
-        :func:`squared_errors` or :func:`cosine_errors`.
-    rounds : int
-        Rounds at most.
-    stride : int
-        Step of the coarse search; 1 tries all candidates in every round.
-    left_first : bool
-        Whether the left factor is searched first in a round.
-
-    Returns
-    -------
-    left, right : Tensor of int64, shape (n_groups or 1, n_rows or 1)
-        Numbers of the candidates chosen.
+    `product`: float factors and gradient. `left`, `right`: grids of the left factor, and of the
+    transpose of the right one. `errors`: :func:`squared_errors` or :func:`cosine_errors`.
+    `rounds`: rounds at most. `stride`: step of the coarse search; 1 tries all candidates in every
+    round. `left_first`: whether the left factor is searched first in a round. Returns `left`,
+    `right`: numbers of the candidates chosen.
     """
     sides = [(product, left), (product.transposed, right)]
     device = product.left.device
@@ -204,23 +161,10 @@ def coarse_to_fine(
 ) -> Tensor:
     """Find the best of ordered candidates, for many scales at once.
 
-    Parameters
-    ----------
-    evaluate : callable
-        From numbers of candidates (n_groups, n_candidates, n_rows) to errors of that shape.
-    n : int
-        Number of candidates.
-    start : Tensor of int64, shape (n_groups, n_rows)
-        Where a near search begins.
-    stride : int
-        First step; the following are a quarter of the last, down to 1.
-    near : bool
-        Whether to look about the start only, less than a stride away (never for stride 1).
-
-    Returns
-    -------
-    Tensor of int64, shape (n_groups, n_rows)
-        The first best.
+    `evaluate`: from numbers of candidates (n_groups, n_candidates, n_rows) to errors of that
+    shape. `n`: number of candidates. `start`: where a near search begins. `stride`: first step;
+    the following are a quarter of the last, down to 1. `near`: whether to look about the start
+    only, less than a stride away (never for stride 1). Returns the first best.
     """
     if near and stride > 1:
         numbers = start.unsqueeze(1)
@@ -279,20 +223,8 @@ def squared_errors(
 ) -> Tensor:
     """Sum of ``(gradient * (quantised - float output))**2`` over what shares a scale.
 
-    Parameters
-    ----------
-    product : Product
-        Its left factor is to be rounded.
-    candidates : Candidates
-        Of the left factor.
-    fixed : Tensor of shape (n_samples, n_groups, n_inner, n_columns)
-        Right factor, rounded.
-    numbers : Tensor of int64, shape (n_groups or 1, n_candidates, n_rows or 1)
-        Candidates to try.
-
-    Returns
-    -------
-    Tensor of float64, same shape
+    `product`: its left factor is to be rounded. `candidates`: of the left factor. `fixed`
+    (n_samples, n_groups, n_inner, n_columns): right factor, rounded. `numbers`: candidates to try.
     """
     parts, output = _outputs(product, candidates, fixed, numbers)
     errors = torch.zeros(numbers.shape, dtype=torch.float64, device=numbers.device)
@@ -313,20 +245,9 @@ def cosine_errors(
 
     Rows are those of the product: columns of the output where it is the weight that is rounded.
 
-    Parameters
-    ----------
-    product : Product
-        Its left factor is to be rounded; the gradient does not matter.
-    candidates : Candidates
-        Of the left factor.
-    fixed : Tensor of shape (n_samples, n_groups, n_inner, n_columns)
-        Right factor, rounded.
-    numbers : Tensor of int64, shape (n_groups or 1, n_candidates, n_rows or 1)
-        Candidates to try.
-
-    Returns
-    -------
-    Tensor of float64, same shape
+    `product`: its left factor is to be rounded; the gradient does not matter. `candidates`: of the
+    left factor. `fixed` (n_samples, n_groups, n_inner, n_columns): right factor, rounded.
+    `numbers`: candidates to try.
     """
     parts, output = _outputs(product, candidates, fixed, numbers)
     errors = torch.zeros(numbers.shape, dtype=torch.float64, device=numbers.device)

@@ -33,22 +33,9 @@ def uniform_candidates(
 ) -> Candidates:
     """Uniform grids whose last code is about a part of the largest value.
 
-    Parameters
-    ----------
-    largest : Tensor of shape (n_groups or 1, n_rows or 1)
-        Largest absolute values of what shares a scale.
-    bits : int
-        Bit width.
-    part : (float, float)
-        From which part to which.
-    n : int
-        Number of candidates, evenly spaced, both ends among them.
-    signed : bool, default=True
-        As in :class:`UniformGrid`.
-
-    Returns
-    -------
-    Candidates
+    `largest` (n_groups or 1, n_rows or 1): largest absolute values of what shares a scale. `bits`:
+    bit width. `part`: from which part to which. `n`: number of candidates, evenly spaced, both
+    ends among them. `signed`: as in :class:`UniformGrid`.
     """
     codes = 2 ** (bits - 1 if signed else bits) - 0.5
     steps, start = _steps(largest, codes, part, n)
@@ -58,20 +45,8 @@ def uniform_candidates(
 def gelu_candidates(largest: Tensor, bits: int, part: tuple[float, float], n: int) -> Candidates:
     """Twin grids for GELU outputs, ordered by the step above 0.
 
-    Parameters
-    ----------
-    largest : Tensor of shape (n_groups or 1, n_rows or 1)
-        Largest values of what shares a scale.
-    bits : int
-        Bit width.
-    part : (float, float)
-        From which part to which.
-    n : int
-        Number of candidates.
-
-    Returns
-    -------
-    Candidates
+    `largest` (n_groups or 1, n_rows or 1): largest values of what shares a scale. `bits`: bit
+    width. `part`: from which part to which. `n`: number of candidates.
     """
     steps, start = _steps(largest, 2 ** (bits - 1) - 0.5, part, n)
     return Candidates(steps, lambda step: GELUGrid.above(step, bits), start)
@@ -80,16 +55,8 @@ def gelu_candidates(largest: Tensor, bits: int, part: tuple[float, float], n: in
 def softmax_candidates(like: Tensor, bits: int) -> Candidates:
     """Twin grids for softmax outputs, split at powers of two from 1 down.
 
-    Parameters
-    ----------
-    like : Tensor of shape (n_groups or 1, 1)
-        Has an element for each group with a split of its own.
-    bits : int
-        Bit width.
-
-    Returns
-    -------
-    Candidates
+    `like` (n_groups or 1, 1): has an element for each group with a split of its own. `bits`: bit
+    width.
     """
     splits = torch.exp2(-torch.arange(N_SPLITS, device=like.device)).view(1, 1, -1, 1, 1)
     steps = splits.expand(1, len(like), -1, 1, 1)
@@ -201,14 +168,7 @@ def as_product(observed: Observation) -> Product:
     An output whose gradient is zero throughout counts by its plain squared error, faintly: its
     scale would else be left to chance. Where all are zero only squared errors count.
 
-    Parameters
-    ----------
-    observed : Observation
-        What calibration has shown of it.
-
-    Returns
-    -------
-    Product
+    `observed`: what calibration has shown of it.
     """
     operation = observed.operation
     if isinstance(operation, MatMul):

@@ -19,23 +19,11 @@ __all__ = ["Line", "near", "rank", "survivors"]
 class Line:
     """What is known of one candidate.
 
-    Attributes
-    ----------
-    name : str
-        Its name.
-    area, se : float
-        Mean height of its hull over cost, and the standard error over folds.
-    loss : float
-        Error plus priced cost, the mean over prices.
-    behind, behind_se : float
-        Loss beyond that of the best candidate, and its standard error, paired by row, on the
-        folds that both were tried on.
-    folds : int
-        On how many it was tried.
-    seconds : float
-        Of fits and sweeps.
-    failed : str
-        The error of one that did not fit.
+    `name`: its name. `area`, `se`: mean height of its hull over cost, and the standard error over
+    folds. `loss`: error plus priced cost, the mean over prices. `behind`, `behind_se`: loss beyond
+    that of the best candidate, and its standard error, paired by row, on the folds that both were
+    tried on. `folds`: on how many it was tried. `seconds`: of fits and sweeps. `failed`: the error
+    of one that did not fit.
     """
 
     name: str
@@ -61,19 +49,8 @@ def rank(
 ) -> list[Line]:
     """Return candidates, best first: those tried on most folds, then by area and loss.
 
-    Parameters
-    ----------
-    found : mapping of str to sequence of Swept
-        Each candidate on the folds that it was tried on, from the first.
-    tree : PathTree
-        With costs.
-    weights : sequence of ndarray, or None
-        Weights of the rows of every fold.
-
-    Returns
-    -------
-    list of Line
-        What failed comes last.
+    `found`: each candidate on the folds that it was tried on, from the first. `tree`: with costs.
+    `weights`: weights of the rows of every fold. Returns what failed comes last.
     """
     costs = tree.path_costs
     prices = np.geomspace(0.01, 1, 25) / (costs.max() or 1.0)
@@ -123,18 +100,9 @@ def _behind(
 def near(lines: Sequence[Line], standard_errors: float) -> list[str]:
     """Return who cannot be told from the best, in the order of the lines.
 
-    Parameters
-    ----------
-    lines : sequence of Line
-        Best first.
-    standard_errors : float
-        Of the paired difference of losses, taken twice as the score is a loss less an area that
-        moves with it, that a score may be behind the best.
-
-    Returns
-    -------
-    list of str
-        The best and those that were tried on as many folds.
+    `lines`: best first. `standard_errors`: of the paired difference of losses, taken twice as the
+    score is a loss less an area that moves with it, that a score may be behind the best. Returns
+    the best and those that were tried on as many folds.
     """
     best = lines[0]
     return [
@@ -153,18 +121,8 @@ def survivors(
 
     Their training is the same, and dear; their policies are cheap, and near one another.
 
-    Parameters
-    ----------
-    lines : sequence of Line
-        Candidates that are still tried.
-    groups : sequence of sequence of str
-        Candidates that one training serves.
-    discard : float or None
-        Standard errors, as of :func:`near`; None keeps all.
-
-    Returns
-    -------
-    list of str
+    `lines`: candidates that are still tried. `groups`: candidates that one training serves.
+    `discard`: standard errors, as of :func:`near`; None keeps all.
     """
     fine = {line.name: line for line in lines if not line.failed}
     close = set(fine if discard is None else near(lines, discard))

@@ -18,12 +18,8 @@ __all__ = ["FoldCurves", "fold_curves", "held_out", "ladder", "paired", "row_los
 class FoldCurves:
     """Accuracy and cost of operating points on every fold.
 
-    Attributes
-    ----------
-    accuracy, cost : ndarray of shape (n_folds, n_points)
-        On the rows of each fold.
-    weight : ndarray of shape (n_folds,)
-        Of the folds.
+    `accuracy`, `cost` (n_folds, n_points): on the rows of each fold. `weight` (n_folds,): of the
+    folds.
     """
 
     accuracy: NDArray[np.float64]
@@ -44,18 +40,8 @@ def held_out(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return area and mean loss on each fold, at operating points chosen on the others.
 
-    Parameters
-    ----------
-    curves : FoldCurves
-        Operating points.
-    prices : ndarray of shape (n_prices,)
-        Values of lambda to average the loss over.
-    low, high : float
-        Range of cost of the area.
-
-    Returns
-    -------
-    areas, losses : ndarray of shape (n_folds,)
+    `curves`: operating points. `prices` (n_prices,): values of lambda to average the loss over.
+    `low`, `high`: range of cost of the area. Returns `areas`, `losses` (n_folds,).
     """
     areas, losses = [], []
     for fold in range(len(curves.weight)):
@@ -78,21 +64,9 @@ def row_losses(
 ) -> NDArray[np.float64]:
     """Return what each row loses, the mean over prices, at points chosen as in :func:`held_out`.
 
-    Parameters
-    ----------
-    swept : sequence of Swept
-        One candidate on every fold.
-    curves : FoldCurves
-        Of the same folds.
-    prices : ndarray of shape (n_prices,)
-        Values of lambda.
-    costs : ndarray of shape (n_paths,)
-        Costs of the paths.
-
-    Returns
-    -------
-    ndarray of shape (n_samples,)
-        Rows in the order of the folds.
+    `swept`: one candidate on every fold. `curves`: of the same folds. `prices` (n_prices,): values
+    of lambda. `costs` (n_paths,): costs of the paths. Returns (n_samples,): rows in the order of
+    the folds.
     """
     losses = []
     for fold, part in enumerate(swept):
@@ -126,19 +100,9 @@ def ladder(
     towards the next corner's middle the knob moves over the values between. Corners are the
     luckiest points of a noisy curve: those between are as good on new rows, and are more.
 
-    Parameters
-    ----------
-    knobs, accuracy, cost : ndarray of shape (n_points,)
-        The sweep.
-
-    Returns
-    -------
-    prices, places : ndarray of shape (n_corners,)
-        Logarithms, rising; and the corner's place in the order of knobs.
-    order : ndarray of shape (n_points,)
-        Points by rising knob.
-    None
-        Where cost does not follow the knob, or there is one corner.
+    `knobs`, `accuracy`, `cost` (n_points,): the sweep. Returns `prices`, `places` (n_corners,):
+    logarithms, rising; and the corner's place in the order of knobs. Returns `order` (n_points,):
+    points by rising knob. Returns where cost does not follow the knob, or there is one corner.
     """
     order = np.argsort(knobs, kind="stable")
     spent = cost[order]

@@ -77,22 +77,10 @@ def log_betting(
     ``(1 - p)^(-1/2) / 2``, whose mean under uniform p is 1: the total is a martingale for uniform
     p-values.
 
-    Parameters
-    ----------
-    p_values : ndarray of shape (n,)
-        In order.
-    log_wealth : ndarray of shape (n_bets,)
-        Logarithm of the capital on each bet.
+    `p_values` (n,): in order. `log_wealth` (n_bets,): logarithm of the capital on each bet.
+    Returns `log_total` (n,): logarithm of the total after every p-value. Returns `log_wealth`
+    (n_bets,): after the last.
 
-    Returns
-    -------
-    log_total : ndarray of shape (n,)
-        Logarithm of the total after every p-value.
-    log_wealth : ndarray of shape (n_bets,)
-        After the last.
-
-    Examples
-    --------
     >>> import numpy as np
     >>> from skquee.routers.monitoring._martingale import log_betting
     >>> log_total, _ = log_betting(np.full(20, 0.9), np.log(np.full(8, 1 / 8)))
@@ -176,20 +164,9 @@ class ConformalMartingale:
     after any number of calm ones; see :func:`log_cash`. All scores are kept, 8 bytes each: that is
     what makes the p-values exact.
 
-    Parameters
-    ----------
-    reference : ndarray of shape (m,)
-        Scores seen before the stream; may be empty.
-    seed : int
-        Of the draws that break ties.
+    `reference` (m,): scores seen before the stream; may be empty. `seed`: of the draws that break
+    ties. `log_now`, `log_peak`: logarithm of the martingale now, and of its greatest value so far.
 
-    Attributes
-    ----------
-    log_now, log_peak : float
-        Logarithm of the martingale now, and of its greatest value so far.
-
-    Examples
-    --------
     >>> import numpy as np
     >>> from skquee.routers.monitoring._martingale import ConformalMartingale
     >>> rng = np.random.default_rng(0)
@@ -212,10 +189,7 @@ class ConformalMartingale:
     def update(self, scores: NDArray[np.float64]) -> None:
         """Bet on new scores.
 
-        Parameters
-        ----------
-        scores : ndarray of shape (n,)
-            In the order of their arrival.
+        `scores` (n,): in the order of their arrival.
         """
         for start in range(0, len(scores), _RANKED):
             part = scores[start : start + _RANKED]
