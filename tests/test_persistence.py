@@ -317,8 +317,16 @@ def ask(rows: Any) -> Any:
     return np.tile([0.2, 0.3, 0.5], (len(rows), 1))
 
 
+class SavedNetwork(TableNetwork):
+    """A network that can save itself."""
+
+    def save(self, folder: Any) -> None:
+        raise AssertionError("nobody asked")
+
+
 def test_what_has_no_place_in_a_file_is_named_with_a_way_out(tmp_path):
-    network_bank = MultiPathClassifierBank(TableNetwork(TABLE))
+    network_bank = MultiPathClassifierBank(SavedNetwork(TABLE))
+    several = MultiPathClassifierBank(TableNetwork(TABLE))
     rows = np.arange(len(TABLE))[:, None]
     routed = RoutedClassifier(network_bank, quick()).fit(rows, LABELS)
     called = MultiPathClassifierBank(
@@ -328,6 +336,7 @@ def test_what_has_no_place_in_a_file_is_named_with_a_way_out(tmp_path):
     for obj, message in (
         (routed, r"RoutedClassifier\.bank\.classifiers is a network .*network\.save\(folder\)"),
         (network_bank, r"MultiPathClassifierBank\.classifiers is a network"),
+        (several, "is a network .* Make it again from its modules"),
         (called, "Member 'api' of MultiPathClassifierBank is a function .*a file holds no code"),
         (RoutedClassifier(called, quick()).fit(X, Y), r"Member 'api' of RoutedClassifier\.bank"),
         (TABLE, r"is a table: save it by table\.save\(file\)"),
