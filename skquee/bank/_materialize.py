@@ -6,27 +6,53 @@ import hashlib
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
-from skquee.values import PathProbabilities
+from skquee.values import PathProbabilities, PathTree
 from skquee.values._archives import array_header
 from skquee.values._atomic import held, write_text
 from skquee.values._checks import check_output
+from skquee.values._facts import RowFacts
 from skquee.values._reading import read_json
 from skquee.values._table_checks import check_probabilities
 from skquee.values._table_files import check_storage_type, tree_text
 
-if TYPE_CHECKING:
-    from skquee.bank._walk import LazyPathProbabilities
+__all__ = ["LazyTable", "column_names", "input_digest", "materialize"]
 
-__all__ = ["column_names", "input_digest", "materialize"]
+
+class LazyTable(Protocol):
+    """A table whose rows are still to be run."""
+
+    @property
+    def paths(self) -> PathTree: ...
+
+    @property
+    def facts(self) -> RowFacts: ...
+
+    @property
+    def shape(self) -> tuple[int, int, int]: ...
+
+    @property
+    def engine(self) -> Any: ...
+
+    @property
+    def inputs(self) -> Any: ...
+
+    def over(self, engine: Any) -> LazyTable: ...
+
+    def run_all(self) -> NDArray[np.floating]: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, key: Any) -> Any: ...
 
 
 def materialize(
-    table: LazyPathProbabilities,
+    table: LazyTable,
     batch_size: int,
     *,
     out: str | os.PathLike[str] | None,
@@ -59,7 +85,7 @@ def materialize(
 
 
 def _to_file(
-    table: LazyPathProbabilities, batch_size: int, target: Path, dtype: np.dtype[Any], tree: str
+    table: LazyTable, batch_size: int, target: Path, dtype: np.dtype[Any], tree: str
 ) -> PathProbabilities:
     partial = target.with_name(target.name + ".partial")
     note = target.with_name(target.name + ".partial.json")
@@ -87,9 +113,7 @@ def _to_file(
     return PathProbabilities.load(target, table.paths)
 
 
-def _fill(
-    table: LazyPathProbabilities, values: Any, batch_size: int, done: int, remember: Any
-) -> None:
+def _fill(table: LazyTable, values: Any, batch_size: int, done: int, remember: Any) -> None:
     names = column_names(table)
     total = len(table)
     with tqdm(total=total, initial=done, desc="running paths", unit="row", disable=None) as bar:
@@ -103,7 +127,7 @@ def _fill(
             bar.update(len(chunk))
 
 
-def column_names(table: LazyPathProbabilities) -> list[str]:
+def column_names(table: LazyTable) -> list[str]:
     """Return the first path that reads each column, for messages."""
     return [table.paths.names[path] for path in table.paths.first_of_column.tolist()]
 
@@ -125,11 +149,11 @@ def _resume(note: Path, partial: Path, job: dict[str, Any]) -> int:
     return done if same and isinstance(done, int) and 0 < done <= job["shape"][0] else 0
 
 
-def input_digest(table: LazyPathProbabilities) -> str:
+def input_digest(table: LazyTable) -> str:
     """Return a digest of the tree and of a few rows of input, to know a job again."""
     picked = table[np.unique(np.linspace(0, len(table) - 1, num=min(16, len(table)), dtype=int))]
     digest = hashlib.sha256(json.dumps(table.paths.to_dict(), default=str).encode())
-    rows = picked._input()
+    rows = picked.inputs
     rows = rows if isinstance(rows, list) else np.asarray(getattr(rows, "toarray", lambda: rows)())
     # The bytes of an object array are addresses, which differ from run to run.
     named = rows.tolist() if isinstance(rows, np.ndarray) and rows.dtype == object else rows

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from joblib import Parallel, delayed
@@ -14,7 +14,7 @@ from joblib.parallel import get_active_backend
 from tqdm import tqdm
 
 from skquee._version import __version__
-from skquee.bank._materialize import column_names, input_digest
+from skquee.bank._materialize import LazyTable, column_names, input_digest
 from skquee.values import PathProbabilities
 from skquee.values._atomic import held, write_text
 from skquee.values._checks import check_folder, check_integer, check_n_jobs
@@ -35,9 +35,6 @@ from skquee.values._table import CHUNK_BYTES
 from skquee.values._table_checks import check_probabilities
 from skquee.values._table_files import check_storage_type, tree_text
 
-if TYPE_CHECKING:
-    from skquee.bank._walk import LazyPathProbabilities
-
 __all__ = ["is_folder", "materialize_shards"]
 
 
@@ -48,7 +45,7 @@ def is_folder(out: str | os.PathLike[str]) -> bool:
 
 
 def materialize_shards(
-    table: LazyPathProbabilities,
+    table: LazyTable,
     batch_size: int,
     *,
     out: str | os.PathLike[str],
@@ -131,7 +128,7 @@ def _claimed(folder: Path, record: Record) -> Iterator[None]:
 
 def _run_shard(
     engine: Any,
-    part: LazyPathProbabilities,
+    part: LazyTable,
     number: int,
     record: Record,
     folder: str,

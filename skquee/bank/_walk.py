@@ -139,7 +139,7 @@ class LazyPathProbabilities(PathProbabilities):
     @property
     def inputs(self) -> Any:
         """The rows of X, as the classifiers take them."""
-        return self._input()
+        return self._X if self._rows is None else take_rows(self._X, self._rows)
 
     def with_network(self, network: Any) -> LazyPathProbabilities:
         """Return the same rows answered by another network, on the paths it has.
@@ -158,9 +158,6 @@ class LazyPathProbabilities(PathProbabilities):
         return LazyPathProbabilities(
             engine, self._X, tree, self._batch_size, _rows=self._rows
         )._knowing(self.facts)
-
-    def _input(self) -> Any:
-        return self._X if self._rows is None else take_rows(self._X, self._rows)
 
     def __array__(
         self, dtype: np.dtype[Any] | None = None, copy: bool | None = None
@@ -256,7 +253,7 @@ class LazyPathProbabilities(PathProbabilities):
         -------
         ndarray of shape (n_samples, n_columns, n_classes)
         """
-        return self._engine.run_all(self._input())
+        return self._engine.run_all(self.inputs)
 
     def walk(self) -> Walk:
         """Start a pass that runs only what it is asked for.
@@ -266,7 +263,7 @@ class LazyPathProbabilities(PathProbabilities):
         Walk
             With ``advance(rows, paths)`` and ``counts``.
         """
-        return self._engine.walk(self._input(), len(self))
+        return self._engine.walk(self.inputs, len(self))
 
     def __sizeof__(self) -> int:
         # What schedulers go by. Rows of a task of their own are better sent with it.
@@ -274,7 +271,7 @@ class LazyPathProbabilities(PathProbabilities):
         return object.__sizeof__(self) + rows
 
     def __reduce__(self) -> Any:
-        given = self._input()
+        given = self.inputs
         given = own_values(given) if isinstance(given, np.ndarray) else given
         parts = (self._engine, given, self.paths, self._batch_size, self.facts)
         return (_rebuilt, parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
@@ -114,7 +115,7 @@ def input_ranges(blocks: nn.ModuleList, batches: Iterable[Tensor]) -> dict[str, 
     return found
 
 
-class _Int8Layer(nn.Module):
+class _Int8Layer(nn.Module, ABC):
     """What both kinds of layers share: codes of the input, and packed weights."""
 
     _packed: Tensor
@@ -139,11 +140,13 @@ class _Int8Layer(nn.Module):
         # The half makes truncation a rounding.
         self._offset = torch.tensor(self.zero + 0.5)
 
+    @abstractmethod
     def _weights(self) -> tuple[Tensor, Tensor | None]:
-        raise NotImplementedError
+        """Return weight and bias in float."""
 
+    @abstractmethod
     def _prepacked(self, codes: Tensor) -> Tensor:
-        raise NotImplementedError
+        """Return codes of the weight as oneDNN wants them."""
 
     @property
     def weight(self) -> Tensor:
