@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeAlias
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from skquee.networks._calls import hooked
 from skquee.networks._costs import FLOAT_BITS, count_flops
 from skquee.networks.engines import BITS
 from skquee.networks.engines._int8 import suits_int8
-from skquee.networks.quantization._coverage import counted, multiplications
+from skquee.networks.quantization._operations import (
+    QuantizedConv2d,
+    QuantizedLinear,
+    QuantizedMatMul,
+)
 
-__all__ = ["mean_bits", "widths_of"]
+__all__ = ["mean_bits", "multiplications", "widths_of"]
 
-Shares = dict[int, float]
+#: Bits to a share of multiplications.
+Shares: TypeAlias = dict[int, float]
+#: Bits of a layer by its name, with the block's number first; None for one that is not counted.
+Width: TypeAlias = Callable[[str, nn.Module], int | None]
 
 
 def widths_of(
@@ -48,7 +58,7 @@ def widths_of(
             if not any(counts):  # by a quantiser that is not ours, taken at its word
                 counts = [Counter({level: total}) for total in totals]
         elif bits == 8:
-            counts = counted(blocks, image, width)
+            counts = multiplications(blocks, image, width)
             rest = BITS["bf16"] if image.is_cuda else FLOAT_BITS
         else:
             counts = [Counter({bits: total}) for total in totals]
@@ -65,6 +75,48 @@ def _shares(count: Counter[int], total: float, rest: int) -> Shares:
     shares = {bits: min(1.0, n / total) for bits, n in sorted(count.items())}
     left = 1.0 - sum(shares.values())
     return {**shares, rest: left} if left > 0 else shares
+
+
+def _quantised(name: str, module: nn.Module) -> int | None:
+    if isinstance(module, (QuantizedLinear, QuantizedConv2d)):
+        return module.bits
+    return module.left.bits if isinstance(module, QuantizedMatMul) else None
+
+
+def multiplications(
+    blocks: Iterable[nn.Module], image: Tensor, width: Width = _quantised
+) -> list[Counter[int]]:
+    """Run blocks on one image, and count the multiplications of layers at each width.
+
+    `image` (1, C, H, W): any. `width`: by default that of quantised layers. Returns of each block:
+    bits to multiplications. Those in float are not counted.
+    """
+    found: list[Counter[int]] = []
+    state = image
+    for number, block in enumerate(blocks):
+        counts: Counter[int] = Counter()
+        handles = [
+            module.register_forward_hook(_counting(counts, bits))
+            for name, module in block.named_modules()
+            if (bits := width(f"{number}.{name}", module)) is not None
+        ]
+        with hooked(handles), torch.inference_mode():
+            state = block(state)
+        found.append(counts)
+    return found
+
+
+def _counting(counts: Counter[int], bits: int) -> Callable[..., None]:
+    def hook(module: nn.Module, inputs: tuple[Tensor, ...], out: Tensor) -> None:
+        if isinstance(module, (QuantizedLinear, QuantizedConv2d)):
+            terms = module.codes[0].numel()
+        elif isinstance(module, (nn.Linear, nn.Conv2d)):
+            terms = module.weight[0].numel()
+        else:
+            terms = inputs[0].shape[-1]
+        counts[bits] += out.numel() * terms
+
+    return hook
 
 
 def mean_bits(

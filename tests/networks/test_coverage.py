@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from skquee.networks import HeadTrainer, MultiExitNetwork, UniformPTQ, _compiling
 from skquee.networks._costs import count_flops
+from skquee.networks._coverage import multiplications
 from skquee.networks.engines import device_engines
-from skquee.networks.quantization._coverage import multiplications
 
 
 class Attending(nn.Module):

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
 
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional as F
 
-__all__ = ["copy_sharing_weights", "keep_geometry"]
+__all__ = ["Geometry", "copy_sharing_weights", "keep_geometry", "twice"]
+
+Module = TypeVar("Module", bound=nn.Module)
 
 # What layers say of themselves, for code around them that asks.
 GEOMETRY = (
@@ -24,11 +29,34 @@ GEOMETRY = (
 )
 
 
-def copy_sharing_weights(module: nn.Module) -> Any:
-    """Copy a module tree whose parameters and buffers stay those of the original.
+@dataclass(frozen=True)
+class Geometry:
+    """How a convolution goes over its input."""
 
-    `module`: the module.
-    """
+    stride: tuple[int, int]
+    padding: str | tuple[int, int]
+    dilation: tuple[int, int]
+    groups: int
+
+    @classmethod
+    def of(cls, layer: nn.Conv2d) -> Geometry:
+        """Return that of a layer."""
+        padding = layer.padding if isinstance(layer.padding, str) else twice(layer.padding)
+        return cls(twice(layer.stride), padding, twice(layer.dilation), layer.groups)
+
+    def conv2d(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Return the convolution of an input (n, channels, height, width)."""
+        return F.conv2d(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
+
+
+def twice(size: int | Sequence[int]) -> tuple[int, int]:
+    """Return a size along both axes, given as torch takes it."""
+    sizes = (size,) if isinstance(size, int) else size
+    return sizes[0], sizes[-1]
+
+
+def copy_sharing_weights(module: Module) -> Module:
+    """Copy a module tree whose parameters and buffers stay those of the original."""
     shared = {id(tensor): tensor for tensor in (*module.parameters(), *module.buffers())}
     return copy.deepcopy(module, shared)
 
@@ -37,9 +65,6 @@ def keep_geometry(layer: nn.Module, replacement: nn.Module) -> None:
     """Give what stands in for a layer the layer's sizes.
 
     Some networks ask their layers: DaViT pads its maps by ``conv.kernel_size``.
-
-    `layer`: the layer. `replacement`: gets its ``in_features``, ``kernel_size``, ``stride`` and
-    the like.
     """
     for name in GEOMETRY:
         if hasattr(layer, name):

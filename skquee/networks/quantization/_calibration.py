@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.hooks import RemovableHandle
 
 from skquee.networks.backbones._matmul import MatMul
 from skquee.networks.quantization._operations import operations
@@ -254,14 +254,28 @@ def _not_finite(what: str, kind: str, name: str) -> str:
     )
 
 
+@dataclass
+class _Call:
+    """One run of an operation; no gradient where the loss does not depend on its output."""
+
+    name: str
+    operands: list[Tensor]
+    out: Tensor
+    gradient: Tensor | None = None
+
+    def note(self, gradient: Tensor) -> None:
+        """Keep the loss gradient with respect to the output."""
+        self.gradient = gradient
+
+
 class _Watch:
     """Hooks on the operations of a unit while a sub-batch runs."""
 
     def __init__(self, unit: Unit | None, generator: torch.Generator) -> None:
         self.unit, self.generator = unit, generator
         self.observed: dict[str, Observation] = {}
-        self._calls: list[dict[str, Any]] = []
-        self._hooks: list[Any] = []
+        self._calls: list[_Call] = []
+        self._hooks: list[RemovableHandle] = []
 
     def __enter__(self) -> _Watch:
         for name, operation in self.unit.operations() if self.unit else ():
@@ -274,13 +288,12 @@ class _Watch:
 
     def _hook(self, name: str) -> Callable[..., None]:
         def hook(module: nn.Module, operands: tuple[Tensor, ...], out: Tensor) -> None:
-            call: dict[str, Any] = {"name": name, "out": out.detach()}
             # Copies, as what follows may change an operand in place.
-            call["operands"] = [operand.detach().clone() for operand in operands]
+            call = _Call(name, [x.detach().clone() for x in operands], out.detach())
             if out.requires_grad:
-                out.register_hook(lambda gradient: call.update(gradient=gradient))
+                out.register_hook(call.note)
             observed = self.observed.setdefault(name, Observation(module))
-            observed.see(name.partition(".")[2] or name, call["operands"])
+            observed.see(name.partition(".")[2] or name, call.operands)
             self._calls.append(call)
 
         return hook
@@ -290,12 +303,11 @@ class _Watch:
         for call in self._calls if budget is not None else ():
             gradient = None
             if need_gradients:
-                # None for an output the loss does not depend on.
-                gradient = call.get("gradient", torch.zeros_like(call["out"]))
+                given = call.gradient
+                gradient = torch.zeros_like(call.out) if given is None else given
                 if not torch.isfinite(gradient).all():
-                    name = call["name"].partition(".")[2]
+                    name = call.name.partition(".")[2]
                     raise ValueError(_not_finite("loss gradient at the output", "layer", name))
             assert budget is not None
-            observed = self.observed[call["name"]]
-            observed.keep(call["operands"], gradient, budget, self.generator)
+            self.observed[call.name].keep(call.operands, gradient, budget, self.generator)
         self._calls.clear()

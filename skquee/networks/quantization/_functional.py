@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import NoReturn
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from skquee.networks._calls import Args, Function, Kwargs, hooked
 from skquee.networks.backbones._matmul import MatMul
-from skquee.networks.quantization._routes import Geometry, Route, apart, owner, stack
+from skquee.networks.backbones._sharing import Geometry
+from skquee.networks.quantization._routes import Route, apart, running
 
 __all__ = ["Functional", "slow_path", "with_products"]
 
@@ -35,7 +37,7 @@ class Functional(nn.Module):
         self.module = module
         self.own_products = products
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> Tensor | nn.Module:
         try:
             return super().__getattr__(name)
         except AttributeError:
@@ -45,19 +47,18 @@ class Functional(nn.Module):
                 raise
             return getattr(module, name)
 
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
+    def forward(self, *args: object, **kwargs: object) -> object:
         """Run the module.
 
-        `*args`, `**kwargs`: as the module takes them. Returns as the module gives it. Raises
-        RuntimeError if it takes more or fewer products than when it was quantised.
+        Raises RuntimeError if it takes more or fewer products than when it was quantised.
         """
         route = _Replay(self.own_products, type(self.module).__name__)
-        stack().append(route)
+        running.stack.append(route)
         try:
             with route:
                 out = self.module(*args, **kwargs)
         finally:
-            stack().pop()
+            running.stack.pop()
         route.end()
         return out
 
@@ -70,7 +71,7 @@ class _Replay(Route):
         self._products, self._kind, self._taken = products, kind, 0
 
     def follows(self) -> bool:
-        return owner() is self
+        return bool(running.stack) and running.stack[-1] is self
 
     def _next(self) -> nn.Module:
         self._taken += 1
@@ -90,20 +91,13 @@ class _Replay(Route):
     def linear(self, x: Tensor, weight: Tensor) -> Tensor:
         product = self._next()
         # A weight that depends on the input is the right factor of a product of activations.
-        made: Tensor = product(x, weight.mT) if _takes_two(product) else product(x)
-        return made
+        return product(x) if hasattr(product, "weight") else product(x, weight.mT)
 
     def conv2d(self, x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
-        made: Tensor = self._next()(x)
-        return made
+        return self._next()(x)
 
     def matmul(self, left: Tensor, right: Tensor) -> Tensor:
-        made: Tensor = self._next()(left, right)
-        return made
-
-
-def _takes_two(product: nn.Module) -> bool:
-    return not hasattr(product, "weight")
+        return self._next()(left, right)
 
 
 @dataclass
@@ -112,10 +106,10 @@ class _Call:
 
     kind: str
     weight: Tensor | None = None
-    geometry: Geometry = field(default_factory=dict)
+    geometry: Geometry | None = None
     input: Tensor | None = None
     bias: Tensor | None = None
-    out: Tensor | None = None
+    out: object = None
 
     def alike(self, other: _Call) -> bool:
         """Tell whether another is the same but for what it multiplies."""
@@ -133,29 +127,27 @@ class _Trace(Route):
         self._runs: list[tuple[nn.Module, list[_Call]]] = []
         self.others: set[nn.Module] = set()
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        made = super().__torch_function__(func, types, args, kwargs)
+    def called(self, func: Function, args: Args, kwargs: Kwargs) -> object:
+        made = super().called(func, args, kwargs)
         if func in (F.linear, F.conv2d) and self.follows():
             call = self._runs[-1][1][-1]
-            call.bias, call.out = args[2] if len(args) > 2 else (kwargs or {}).get("bias"), made
+            call.bias, call.out = args[2] if len(args) > 2 else kwargs.get("bias"), made
         return made
 
     def follows(self) -> bool:
         return bool(self._runs) and not getattr(self._runs[-1][0], "float_products", False)
 
-    def refuse(self, what: str) -> None:
+    def refuse(self, what: str) -> NoReturn:
         module = self._runs[-1][0]
         raise TypeError(_refused(self.names[module], module, what))
 
-    def enter(self, module: nn.Module, inputs: Any) -> None:
+    def enter(self, module: nn.Module, inputs: object) -> None:
         """Note that a module's code begins."""
         self._runs.append((module, []))
         if isinstance(module, nn.RNNBase):
             self.refuse("a recurrent layer")
 
-    def leave(self, module: nn.Module, inputs: Any, out: Any) -> None:
+    def leave(self, module: nn.Module, inputs: tuple[object, ...], out: object) -> None:
         """Note that it has ended, with its products."""
         _, calls = self._runs.pop()
         if not calls or isinstance(module, MatMul):
@@ -172,14 +164,16 @@ class _Trace(Route):
         return self._note(_Call("linear", weight, input=x), F.linear(x, weight))
 
     def conv2d(self, x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
-        out = F.conv2d(x, weight, **geometry)
-        return self._note(_Call("conv2d", weight, geometry, input=x), out)
+        call = _Call("conv2d", weight, geometry, input=x)
+        return self._note(call, geometry.conv2d(x, weight))
 
     def matmul(self, left: Tensor, right: Tensor) -> Tensor:
         return self._note(_Call("matmul"), left @ right)
 
 
-def _is_plain(module: nn.Module, calls: list[_Call], inputs: Any, out: Any) -> bool:
+def _is_plain(
+    module: nn.Module, calls: list[_Call], inputs: tuple[object, ...], out: object
+) -> bool:
     """Tell whether a layer does what its kind does, and nothing else: input, weights, answer."""
     if len(calls) != 1 or not isinstance(module, (nn.Linear, nn.Conv2d)):
         return False
@@ -190,12 +184,7 @@ def _is_plain(module: nn.Module, calls: list[_Call], inputs: Any, out: Any) -> b
         return False
     if isinstance(module, nn.Linear):
         return call.kind == "linear"
-    return call.kind == "conv2d" and call.geometry == {
-        "stride": module.stride,
-        "padding": module.padding,
-        "dilation": module.dilation,
-        "groups": module.groups,
-    }
+    return call.kind == "conv2d" and call.geometry == Geometry.of(module)
 
 
 def _refused(name: str, module: nn.Module, what: str) -> str:
@@ -207,10 +196,7 @@ def _refused(name: str, module: nn.Module, what: str) -> str:
 
 
 def slow_path(layer: nn.TransformerEncoderLayer) -> None:
-    """Make a layer of torch's call its parts, which its fast path for evaluation passes by.
-
-    `layer`: changed in place.
-    """
+    """Make a layer of torch's call its parts, which its fast path for evaluation passes by."""
     # What torch's own check reads: "activation_relu_or_gelu was not True".
     layer.activation_relu_or_gelu = 0
 
@@ -258,13 +244,8 @@ def _traced(block: nn.Module, sample: Tensor) -> tuple[_Trace, Tensor]:
             module.register_forward_hook(trace.leave, always_call=True),
         )
     ]
-    try:
-        with torch.no_grad(), trace:
-            out: Tensor = block(sample)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return trace, out
+    with hooked(handles), torch.no_grad(), trace:
+        return trace, block(sample)
 
 
 def _as_module(call: _Call, others: list[_Call], name: str, module: nn.Module) -> nn.Module:
@@ -275,13 +256,14 @@ def _as_module(call: _Call, others: list[_Call], name: str, module: nn.Module) -
         if call.kind == "linear":
             return MatMul()
         raise TypeError(_refused(name, module, "convolutions whose weights depend on the input"))
-    if call.kind == "linear":
+    if call.geometry is None:
         n_out, n_in = weight.shape
         layer: nn.Module = nn.Linear(n_in, n_out, bias=False, device="meta")
     else:
         n_out, n_in, height, width = weight.shape
-        n_in *= call.geometry["groups"]
-        layer = nn.Conv2d(n_in, n_out, (height, width), bias=False, device="meta", **call.geometry)
+        n_in *= call.geometry.groups
+        options = vars(call.geometry)
+        layer = nn.Conv2d(n_in, n_out, (height, width), bias=False, device="meta", **options)
     shared = weight if isinstance(weight, nn.Parameter) else weight.detach()
     layer.weight = nn.Parameter(shared, requires_grad=False) if shared is not weight else weight
     return layer

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+
+from skquee.values._types import Json
 
 __all__ = ["GELU_MINIMUM", "GRIDS", "GELUGrid", "Grid", "SoftmaxGrid", "UniformGrid"]
 
@@ -39,27 +42,21 @@ class Grid(nn.Module, ABC):
 
     @abstractmethod
     def codes(self, x: Tensor) -> Tensor:
-        """Return whole numbers, in units of ``scale``, in the type of `x`.
-
-        `x`: values.
-        """
+        """Return whole numbers, in units of ``scale``, in the type of `x`."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Round values to the grid."""
         return self.codes(x).mul_(self.scale)
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> Json:
         """Return what :meth:`placeholder` needs, as JSON holds it."""
         described = {key: getattr(self, key) for key in ("bits", *self.options)}
         shapes = {name: list(buffer.shape) for name, buffer in self.named_buffers()}
         return {"kind": type(self).__name__, **described, "shapes": shapes}
 
     @staticmethod
-    def placeholder(description: dict[str, Any]) -> Grid:
-        """Make a grid as described, to load its buffers into.
-
-        `description`: of :meth:`describe`.
-        """
+    def placeholder(description: Json) -> Grid:
+        """Make a grid as :meth:`describe` described it, to load its buffers into."""
         options = {key: description[key] for key in description if key not in ("kind", "shapes")}
         buffers = {name: torch.ones(shape) for name, shape in description["shapes"].items()}
         return GRIDS[description["kind"]](**buffers, **options)
@@ -96,17 +93,11 @@ class UniformGrid(Grid):
         return cls(torch.where(scale > 0, scale, 1.0), bits)
 
     def codes(self, x: Tensor) -> Tensor:
-        """Return whole numbers in the type of `x`.
-
-        `x`: values.
-        """
+        """Return whole numbers in the type of `x`."""
         return (x / self.scale).round_().clamp_(*self.ends)
 
     def stored_codes(self, x: Tensor) -> Tensor:
-        """Return codes in the smallest signed integer type: one byte each up to 8 bits.
-
-        `x`: values.
-        """
+        """Return codes in the smallest signed integer type: one byte each up to 8 bits."""
         kept = torch.int8 if self.bits <= 8 else torch.int16 if self.bits <= 16 else torch.int32
         return self.codes(x.detach().double()).to(kept)
 
@@ -150,17 +141,11 @@ class SoftmaxGrid(Grid):
 
     @classmethod
     def split(cls, at: Tensor, bits: int) -> SoftmaxGrid:
-        """Make the grid whose ranges end at a split and at 1.
-
-        `at`: the split, a power of two up to 1. `bits`: bit width.
-        """
+        """Make the grid whose ranges end at a split, a power of two up to 1, and at 1."""
         return cls(at / (2 ** (bits - 1) - 1), 1 / at, bits)
 
     def codes(self, x: Tensor) -> Tensor:
-        """Return whole numbers, in units of the fine step, in the type of `x`.
-
-        `x`: values from 0 to 1.
-        """
+        """Return whole numbers, in units of the fine step, in the type of `x`, from 0 to 1."""
         fine = x / self.scale
         coarse = (fine / self.ratio).round_().clamp_(0, self._top).mul_(self.ratio)
         return torch.where(fine < self._top, fine.round_().clamp_(min=0), coarse)
@@ -194,22 +179,18 @@ class GELUGrid(Grid):
 
     @classmethod
     def above(cls, step: Tensor, bits: int) -> GELUGrid:
-        """Make the grid of a step above 0; the step below just covers GELU's minimum.
-
-        `step`: step above 0. `bits`: bit width.
-        """
+        """Make the grid of a step above 0; the step below just covers GELU's minimum."""
         power = torch.floor(torch.log2(step) + (bits - 1) - math.log2(GELU_MINIMUM))
         ratio = torch.exp2(power.clamp_(min=0))
         return cls(step / ratio, ratio, bits)
 
     def codes(self, x: Tensor) -> Tensor:
-        """Return whole numbers, in units of the step below 0, in the type of `x`.
-
-        `x`: values.
-        """
+        """Return whole numbers, in units of the step below 0, in the type of `x`."""
         fine = x / self.scale
         coarse = (fine / self.ratio).round_().clamp_(0, self._half - 1).mul_(self.ratio)
         return coarse.add_(fine.round_().clamp_(-self._half, 0))
 
 
-GRIDS: dict[str, Any] = {grid.__name__: grid for grid in (UniformGrid, SoftmaxGrid, GELUGrid)}
+GRIDS: dict[str, Callable[..., Grid]] = {
+    grid.__name__: grid for grid in (UniformGrid, SoftmaxGrid, GELUGrid)
+}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import torch
 from timm.models.vision_transformer import Attention
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skquee.networks.backbones._matmul import MatMul
-from skquee.networks.backbones._sharing import copy_sharing_weights, keep_geometry
+from skquee.networks.backbones._sharing import Geometry, copy_sharing_weights, keep_geometry
 from skquee.networks.quantization._functional import Functional, slow_path, with_products
 from skquee.networks.quantization._grids import Grid, UniformGrid
 from skquee.networks.quantization._routes import apart
@@ -91,10 +90,7 @@ class _QuantizedWeight(nn.Module):
         return f"shape={tuple(self.codes.shape)}, bits={self.bits}, bias={self.bias is not None}"
 
     def keep_float(self, keep: bool) -> None:
-        """Keep a float copy of the codes, or drop it.
-
-        `keep`: whether to hold four bytes more a weight, and cast nothing at each call.
-        """
+        """Keep a float copy of the codes, four bytes more a weight, or drop it."""
         self.float_codes = self.codes.float() if keep else None
 
     def _cast_codes(self, dtype: torch.dtype) -> Tensor:
@@ -104,8 +100,7 @@ class _QuantizedWeight(nn.Module):
 class QuantizedLinear(_QuantizedWeight):
     """A linear layer at a bit width.
 
-    `layer`: the float layer; its bias stays float. `weight`: grid of its weight: a scale for each
-    output channel, or one. `input`: grid of its input.
+    Its bias stays float. `weight`: grid of its weight: a scale for each output channel, or one.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -119,23 +114,17 @@ class QuantizedLinear(_QuantizedWeight):
 class QuantizedConv2d(_QuantizedWeight):
     """A convolution at a bit width.
 
-    `layer`: the float layer; its bias stays float. `weight`: grid of its weight: a scale for each
-    output channel, or one. `input`: grid of its input.
+    Its bias stays float. `weight`: grid of its weight: a scale for each output channel, or one.
     """
 
     def __init__(self, layer: nn.Conv2d, weight: UniformGrid, input: Grid) -> None:
         super().__init__(layer, weight, input)
-        self._geometry: dict[str, Any] = {
-            "stride": layer.stride,
-            "padding": layer.padding,
-            "dilation": layer.dilation,
-            "groups": layer.groups,
-        }
+        self._geometry = Geometry.of(layer)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the layer's output."""
         grid = self.input_grid
-        out = F.conv2d(grid.codes(x), self._cast_codes(x.dtype), **self._geometry)
+        out = self._geometry.conv2d(grid.codes(x), self._cast_codes(x.dtype))
         out = out.mul_((grid.scale * self.weight_scale).view(-1, 1, 1))
         return out if self.bias is None else out.add_(self.bias.view(-1, 1, 1))
 
@@ -157,16 +146,14 @@ class QuantizedMatMul(nn.Module):
 
 
 def quantized(operation: nn.Module, left: Grid, right: Grid) -> nn.Module:
-    """Return an operation on two grids.
-
-    `operation`: the float operation. `left`, `right`: grids of its input and weight, or of its two
-    factors.
-    """
+    """Return a float operation on the grids of its input and weight, or of its two factors."""
     if isinstance(operation, MatMul):
         return apart(QuantizedMatMul(left, right))
-    assert isinstance(operation, (nn.Linear, nn.Conv2d)) and isinstance(right, UniformGrid)
-    kind = QuantizedConv2d if isinstance(operation, nn.Conv2d) else QuantizedLinear
-    return apart(kind(operation, right, left))  # type: ignore[arg-type]
+    assert isinstance(right, UniformGrid)
+    if isinstance(operation, nn.Conv2d):
+        return apart(QuantizedConv2d(operation, right, left))
+    assert isinstance(operation, nn.Linear)
+    return apart(QuantizedLinear(operation, right, left))
 
 
 def explicit_copies(blocks: Iterable[nn.Module], sample: Tensor) -> nn.ModuleList:
@@ -184,11 +171,8 @@ def explicit_copies(blocks: Iterable[nn.Module], sample: Tensor) -> nn.ModuleLis
 
 
 def explicit_copy(block: nn.Module) -> nn.Module:
-    """Copy a block, weights shared, with the products of timm's plain attention as modules.
-
-    `block`: any block.
-    """
-    copied: nn.Module = copy_sharing_weights(block).eval()
+    """Copy a block, weights shared, with the products of timm's plain attention as modules."""
+    copied = copy_sharing_weights(block).eval()
     if type(copied) is Attention:
         return ExplicitAttention(copied)
     for name, module in list(copied.named_modules()):
@@ -200,10 +184,7 @@ def explicit_copy(block: nn.Module) -> nn.Module:
 
 
 def operations(block: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Iterate over the quantisable operations of an explicit block, with their names.
-
-    `block`: of :func:`explicit_copies`.
-    """
+    """Iterate over the quantisable operations of an explicit block, with their names."""
     # What a module computes in its own way is no operation, but its products are.
     own = {id(module.module) for module in block.modules() if isinstance(module, Functional)}
     for name, module in block.named_modules():
@@ -231,10 +212,7 @@ def searched_ranges(blocks: Iterable[nn.Module]) -> dict[str, tuple[float, float
 
 
 def float_name(block: nn.Module, name: str) -> str:
-    """Return the name that a module of an explicit block has in the float one.
-
-    `block`: of :func:`explicit_copies`. `name`: of one of its modules.
-    """
+    """Return the name that a module of an explicit block has in the float one."""
     parts, at = [], block
     for part in filter(None, name.split(".")):
         if not (isinstance(at, Functional) and part == "module"):

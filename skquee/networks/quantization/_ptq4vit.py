@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from torch import nn
 
+from skquee.networks.quantization._base_ptq import BasePTQ
 from skquee.networks.quantization._calibration import Observation
-from skquee.networks.quantization._search import Candidates, squared_errors
-from skquee.networks.quantization._searched import (
-    SearchedPTQ,
+from skquee.networks.quantization._search import (
+    Candidates,
     gelu_candidates,
     softmax_candidates,
+    squared_errors,
     uniform_candidates,
 )
 
 __all__ = ["PTQ4ViT"]
 
 
-class PTQ4ViT(SearchedPTQ):
+class PTQ4ViT(BasePTQ):
     """Quantise on grids made for what transformers compute, with scales that spare the loss.
 
     For each operation the two scales are searched in turn so as to minimise

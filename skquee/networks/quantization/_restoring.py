@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,11 +16,12 @@ from skquee.networks.quantization._operations import (
     explicit_copy,
     quantized,
 )
+from skquee.values._types import Json
 
 __all__ = ["describe", "float_copies", "needs_images", "restore"]
 
 
-def describe(blocks: nn.ModuleList) -> list[dict[str, Any]]:
+def describe(blocks: nn.ModuleList) -> list[Json]:
     """Say which operations of quantised blocks are on which grids.
 
     `blocks`: one level of a quantiser's ``quantize``. Returns an entry an operation, as JSON holds
@@ -49,18 +49,13 @@ def describe(blocks: nn.ModuleList) -> list[dict[str, Any]]:
     return described
 
 
-def needs_images(description: Iterable[dict[str, Any]]) -> bool:
-    """Tell whether products of a module's own code were quantised.
-
-    `description`: of :func:`describe`.
-    """
+def needs_images(description: Iterable[Json]) -> bool:
+    """Tell whether products of a module's own code were quantised, as :func:`describe` says."""
     return any(".own_products." in entry["name"] for entry in description)
 
 
 def restore(
-    blocks: Iterable[nn.Module],
-    description: Sequence[dict[str, Any]],
-    images: Tensor | None = None,
+    blocks: Iterable[nn.Module], description: Sequence[Json], images: Tensor | None = None
 ) -> nn.ModuleList:
     """Build quantised blocks over float ones, for ``load_state_dict`` to fill.
 
@@ -113,8 +108,6 @@ def float_copies(blocks: nn.Module, keep: bool) -> None:
     """Keep float copies of weight codes in quantised blocks, or drop them.
 
     With them a call casts no codes, for four bytes more a weight; they are never saved.
-
-    `blocks`: quantised blocks. `keep`: whether to keep them.
     """
     for module in blocks.modules():
         if isinstance(module, (QuantizedLinear, QuantizedConv2d)):

@@ -5,59 +5,50 @@ from __future__ import annotations
 import math
 import threading
 from abc import abstractmethod
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import NoReturn, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 
-__all__ = ["Route", "apart", "owner", "stack"]
+from skquee.networks._calls import Args, Calls, Function, Kwargs
+from skquee.networks.backbones._sharing import Geometry, twice
 
-Geometry = dict[str, Any]
+__all__ = ["Route", "apart", "running"]
 
-_running = threading.local()
-
-
-def stack() -> list[Any]:
-    """Return whose code runs, in this thread: routes, or None for a layer that is left alone."""
-    if not hasattr(_running, "stack"):
-        _running.stack = []
-    found: list[Any] = _running.stack
-    return found
+Size: TypeAlias = int | Sequence[int]
 
 
-def owner() -> Any:
-    """Return the route whose products are taken now, or None."""
-    return stack()[-1] if stack() else None
+class _Running(threading.local):
+    """Whose code runs, in this thread: routes, or None for a layer that is left alone."""
+
+    def __init__(self) -> None:
+        self.stack: list[Route | None] = []
+
+
+running = _Running()
 
 
 def apart(module: nn.Module) -> nn.Module:
-    """Leave what a module computes to itself, wherever it is called from.
-
-    `module`: given hooks. Returns the same.
-    """
+    """Leave what a module computes to itself, wherever it is called from, by hooks on it."""
     module.register_forward_pre_hook(_enter)
     module.register_forward_hook(_leave, always_call=True)
     return module
 
 
-def _enter(module: nn.Module, inputs: Any) -> None:
-    stack().append(None)
+def _enter(module: nn.Module, inputs: object) -> None:
+    running.stack.append(None)
 
 
-def _leave(module: nn.Module, inputs: Any, out: Any) -> None:
-    stack().pop()
+def _leave(module: nn.Module, inputs: object, out: object) -> None:
+    running.stack.pop()
 
 
-class Route(TorchFunctionMode):
+class Route(Calls):
     """Take apart each function that multiplies, down to three kinds of products."""
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        kwargs = kwargs or {}
+    def called(self, func: Function, args: Args, kwargs: Kwargs) -> object:
         if self.follows():
             if func in PRODUCTS:
                 return PRODUCTS[func](self, *args, **kwargs)
@@ -81,7 +72,7 @@ class Route(TorchFunctionMode):
     def matmul(self, left: Tensor, right: Tensor) -> Tensor:
         """Return ``left @ right``, of at least two axes each."""
 
-    def refuse(self, what: str) -> None:
+    def refuse(self, what: str) -> NoReturn:
         """Raise, for what cannot be quantised."""
         raise TypeError(f"{what} cannot be quantised.")
 
@@ -96,24 +87,15 @@ def _conv2d(
     input: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
+    stride: Size = 1,
+    padding: Size | str = 0,
+    dilation: Size = 1,
     groups: int = 1,
 ) -> Tensor:
-    geometry = {
-        "stride": _twice(stride),
-        "padding": padding if isinstance(padding, str) else _twice(padding),
-        "dilation": _twice(dilation),
-        "groups": groups,
-    }
+    both = padding if isinstance(padding, str) else twice(padding)
+    geometry = Geometry(twice(stride), both, twice(dilation), groups)
     out = route.conv2d(input, weight, geometry)
     return out if bias is None else out + bias.view(-1, 1, 1)
-
-
-def _twice(size: Any) -> tuple[int, int]:
-    sizes = (size, size) if isinstance(size, int) else tuple(size)
-    return sizes * 2 if len(sizes) == 1 else sizes
 
 
 def _conv1d(
@@ -121,30 +103,21 @@ def _conv1d(
     input: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
+    stride: Size = 1,
+    padding: Size | str = 0,
+    dilation: Size = 1,
     groups: int = 1,
 ) -> Tensor:
-    def flat(size: Any, other: int) -> Any:
-        if isinstance(size, str):
-            return size
+    def flat(size: Size, other: int) -> tuple[int, int]:
         return other, size if isinstance(size, int) else size[0]
 
-    out = _conv2d(
-        route,
-        input.unsqueeze(-2),
-        weight.unsqueeze(-2),
-        bias,
-        flat(stride, 1),
-        flat(padding, 0),
-        flat(dilation, 1),
-        groups,
-    )
-    return out.squeeze(-2)
+    around = padding if isinstance(padding, str) else flat(padding, 0)
+    rows, kernels = input.unsqueeze(-2), weight.unsqueeze(-2)
+    steps, gaps = flat(stride, 1), flat(dilation, 1)
+    return _conv2d(route, rows, kernels, bias, steps, around, gaps, groups).squeeze(-2)
 
 
-def _matmul(route: Route, input: Tensor, other: Tensor, *, out: Any = None) -> Tensor:
+def _matmul(route: Route, input: Tensor, other: Tensor, *, out: None = None) -> Tensor:
     if input.ndim == 1:
         return _matmul(route, input.unsqueeze(0), other).squeeze(-1 if other.ndim == 1 else -2)
     if other.ndim == 1:
@@ -172,11 +145,12 @@ def _added(
     return beta * input + alpha * _matmul(route, left, right)
 
 
-def _einsum(route: Route, equation: str, *operands: Any) -> Tensor:
+def _einsum(route: Route, equation: str, *operands: Tensor | Sequence[Tensor]) -> Tensor:
+    factors = [x for x in operands if isinstance(x, Tensor)]
     if len(operands) == 1 and isinstance(operands[0], (list, tuple)):
-        operands = tuple(operands[0])
-    if not isinstance(equation, str) or len(operands) != 2:
-        route.refuse(f"einsum() of {len(operands)} operands")
+        factors = list(operands[0])
+    if not isinstance(equation, str) or len(factors) != 2:
+        route.refuse(f"einsum() of {len(factors)} operands")
     spelled = equation.replace(" ", "")
     inputs, arrow, out = spelled.partition("->")
     one, _, two = inputs.partition(",")
@@ -188,7 +162,7 @@ def _einsum(route: Route, equation: str, *operands: Any) -> Tensor:
     columns = [i for i in two if i not in one]
     if not inner or not set(rows + columns) <= set(out):
         route.refuse(f"einsum({equation!r})")
-    left, right = operands
+    left, right = factors
     sizes = dict(zip(one + two, (*left.shape, *right.shape), strict=True))
 
     def arranged(x: Tensor, axes: str, *groups: list[str]) -> Tensor:
@@ -277,9 +251,9 @@ def _heads(
     if query is key and key is value and in_proj_weight is not None:
         parts = list(_linear(route, query, in_proj_weight, in_proj_bias).chunk(3, dim=-1))
     else:
-        weights: Any = (q_proj_weight, k_proj_weight, v_proj_weight)
+        weights = [w for w in (q_proj_weight, k_proj_weight, v_proj_weight) if w is not None]
         if in_proj_weight is not None:
-            weights = in_proj_weight.chunk(3)
+            weights = list(in_proj_weight.chunk(3))
         given = zip((query, key, value), weights, biases, strict=True)
         parts = [_linear(route, x, weight, bias) for x, weight, bias in given]
     # From (tokens, n, width) to (n, heads, tokens, width of a head).
@@ -298,7 +272,7 @@ def _heads(
     return out, attention.mean(dim=1) if average_attn_weights else attention
 
 
-PRODUCTS: dict[Any, Callable[..., Any]] = {
+PRODUCTS: dict[Function, Callable[..., object]] = {
     F.linear: _linear,
     F.conv2d: _conv2d,
     F.conv1d: _conv1d,

@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from skquee.networks.quantization._grids import Grid
+from skquee.networks.quantization._grids import GELUGrid, Grid, SoftmaxGrid, UniformGrid
 
 __all__ = [
     "Candidates",
@@ -18,10 +18,14 @@ __all__ = [
     "Product",
     "coarse_to_fine",
     "cosine_errors",
+    "gelu_candidates",
     "search",
+    "softmax_candidates",
     "squared_errors",
+    "uniform_candidates",
 ]
 
+N_SPLITS = 11  # at 2**-10 of the largest value, sums of 8-bit codes stay below 2**24
 CHUNK = 2**20  # numbers of an output held at once: 4 MB stay in a processor's cache
 
 
@@ -94,6 +98,49 @@ class Candidates:
         n_rows, n_inner).
         """
         return self.grid(chosen, rows)(x.unsqueeze(2))
+
+
+def _steps(largest: Tensor, codes: float, part: tuple[float, float], n: int) -> tuple[Tensor, int]:
+    """Return steps that put `codes` on parts of the largest values, and which part is 1."""
+    first = largest.float() / codes
+    first = torch.where(first > 0, first, 1.0).view(1, largest.shape[0], 1, -1, 1)
+    factors = torch.linspace(*part, n, device=largest.device)
+    return first * factors.view(1, 1, -1, 1, 1), int((factors - 1).abs().argmin())
+
+
+def uniform_candidates(
+    largest: Tensor, bits: int, part: tuple[float, float], n: int, signed: bool = True
+) -> Candidates:
+    """Uniform grids whose last code is about a part of the largest value.
+
+    `largest` (n_groups or 1, n_rows or 1): largest absolute values of what shares a scale. `bits`:
+    bit width. `part`: from which part to which. `n`: number of candidates, evenly spaced, both
+    ends among them. `signed`: as in :class:`UniformGrid`.
+    """
+    codes = 2 ** (bits - 1 if signed else bits) - 0.5
+    steps, start = _steps(largest, codes, part, n)
+    return Candidates(steps, lambda step: UniformGrid(step, bits, signed), start)
+
+
+def gelu_candidates(largest: Tensor, bits: int, part: tuple[float, float], n: int) -> Candidates:
+    """Twin grids for GELU outputs, ordered by the step above 0.
+
+    `largest` (n_groups or 1, n_rows or 1): largest values of what shares a scale. `bits`: bit
+    width. `part`: from which part to which. `n`: number of candidates.
+    """
+    steps, start = _steps(largest, 2 ** (bits - 1) - 0.5, part, n)
+    return Candidates(steps, lambda step: GELUGrid.above(step, bits), start)
+
+
+def softmax_candidates(like: Tensor, bits: int) -> Candidates:
+    """Twin grids for softmax outputs, split at powers of two from 1 down.
+
+    `like` (n_groups or 1, 1): has an element for each group with a split of its own. `bits`: bit
+    width.
+    """
+    splits = torch.exp2(-torch.arange(N_SPLITS, device=like.device)).view(1, 1, -1, 1, 1)
+    steps = splits.expand(1, len(like), -1, 1, 1)
+    return Candidates(steps, lambda split: SoftmaxGrid.split(split, bits), 0, exhaustive=True)
 
 
 class Errors(Protocol):

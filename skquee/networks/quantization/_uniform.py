@@ -43,20 +43,6 @@ class UniformPTQ(PostTrainingQuantizer):
     """
 
     def grids(self, observed: Observation, bits: int) -> tuple[Grid, Grid]:
-        """Choose the grids of an operation.
-
-        Parameters
-        ----------
-        observed : Observation
-            What calibration has shown of it.
-        bits : int
-            Bit width.
-
-        Returns
-        -------
-        left, right : Grid
-            Of the input and the weight, or of the two factors.
-        """
         ends = zip(observed.low, observed.high, strict=True)
         largest = [torch.maximum(-low.amin(), high.amax()) for low, high in ends]
         operation = observed.operation

@@ -20,7 +20,7 @@ from skquee.networks.quantization._operations import (
     operations,
     searched_ranges,
 )
-from skquee.networks.quantization._routes import stack
+from skquee.networks.quantization._routes import running
 
 WIDTH = 8
 
@@ -116,7 +116,7 @@ def test_products_of_functions_are_quantised(kind: str) -> None:
         restored.load_state_dict(by_level[8].state_dict())
         for again in (restored, copy.deepcopy(by_level[8])):
             assert torch.equal(again[0](x), by_level[8][0](x))
-    assert stack() == []
+    assert running.stack == []
 
 
 def test_each_product_is_rounded_and_nothing_else_is() -> None:
@@ -259,7 +259,7 @@ def test_other_products_at_each_call_are_refused() -> None:
     found.module.skip = True
     with pytest.raises(RuntimeError, match="took 2 products when it was quantised and 0"):
         found(x)
-    assert stack() == []
+    assert running.stack == []
 
 
 def test_a_description_of_own_products_needs_images() -> None:

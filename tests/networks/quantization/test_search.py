@@ -13,9 +13,10 @@ from skquee.networks.quantization._search import (
     coarse_to_fine,
     cosine_errors,
     search,
+    softmax_candidates,
     squared_errors,
+    uniform_candidates,
 )
-from skquee.networks.quantization._searched import softmax_candidates, uniform_candidates
 
 
 def randn(*shape, seed=0):
