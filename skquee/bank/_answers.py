@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence, Sized
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from skquee.values._sources import numeric
 __all__ = ["read_answers"]
 
 
-def read_answers(found: Any, n_rows: int, classes: NDArray[Any]) -> NDArray[np.float64]:
+def read_answers(found: object, n_rows: int, classes: NDArray[np.generic]) -> NDArray[np.float64]:
     """Return what a callable answered as probabilities, NaN where it gave no answer.
 
     `found`: probabilities of shape (n_rows, n_classes); labels of shape (n_rows,); a pair of
@@ -57,7 +57,7 @@ def read_answers(found: Any, n_rows: int, classes: NDArray[Any]) -> NDArray[np.f
     return np.stack([_read_one(answer, places) for answer in found])
 
 
-def _read_one(answer: Any, places: dict[Any, int]) -> NDArray[np.float64]:
+def _read_one(answer: object, places: dict[object, int]) -> NDArray[np.float64]:
     n_classes = len(places)
     answer = answer.item() if isinstance(answer, np.generic) else answer
     if answer is None or (isinstance(answer, float) and np.isnan(answer)):
@@ -99,23 +99,24 @@ def _read_one(answer: Any, places: dict[Any, int]) -> NDArray[np.float64]:
     return row
 
 
-def _is_label(value: Any) -> bool:
+def _is_label(value: object) -> bool:
     return isinstance(value, (str, bytes, bool, int, float, np.generic)) or value is None
 
 
-def _is_one(found: Any, n_classes: int) -> bool:
+def _is_one(found: object, n_classes: int) -> bool:
     """Whether this is the answer of one row, not a sequence of answers."""
     if _is_label(found):
         return True
     if not isinstance(found, tuple):
-        vector = _array(found) if len(found) == n_classes > 1 else np.empty(0, dtype=object)
+        several = isinstance(found, Sized) and len(found) == n_classes > 1
+        vector = _array(found) if several else np.empty(0, dtype=object)
         return vector.ndim == 1 and vector.dtype.kind in "fiu"
     if isinstance(found, tuple) and len(found) == 2 and _is_label(found[0]):
         return not isinstance(found[1], (Sequence, np.ndarray))
     return False
 
 
-def _in_order(found: Any, classes: list[Any]) -> Any:
+def _in_order(found: Any, classes: list[object]) -> object:
     """Return a frame whose columns are the classes in their order, and anything else as it is."""
     columns = list(getattr(found, "columns", []))
     if len(columns) != len(classes) or columns == classes or set(columns) != set(classes):
@@ -123,5 +124,5 @@ def _in_order(found: Any, classes: list[Any]) -> Any:
     return found[classes]
 
 
-def _array(values: Any) -> NDArray[Any]:
+def _array(values: object) -> NDArray[np.generic]:
     return np.asarray(numeric(values))

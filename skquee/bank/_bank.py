@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils import Tags
 from sklearn.utils.validation import (
     check_is_fitted,
     column_or_1d,
@@ -25,12 +26,13 @@ from skquee.bank._costs import CostedPaths
 from skquee.bank._estimators import EstimatorEngine, Member
 from skquee.bank._fitting import fit_model, input_tags, known_classes, settle_classes
 from skquee.bank._input import CheckedInput
-from skquee.bank._network import NetworkEngine
+from skquee.bank._network import LevelTimes, NetworkEngine
 from skquee.bank._of_networks import OfNetworks
 from skquee.bank._times import CallTimes
 from skquee.bank._walk import LazyPathProbabilities
 from skquee.values import PathProbabilities, PathTree
 from skquee.values._checks import check_integer
+from skquee.values._types import Rows
 
 __all__ = ["MultiPathClassifierBank"]
 
@@ -150,7 +152,7 @@ class MultiPathClassifierBank(  # type: ignore[call-arg]
         step_costs: ArrayLike | str | None = None,
         path_costs: ArrayLike | str | None = None,
         cost_unit: str | None = None,
-        classes: Sequence[Any] | None = None,
+        classes: Sequence[object] | None = None,
         paths: str | PathTree = "chain",
         batch_size: int | None = None,
         merge_groups: bool = False,
@@ -174,7 +176,7 @@ class MultiPathClassifierBank(  # type: ignore[call-arg]
         self.cache = cache
         self.fallback = fallback
 
-    def __sklearn_tags__(self) -> Any:
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.target_tags.required = not self.is_frozen
         if not self._is_network() and self._looks_named():
@@ -190,7 +192,7 @@ class MultiPathClassifierBank(  # type: ignore[call-arg]
     # ------------------------------------------------------------------ fit
 
     def fit(
-        self, X: Any, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+        self, X: Rows, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
     ) -> MultiPathClassifierBank:
         """Fit the classifiers that are not frozen and settle classes, paths and costs.
 
@@ -218,14 +220,15 @@ class MultiPathClassifierBank(  # type: ignore[call-arg]
             return self
         X = self.check_input(X, y)
         labels = None if y is None else column_or_1d(y)
-        fitted: list[tuple[str, Any]] = []
-        columns: list[NDArray[Any] | None] = []
+        fitted: list[tuple[str, BaseEstimator]] = []
+        columns: list[NDArray[np.generic] | None] = []
         for name, model in self._named():
             own = None
             if is_estimator(model):
                 if is_frozen_model(model):
                     own = known_classes(name, model)
                 else:
+                    assert labels is not None  # checked with X
                     model, own = fit_model(name, model, X, labels, sample_weight)
             fitted.append((name, model))
             columns.append(own)
@@ -253,7 +256,10 @@ class MultiPathClassifierBank(  # type: ignore[call-arg]
         return True
 
     def _settle(
-        self, fitted: list[tuple[str, Any]], columns: list[NDArray[Any] | None], y: Any
+        self,
+        fitted: list[tuple[str, BaseEstimator]],
+        columns: list[NDArray[np.generic] | None],
+        y: ArrayLike | None,
     ) -> None:
         """Keep what fit found out."""
         if self._is_network():
@@ -275,7 +281,7 @@ class MultiPathClassifierBank(  # type: ignore[call-arg]
 
     # ------------------------------------------------------------------ run
 
-    def transform(self, X: Any) -> LazyPathProbabilities:
+    def transform(self, X: Rows) -> LazyPathProbabilities:
         """Return the lazy table of X. Nothing is run.
 
         Parameters
@@ -310,7 +316,7 @@ class MultiPathClassifierBank(  # type: ignore[call-arg]
             return NETWORK_ROWS if self._is_network() else None
         return check_integer(self.batch_size, "batch_size", at_least=1)
 
-    def _times(self) -> Any:
+    def _times(self) -> LevelTimes:
         """Return the network's measured times."""
         times = getattr(self._network(), "latency_", None)
         if times is None:
@@ -321,11 +327,11 @@ class MultiPathClassifierBank(  # type: ignore[call-arg]
 
     def materialize(
         self,
-        X: Any,
+        X: Rows,
         *,
         batch_size: int | None = None,
         out: str | os.PathLike[str] | None = None,
-        dtype: Any = None,
+        dtype: DTypeLike | None = None,
         shards: int | None = None,
         n_jobs: int | None = None,
     ) -> PathProbabilities:
@@ -369,7 +375,7 @@ class MultiPathClassifierBank(  # type: ignore[call-arg]
             batch_size=batch_size, out=out, dtype=dtype, shards=shards, n_jobs=n_jobs
         )
 
-    def set_output(self, *, transform: Any = None) -> MultiPathClassifierBank:
+    def set_output(self, *, transform: object = None) -> MultiPathClassifierBank:
         """Do nothing: a 3-D table has no data frame form.
 
         Parameters
@@ -385,7 +391,7 @@ class MultiPathClassifierBank(  # type: ignore[call-arg]
 
     # ------------------------------------------------------------------ checks
 
-    def _network_classes(self) -> NDArray[Any]:
+    def _network_classes(self) -> NDArray[np.generic]:
         known = self._network().paths_.classes
         if self.classes is not None:
             if known is not None and len(self.classes) != len(known):

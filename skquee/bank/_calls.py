@@ -9,7 +9,7 @@ import pickle
 import random
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -24,6 +24,7 @@ from tqdm import tqdm
 from skquee.bank._answers import read_answers
 from skquee.values._checks import check_path
 from skquee.values._rows import take_rows
+from skquee.values._types import Rows
 
 __all__ = ["AnswerStore", "CallError", "Calls", "row_digest"]
 
@@ -48,11 +49,11 @@ class CallError(RuntimeError):
         self.rows = rows
         self.probabilities = probabilities
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[object, ...]:
         return (CallError, (self.args[0], self.rows, self.probabilities))
 
 
-def row_digest(row: Any) -> bytes:
+def row_digest(row: object) -> bytes:
     """Return a digest of one row of input, the same in every process.
 
     `row`: the row. Returns SHA-256. Only digests and answers are stored, never the input. Raises
@@ -69,7 +70,7 @@ def row_digest(row: Any) -> bytes:
     return digest.digest()
 
 
-def _told(value: Any) -> Any:
+def _told(value: object) -> object:
     """Return what tells a value from others: repr leaves out the middle of arrays, or contents."""
     if isinstance(value, (np.generic, bytes, date, Decimal)):
         return repr(value)
@@ -95,7 +96,9 @@ class AnswerStore:
     name: its old answers would be taken. `classes`: answers are kept apart by classes.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], name: str, classes: NDArray[Any]) -> None:
+    def __init__(
+        self, folder: str | os.PathLike[str], name: str, classes: NDArray[np.generic]
+    ) -> None:
         known = json.dumps(classes.tolist(), default=repr)
         mark = hashlib.sha256(f"{name}\n{known}".encode()).hexdigest()[:12]
         plain = "".join(c if c.isalnum() or c in "-_" else "_" for c in name)[:60]
@@ -110,7 +113,7 @@ class AnswerStore:
         with self._open() as base:
             base.execute("CREATE TABLE IF NOT EXISTS answers (row BLOB PRIMARY KEY, p BLOB)")
 
-    def _open(self) -> Any:
+    def _open(self) -> closing[_Committing]:
         base = sqlite3.connect(self.file, timeout=60)
         return closing(_Committing(base))
 
@@ -144,11 +147,11 @@ class _Committing:
     def __init__(self, base: sqlite3.Connection) -> None:
         self.base = base
 
-    def execute(self, *args: Any) -> Any:
-        return self.base.execute(*args)
+    def execute(self, text: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
+        return self.base.execute(text, values)
 
-    def executemany(self, *args: Any) -> Any:
-        return self.base.executemany(*args)
+    def executemany(self, text: str, lines: Iterable[Sequence[object]]) -> sqlite3.Cursor:
+        return self.base.executemany(text, lines)
 
     def close(self) -> None:
         self.base.commit()
@@ -170,15 +173,20 @@ class Calls:
     max_workers: int | None = None
     cache: str | os.PathLike[str] | None = None
     fallback: str | None = None
-    sleep: Callable[[float], Any] = time.sleep
+    sleep: Callable[[float], object] = time.sleep
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         # Without how to wait: a file holds no code, and the class has its own.
         names = ("retries", "max_workers", "cache", "fallback")
         return {name: getattr(self, name) for name in names}
 
     def ask(
-        self, name: str, function: Callable[[Any], Any], X: Any, n_rows: int, classes: NDArray[Any]
+        self,
+        name: str,
+        function: Callable[[Any], object],
+        X: Rows,
+        n_rows: int,
+        classes: NDArray[np.generic],
     ) -> NDArray[np.float64]:
         """Return what a callable answers, NaN where it gave no answer.
 
@@ -256,7 +264,7 @@ class Calls:
                 bar.update()
         return failed
 
-    def _try(self, function: Callable[[Any], Any], X: Any) -> Any:
+    def _try(self, function: Callable[[Any], object], X: Rows) -> object:
         wait = FIRST_WAIT
         for _ in range(self.retries):
             try:
@@ -273,7 +281,7 @@ def _are_answers(answers: NDArray[np.float64]) -> NDArray[np.bool_]:
     return (np.abs(answers.sum(axis=1) - 1) <= 5e-3) | np.isnan(answers).all(axis=1)
 
 
-def _row(X: Any, place: int) -> Any:
+def _row(X: Rows, place: int) -> Any:
     if isinstance(X, dict) and not hasattr(X, "shape"):
         return {key: _row(values, place) for key, values in X.items()}
     row = take_rows(X, np.array([place]))

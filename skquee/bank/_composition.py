@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 from sklearn.base import BaseEstimator, is_classifier
 from sklearn.frozen import FrozenEstimator
@@ -25,17 +25,17 @@ __all__ = [
 DEFAULT_STEP_COSTS = (1.0, 2.0, 5.0)
 
 
-def is_estimator(model: Any) -> bool:
+def is_estimator(model: object) -> bool:
     """Whether a classifier answers by ``predict_proba``; else it is called."""
     return hasattr(model, "predict_proba")
 
 
-def is_network(classifiers: Any) -> bool:
+def is_network(classifiers: object) -> bool:
     """Whether these are the blocks of a network."""
     return hasattr(classifiers, "run_block") and hasattr(classifiers, "head")
 
 
-def is_frozen_model(model: Any) -> bool:
+def is_frozen_model(model: object) -> bool:
     """Whether cloning returns the model itself, told without a clone where it would be made."""
     if isinstance(model, FrozenEstimator):
         return True
@@ -43,7 +43,7 @@ def is_frozen_model(model: Any) -> bool:
     return own is not None and own is not BaseEstimator.__sklearn_clone__ and own(model) is model
 
 
-def clone_sharing(estimator: BaseEstimator, name: str) -> Any:
+def clone_sharing(estimator: BaseEstimator, name: str) -> BaseEstimator:
     """Return a clone that shares one parameter: a fitted network, which holds its weights."""
     made = copy.copy(estimator)
     setattr(made, name, None)
@@ -57,12 +57,12 @@ class NamedClassifiers:
 
     classifiers: Any
 
-    def __sklearn_clone__(self) -> Any:
+    def __sklearn_clone__(self) -> BaseEstimator:
         """Clone, sharing callables (a client with a lock cannot be copied) and a network."""
         if self.classifiers is not None and is_network(self.classifiers):
             return clone_sharing(self, "classifiers")
         made = copy.copy(self)
-        shared: dict[str, Any] = {}
+        shared: dict[str, BaseEstimator] = {}
         if self.classifiers is not None and self._looks_named():
             named = self._named()
             shared = {name: m for name, m in named if not is_estimator(m) and callable(m)}
@@ -72,7 +72,7 @@ class NamedClassifiers:
             made.classifiers = [(name, shared.get(name, m)) for name, m in made.classifiers]
         return made
 
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
+    def get_params(self, deep: bool = True) -> dict[str, object]:
         """Return parameters, with ``deep`` also the classifiers by name, and theirs.
 
         Parameters
@@ -84,7 +84,7 @@ class NamedClassifiers:
         -------
         dict
         """
-        found: dict[str, Any] = super().get_params(deep=False)  # type: ignore[misc]
+        found: dict[str, object] = super().get_params(deep=False)  # type: ignore[misc]
         if deep and self.classifiers is not None and self._looks_named():
             for name, model in self._named():
                 found[name] = model
@@ -93,7 +93,7 @@ class NamedClassifiers:
                         found[f"{name}__{key}"] = value
         return found
 
-    def set_params(self, **params: Any) -> Any:
+    def set_params(self, **params: object) -> Self:
         """Set parameters; a classifier's by ``name__parameter``, or replace it by ``name``.
 
         Parameters
@@ -114,8 +114,8 @@ class NamedClassifiers:
             self.classifiers = params.pop("classifiers")
         named = self.classifiers is not None and self._looks_named()
         names = [name for name, _ in self._named()] if named else []
-        own: dict[str, Any] = {}
-        nested: dict[str, dict[str, Any]] = {}
+        own: dict[str, object] = {}
+        nested: dict[str, dict[str, object]] = {}
         for key, value in params.items():
             name, _, rest = key.partition("__")
             if name in names and rest:
@@ -131,7 +131,7 @@ class NamedClassifiers:
             dict(self._named())[name].set_params(**values)
         return self
 
-    def _named(self) -> list[tuple[str, Any]]:
+    def _named(self) -> list[tuple[str, BaseEstimator]]:
         if self.classifiers is None:
             return [
                 ("stump", DecisionTreeClassifier(max_depth=1, random_state=0)),
@@ -140,7 +140,7 @@ class NamedClassifiers:
             ]
         return [tuple(pair) for pair in self.classifiers]
 
-    def _sk_visual_block_(self) -> Any:
+    def _sk_visual_block_(self) -> object:
         """Show the members in scikit-learn's diagrams, which ask for this method.
 
         Its unions answer it with their members side by side, and so for ours.

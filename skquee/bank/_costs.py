@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 
@@ -18,10 +19,11 @@ from skquee.bank._composition import (
 )
 from skquee.bank._estimators import Member
 from skquee.bank._network import PathNetwork
-from skquee.bank._times import CallTimes, measure_calls
+from skquee.bank._times import GROUPS, CallTimes, measure_calls
 from skquee.values import PathTree
 from skquee.values._costs import check_costs
 from skquee.values._rows import n_rows_of, take_rows
+from skquee.values._types import Rows
 
 __all__ = ["CostedPaths"]
 
@@ -38,11 +40,11 @@ class CostedPaths(NamedClassifiers):
     cost_unit: str | None
     paths: str | PathTree
     latency_rows: int | None
-    classes_: NDArray[Any]
-    classifiers_: list[tuple[str, Any]]
+    classes_: NDArray[np.generic]
+    classifiers_: list[tuple[str, BaseEstimator]]
     times_: CallTimes | None
     _members: list[Member]
-    _kept_tree: tuple[tuple[Any, ...], PathTree]
+    _kept_tree: tuple[tuple[object, ...], PathTree]
 
     @property
     def paths_(self) -> PathTree:
@@ -57,7 +59,7 @@ class CostedPaths(NamedClassifiers):
         check_is_fitted(self)
         return self.paths_.path_costs
 
-    def measure(self, X: Any, *, groups: Sequence[int] | None = None) -> CallTimes:
+    def measure(self, X: Rows, *, groups: Sequence[int] | None = None) -> CallTimes:
         """Measure what calls of the classifiers take, by the number of rows.
 
         Parameters
@@ -88,14 +90,13 @@ class CostedPaths(NamedClassifiers):
                 f"{called} are callables, which are never called only to be timed: give step_costs "
                 "in numbers."
             )
-        options: dict[str, Any] = {} if groups is None else {"groups": groups}
         n_samples = n_rows_of(X)
         times = self.times_ = measure_calls(
             [member.name for member in self._members],
             lambda column, rows: self._members[column].run(rows, n_rows_of(rows)),
             lambda rows: take_rows(X, rows),
             n_samples,
-            **options,
+            groups=GROUPS if groups is None else groups,
         )
         self._keep_tree()
         return times
@@ -112,7 +113,7 @@ class CostedPaths(NamedClassifiers):
         """Keep the tree, with all it works out; costs that do not fit are refused here."""
         self._kept_tree = self._cost_parameters(), self._tree()
 
-    def _cost_parameters(self) -> tuple[Any, ...]:
+    def _cost_parameters(self) -> tuple[object, ...]:
         paths = self._network().paths_ if self._is_network() else None
         return (
             self.step_costs,

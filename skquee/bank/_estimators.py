@@ -13,6 +13,7 @@ from skquee.bank._calls import CallError, Calls
 from skquee.values import PathTree
 from skquee.values._rows import n_rows_of, take_rows
 from skquee.values._sources import numeric
+from skquee.values._types import Rows
 
 __all__ = ["EstimatorEngine", "Member"]
 
@@ -28,8 +29,8 @@ class Member:
 
     name: str
     model: Any
-    classes: NDArray[Any]
-    own: NDArray[Any] | None
+    classes: NDArray[np.generic]
+    own: NDArray[np.generic] | None
     calls: Calls
 
     def __post_init__(self) -> None:
@@ -39,7 +40,7 @@ class Member:
             places = order[np.searchsorted(self.classes, self.own, sorter=order)]
         object.__setattr__(self, "_places", places)
 
-    def run(self, X: Any, n_samples: int) -> NDArray[np.floating]:
+    def run(self, X: Rows, n_samples: int) -> NDArray[np.floating]:
         """Return the probabilities of rows, over the bank's classes.
 
         `X`: input. `n_samples`: number of rows. Returns (n_samples, n_classes): uniform where a
@@ -70,7 +71,7 @@ class Member:
         spread[:, places] = answer
         return spread
 
-    def _call(self, X: Any, n_samples: int) -> NDArray[np.float64]:
+    def _call(self, X: Rows, n_samples: int) -> NDArray[np.float64]:
         try:
             answer = self.calls.ask(self.name, self.model, X, n_samples, self.classes)
         except CallError as error:
@@ -94,7 +95,7 @@ class EstimatorEngine:
         self.names = [member.name for member in members]
         self.tree = tree
 
-    def run(self, column: int, X: Any, n_samples: int) -> NDArray[np.floating]:
+    def run(self, column: int, X: Rows, n_samples: int) -> NDArray[np.floating]:
         """Run one classifier and spread its classes over the bank's.
 
         `column`: which classifier. `X`: input. `n_samples`: number of rows. Returns (n_samples,
@@ -102,7 +103,7 @@ class EstimatorEngine:
         """
         return self.members[column].run(X, n_samples)
 
-    def run_all(self, X: Any) -> NDArray[np.floating]:
+    def run_all(self, X: Rows) -> NDArray[np.floating]:
         """Run every classifier on rows of X.
 
         `X`: input. Returns (n_samples, n_columns, n_classes).
@@ -110,7 +111,7 @@ class EstimatorEngine:
         n_samples = n_rows_of(X)
         return np.stack([member.run(X, n_samples) for member in self.members], axis=1)
 
-    def walk(self, X: Any, n_samples: int) -> EstimatorWalk:
+    def walk(self, X: Rows, n_samples: int) -> EstimatorWalk:
         """Start a pass over rows of X.
 
         `X`: input. `n_samples`: number of rows.
@@ -125,7 +126,7 @@ class EstimatorWalk:
     classifier was run on, by name.
     """
 
-    def __init__(self, engine: EstimatorEngine, X: Any, n_samples: int) -> None:
+    def __init__(self, engine: EstimatorEngine, X: Rows, n_samples: int) -> None:
         self.counts: dict[str, int] = {}
         self._engine = engine
         self._X = X

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
-from sklearn.base import clone
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import NotFittedError
 from sklearn.preprocessing import LabelEncoder
 from sklearn.utils import get_tags
 from sklearn.utils.validation import has_fit_parameter
 
 from skquee.bank._composition import is_estimator
+from skquee.values._types import Rows
 
 __all__ = ["fit_model", "input_tags", "known_classes", "settle_classes"]
 
@@ -20,8 +21,8 @@ SHOWN = 5
 
 
 def fit_model(
-    name: str, model: Any, X: Any, y: Any, sample_weight: Any
-) -> tuple[Any, NDArray[Any]]:
+    name: str, model: BaseEstimator, X: Rows, y: ArrayLike, sample_weight: ArrayLike | None
+) -> tuple[BaseEstimator, NDArray[np.generic]]:
     """Fit a clone of one classifier.
 
     A classifier that takes no labels but 0 to ``n_classes - 1`` (XGBoost's, say) is fitted on
@@ -53,7 +54,7 @@ def fit_model(
         raise
 
 
-def known_classes(name: str, model: Any) -> NDArray[Any]:
+def known_classes(name: str, model: BaseEstimator) -> NDArray[np.generic]:
     """Return the labels of a frozen classifier, which has to be fitted."""
     if not hasattr(model, "classes_"):
         raise NotFittedError(
@@ -64,13 +65,13 @@ def known_classes(name: str, model: Any) -> NDArray[Any]:
 
 
 def settle_classes(
-    named: list[tuple[str, Any]],
-    labels: list[NDArray[Any] | None],
-    given: Any,
-    y: Any,
+    named: list[tuple[str, BaseEstimator]],
+    labels: list[NDArray[np.generic] | None],
+    given: Sequence[object] | None,
+    y: ArrayLike | None,
     *,
     frozen: bool,
-) -> NDArray[Any]:
+) -> NDArray[np.generic]:
     """Return the bank's classes.
 
     `named`: fitted. `labels`: labels of each one's columns; None for callables. `given`: the
@@ -113,11 +114,11 @@ def settle_classes(
     return np.unique(np.concatenate([*known, *seen]))
 
 
-def _mixed(labels: list[NDArray[Any]]) -> bool:
+def _mixed(labels: list[NDArray[np.generic]]) -> bool:
     return len({own.dtype.kind in "USO" for own in labels}) > 1
 
 
-def input_tags(models: list[Any]) -> tuple[bool, bool]:
+def input_tags(models: list[object]) -> tuple[bool, bool]:
     """Return whether all estimators take NaN, and whether all take sparse input."""
     found = []
     for model in models:

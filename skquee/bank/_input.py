@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -13,9 +12,11 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_consistent_length, column_or_1d, validate_data
 
 from skquee.bank._composition import NamedClassifiers
+from skquee.values import PathProbabilities
 from skquee.values._checks import check_labels_given
 from skquee.values._optional import require
 from skquee.values._rows import fingerprint, n_rows_of
+from skquee.values._types import Rows
 
 __all__ = ["CheckedInput"]
 
@@ -23,10 +24,16 @@ __all__ = ["CheckedInput"]
 class CheckedInput(NamedClassifiers):
     """Gives a bank the checks of its rows."""
 
-    is_frozen: Any
-    transform: Any
+    @property
+    def is_frozen(self) -> bool:
+        """Whether nothing is left to fit."""
+        raise NotImplementedError
 
-    def check_input(self, X: Any, y: ArrayLike | None) -> Any:
+    def transform(self, X: Rows) -> PathProbabilities:
+        """Return the table of X."""
+        raise NotImplementedError
+
+    def check_input(self, X: Rows, y: ArrayLike | None) -> Rows:
         """Check X and y as ``fit`` does, and return X as the classifiers get it.
 
         Parameters
@@ -60,7 +67,7 @@ class CheckedInput(NamedClassifiers):
             raise ValueError(f"y holds 1 class only ({labels.tolist()[0]!r}); give at least 2.")
         return X
 
-    def map_batches(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+    def map_batches(self, batch: Mapping[str, ArrayLike]) -> dict[str, ArrayLike]:
         """Run every path on a batch of columns, as Ray Data gives it: ``data.map_batches(this)``.
 
         Parameters
@@ -107,13 +114,13 @@ class CheckedInput(NamedClassifiers):
             )
         return {**batch, "probabilities": np.asarray(self.transform(X))}
 
-    def _check_input(self, X: Any, *, reset: bool) -> Any:
+    def _check_input(self, X: Rows, *, reset: bool) -> Rows:
         """Check numeric arrays and lists; leave frames, texts and the like to the classifiers."""
         if isinstance(X, (str, bytes)):
             raise ValueError(f"X is one text, {X[:40]!r}: give a list of texts, [text].")
         names = getattr(self, "feature_names_in_", None)
         if names is not None and hasattr(X, "iloc") and getattr(X, "ndim", 2) == 1:
-            if X.index.tolist() == names.tolist():
+            if list(getattr(X, "index", ())) == names.tolist():
                 raise ValueError(
                     "X is one row of a data frame as a Series: give a frame of one row, "
                     "df.iloc[[0]] in place of df.iloc[0]."
@@ -144,7 +151,7 @@ class CheckedInput(NamedClassifiers):
             allow_nd=True,
         )
 
-    def _fits_as_it_is(self, X: Any) -> bool:
+    def _fits_as_it_is(self, X: Rows) -> bool:
         """Whether X is plainly what fit was given, told without a full check."""
         if type(X) is np.ndarray:
             if X.ndim != 2 or X.shape[1] != getattr(self, "n_features_in_", -1) or not len(X):
@@ -153,15 +160,15 @@ class CheckedInput(NamedClassifiers):
             return X.dtype.kind in "iub" or (X.dtype.kind == "f" and bool(np.isfinite(X.sum())))
         names = getattr(self, "feature_names_in_", None)
         columns = getattr(X, "columns", None)
-        if names is None or columns is None or not hasattr(X, "iloc") or not len(X):
+        if names is None or columns is None or not hasattr(X, "iloc") or not n_rows_of(X):
             return False
         return len(columns) == len(names) and columns.tolist() == names.tolist()
 
-    def _remember(self, X: Any) -> None:
+    def _remember(self, X: Rows) -> None:
         """Keep what tells the rows that classifiers were fitted on."""
         self._trained_on = None if self.is_frozen else fingerprint(X, n_rows_of(X))
 
-    def _learned_from(self, X: Any) -> bool:
+    def _learned_from(self, X: Rows) -> bool:
         """Whether these are the rows that classifiers were fitted on, told by a few of them."""
         seen = getattr(self, "_trained_on", None)
         n_rows = 0 if seen is None else n_rows_of(X)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,6 +21,7 @@ from skquee.values._facts import RowFacts
 from skquee.values._reading import read_json
 from skquee.values._table_checks import check_probabilities
 from skquee.values._table_files import check_storage_type, tree_text
+from skquee.values._types import Json, Rows
 
 __all__ = ["LazyTable", "column_names", "input_digest", "materialize"]
 
@@ -37,10 +39,10 @@ class LazyTable(Protocol):
     def shape(self) -> tuple[int, int, int]: ...
 
     @property
-    def engine(self) -> Any: ...
+    def engine(self) -> object: ...
 
     @property
-    def inputs(self) -> Any: ...
+    def inputs(self) -> Rows: ...
 
     def over(self, engine: Any) -> LazyTable: ...
 
@@ -48,7 +50,7 @@ class LazyTable(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, key: Any) -> Any: ...
+    def __getitem__(self, key: object) -> Any: ...
 
 
 def materialize(
@@ -56,7 +58,7 @@ def materialize(
     batch_size: int,
     *,
     out: str | os.PathLike[str] | None,
-    dtype: np.dtype[Any],
+    dtype: np.dtype[np.generic],
 ) -> PathProbabilities:
     """Run every path of a lazy table once.
 
@@ -85,13 +87,13 @@ def materialize(
 
 
 def _to_file(
-    table: LazyTable, batch_size: int, target: Path, dtype: np.dtype[Any], tree: str
+    table: LazyTable, batch_size: int, target: Path, dtype: np.dtype[np.generic], tree: str
 ) -> PathProbabilities:
     partial = target.with_name(target.name + ".partial")
     note = target.with_name(target.name + ".partial.json")
     job = {"shape": list(table.shape), "dtype": str(dtype), "input": input_digest(table)}
     done = _resume(note, partial, job)
-    values: Any = None  # a memory map; numpy's type for it lacks flush
+    values: np.memmap[tuple[int, ...], np.dtype[np.generic]]
     if done:
         # The note fits and the file was checked: it is an earlier run of this job.
         values = np.lib.format.open_memmap(partial, mode="r+")
@@ -113,7 +115,13 @@ def _to_file(
     return PathProbabilities.load(target, table.paths)
 
 
-def _fill(table: LazyTable, values: Any, batch_size: int, done: int, remember: Any) -> None:
+def _fill(
+    table: LazyTable,
+    values: NDArray[np.generic],
+    batch_size: int,
+    done: int,
+    remember: Callable[[int], None] | None,
+) -> None:
     names = column_names(table)
     total = len(table)
     with tqdm(total=total, initial=done, desc="running paths", unit="row", disable=None) as bar:
@@ -132,7 +140,7 @@ def column_names(table: LazyTable) -> list[str]:
     return [table.paths.names[path] for path in table.paths.first_of_column.tolist()]
 
 
-def _resume(note: Path, partial: Path, job: dict[str, Any]) -> int:
+def _resume(note: Path, partial: Path, job: Json) -> int:
     """Return how many rows an interrupted run of the same job has finished."""
     if not (note.exists() and partial.exists()):
         return 0

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skquee.values import PathTree
+from skquee.values._fields import Level
+from skquee.values._types import Rows
 
 __all__ = ["NetworkEngine", "PathNetwork", "run_exit"]
+
+
+# The activations of some rows, in whatever way a network keeps them.
+State: TypeAlias = Any
 
 
 class PathNetwork(Protocol):
@@ -24,23 +30,36 @@ class PathNetwork(Protocol):
 
     paths_: PathTree
 
-    def start(self, X: Any) -> Any:
+    def start(self, X: Rows) -> State:
         """Return the state of rows of X before the first block."""
 
-    def run_block(self, state: Any, block: int, level: Any) -> Any:
+    def run_block(self, state: State, block: int, level: Level) -> State:
         """Return the state after running a block (from 0) at a level."""
 
-    def head(self, state: Any, block: int, level: Any) -> NDArray[np.floating]:
+    def head(self, state: State, block: int, level: Level) -> NDArray[np.floating]:
         """Return probabilities (n, n_classes) of the exit after a block."""
 
-    def take(self, state: Any, rows: NDArray[np.intp]) -> Any:
+    def take(self, state: State, rows: NDArray[np.intp]) -> State:
         """Return the state of some of its rows."""
 
-    def concat(self, states: list[Any]) -> Any:
+    def concat(self, states: list[State]) -> State:
         """Join the rows of several states."""
 
 
-def run_exit(network: Any, state: Any, block: int, level: Any) -> tuple[Any, Any]:
+class LevelTimes(Protocol):
+    """What blocks take at each level, as a network measured it."""
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """Levels, cheapest first."""
+
+    def milliseconds(self, block: int, level: Level, n_rows: int) -> float:
+        """Return what a block (from 0) takes at a level."""
+
+
+def run_exit(
+    network: PathNetwork, state: State, block: int, level: Level
+) -> tuple[State, NDArray[np.floating]]:
     """Run a block and the exit after it, at once where the network can.
 
     `network`: the network. `state`: of the block before. `block`: from 0. `level`: to run it at.
@@ -60,31 +79,33 @@ class NetworkEngine:
     by these times.
     """
 
-    def __init__(self, network: PathNetwork, tree: PathTree, times: Any = None) -> None:
+    def __init__(
+        self, network: PathNetwork, tree: PathTree, times: LevelTimes | None = None
+    ) -> None:
         self.network = network
         self.tree = tree
         self.times = times
 
-    def run_all(self, X: Any) -> NDArray[np.float32]:
+    def run_all(self, X: Rows) -> NDArray[np.float32]:
         """Run every path on rows of X, each (prefix, level) block once.
 
         `X`: as the network takes them. Returns (n_samples, n_columns, n_classes).
         """
         network, tree = self.network, self.tree
-        answers: list[Any] = [None] * tree.n_columns
+        answers: dict[int, NDArray[np.floating]] = {}
 
-        def step(state: Any, path: int) -> Any:
+        def step(state: State, path: int) -> State:
             block, level = int(tree.depths[path]) - 1, tree.levels[path]
             after, answer = run_exit(network, state, block, level)
             column = int(tree.path_columns[path])
-            if answers[column] is None:  # of several paths that share it, the first is read
-                answers[column] = answer
+            answers.setdefault(column, answer)  # of paths that share it, the first is read
             return after
 
         tree.fold(network.start(X), step)
-        return np.stack(answers, axis=1).astype(np.float32, copy=False)
+        columns = [answers[column] for column in range(tree.n_columns)]
+        return np.stack(columns, axis=1).astype(np.float32, copy=False)
 
-    def walk(self, X: Any, n_samples: int) -> NetworkWalk:
+    def walk(self, X: Rows, n_samples: int) -> NetworkWalk:
         """Start a pass over rows of X.
 
         `X`: as the network takes them. `n_samples`: number of rows.
@@ -99,11 +120,11 @@ class NetworkWalk:
     ``"block 1 at 8"``.
     """
 
-    def __init__(self, engine: NetworkEngine, X: Any, n_samples: int) -> None:
+    def __init__(self, engine: NetworkEngine, X: Rows, n_samples: int) -> None:
         self.counts: dict[str, int] = {}
         self._engine = engine
         self._X = X
-        self._state: Any = None
+        self._state: State = None
         # Where each row stands in the state; -1 once it has left.
         self._place = np.arange(n_samples)
 
@@ -170,7 +191,7 @@ class NetworkWalk:
         beside = {step: path for path, step in enumerate(steps)}
         order = [level for level in times.levels if level in tree.levels]
 
-        def spent(level: Any, n_rows: int) -> float:
+        def spent(level: Level, n_rows: int) -> float:
             return float(times.milliseconds(block, level, n_rows))
 
         for cheap, level in enumerate(order):
@@ -189,7 +210,7 @@ class NetworkWalk:
                     break
         return paths
 
-    def activations(self, rows: NDArray[np.intp]) -> Any:
+    def activations(self, rows: NDArray[np.intp]) -> State:
         """Return the state of rows after the last block each ran.
 
         `rows` (m,): rows that went on at the last ``advance``. Returns as the network holds it.
@@ -200,5 +221,5 @@ class NetworkWalk:
         return int((self._place >= 0).sum())
 
 
-def _code(tree: PathTree, level: Any) -> int:
+def _code(tree: PathTree, level: Level) -> int:
     return int(tree.level_codes[tree.levels.index(level)])

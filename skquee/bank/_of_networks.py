@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from sklearn.utils.validation import check_is_fitted
 
+from skquee.values._types import Json, Rows
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -25,10 +27,10 @@ class OfNetworks:
         levels: Sequence[str] | None = None,
         *,
         paths: str = "cascade",
-        calibration: Any = None,
-        classes: Sequence[Any] | None = None,
+        calibration: Rows = None,
+        classes: Sequence[object] | None = None,
         img_size: int | tuple[int, int] | None = None,
-        data_config: dict[str, Any] | None = None,
+        data_config: Json | None = None,
         batch_size: int = 64,
         runtime: str = "auto",
         device: str | None = None,

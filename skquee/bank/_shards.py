@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from joblib import Parallel, delayed
@@ -49,7 +48,7 @@ def materialize_shards(
     batch_size: int,
     *,
     out: str | os.PathLike[str],
-    dtype: np.dtype[Any],
+    dtype: np.dtype[np.generic],
     shards: int | None,
     n_jobs: int | None,
 ) -> PathProbabilities:
@@ -127,7 +126,7 @@ def _claimed(folder: Path, record: Record) -> Iterator[None]:
 
 
 def _run_shard(
-    engine: Any,
+    engine: object,
     part: LazyTable,
     number: int,
     record: Record,
@@ -147,7 +146,7 @@ def _run_shard(
     if file.exists():
         found = open_shard(LocalFolder(folder), number, record, rows=digest, read=True)
         # Other weights under the same names are another job: the first row tells.
-        if not np.allclose(found[0], part[[0]].run_all()[0], atol=1e-2):
+        if not np.allclose(found[:1], part[[0]].run_all(), atol=1e-2):
             raise ValueError(
                 f"{file} was written by other classifiers than those of this bank: give another "
                 "folder, or remove this one. Nothing in it was changed."

@@ -7,12 +7,12 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from skquee.values._checks import check_integer
+from skquee.values._types import Json, Rows
 
 __all__ = ["CallTimes", "measure_calls", "median_ms"]
 
@@ -189,7 +189,7 @@ class CallTimes:
             )
         return alone + self._at(self.deciding, n_rows)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """Return the fields as plain lists."""
         return {
             "names": list(self.names),
@@ -199,7 +199,7 @@ class CallTimes:
         }
 
     @classmethod
-    def from_dict(cls, fields: Mapping[str, Any]) -> CallTimes:
+    def from_dict(cls, fields: Json) -> CallTimes:
         """Return what :meth:`to_dict` gave.
 
         Parameters
@@ -220,8 +220,8 @@ class CallTimes:
 
 def measure_calls(
     names: Sequence[str],
-    call: Callable[[int, Any], Any],
-    take: Callable[[NDArray[np.intp]], Any],
+    call: Callable[[int, Rows], object],
+    take: Callable[[NDArray[np.intp]], Rows],
     n_samples: int,
     *,
     groups: ArrayLike = GROUPS,
@@ -248,7 +248,7 @@ def measure_calls(
     return CallTimes(tuple(names), np.array(sizes, dtype=np.float64), found)
 
 
-def median_ms(call: Callable[[], Any], clock: Callable[[], float] = time.perf_counter) -> float:
+def median_ms(call: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
     """Return the median milliseconds of several calls.
 
     `call`: called once more before, as the first call with a size may set things up. `clock`:

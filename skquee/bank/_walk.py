@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 import sys
 import time
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
+from skquee.bank._estimators import EstimatorEngine
 from skquee.bank._materialize import materialize
-from skquee.bank._network import NetworkEngine
+from skquee.bank._network import NetworkEngine, PathNetwork
 from skquee.bank._shards import is_folder, materialize_shards
 from skquee.values import PathProbabilities, PathTree
+from skquee.values._facts import RowFacts, knowing
 from skquee.values._rows import check_rows, n_rows_of, own_values, take_rows
 from skquee.values._table import CHUNK_BYTES, Walk
+from skquee.values._types import Rows
 
 __all__ = ["LazyPathProbabilities"]
 
@@ -44,16 +47,14 @@ class LazyPathProbabilities(PathProbabilities):
 
     def __init__(
         self,
-        engine: Any,
-        X: Any,
+        engine: NetworkEngine | EstimatorEngine,
+        X: Rows,
         paths: PathTree,
         batch_size: int | None,
-        *,
-        _rows: NDArray[np.intp] | None = None,
     ) -> None:
         self._engine = engine
         self._X = X
-        self._rows = _rows
+        self._rows: NDArray[np.intp] | None = None
         self._batch_size = batch_size
         self.paths = paths
 
@@ -64,7 +65,7 @@ class LazyPathProbabilities(PathProbabilities):
         return (n_samples, self.paths.n_columns, len(self.paths.classes))
 
     @property
-    def dtype(self) -> np.dtype[Any]:
+    def dtype(self) -> np.dtype[np.generic]:
         return np.dtype(np.float32 if isinstance(self._engine, NetworkEngine) else np.float64)
 
     @property
@@ -75,11 +76,11 @@ class LazyPathProbabilities(PathProbabilities):
         _, n_columns, n_classes = self.shape
         return max(1, CHUNK_BYTES // (8 * n_columns * n_classes))
 
-    def _rows_at_once(self, out: Any) -> int:
+    def _rows_at_once(self, out: object) -> int:
         """Return rows a chunk: with a file, few enough that an interrupted run loses little."""
         return self.chunk_size if out is None else min(self.chunk_size, 1024)
 
-    def __getitem__(self, key: Any) -> Any:
+    def __getitem__(self, key: object) -> Any:
         if isinstance(key, tuple) and len(key) == 2 and key[1] is Ellipsis:
             key = key[0]
         if isinstance(key, (int, np.integer)):
@@ -88,11 +89,9 @@ class LazyPathProbabilities(PathProbabilities):
             return np.asarray(self)[key]
         rows = np.arange(len(self)) if self._rows is None else self._rows
         chosen = check_rows(key, len(self))
-        return LazyPathProbabilities(
-            self._engine, self._X, self.paths, self._batch_size, _rows=rows[chosen]
-        )._knowing(self.facts, chosen)
+        return self._but(_rows=rows[chosen], facts=self.facts.of(chosen), trained_on=False)
 
-    def with_paths(self, paths: PathTree) -> LazyPathProbabilities:
+    def with_paths(self, paths: PathTree) -> Self:
         """Return the same rows under another tree (other costs or classes).
 
         Parameters
@@ -106,9 +105,7 @@ class LazyPathProbabilities(PathProbabilities):
         """
         if paths.classes is None:
             paths = paths.with_classes(self.paths.classes)
-        return LazyPathProbabilities(
-            self._engine, self._X, paths, self._batch_size, _rows=self._rows
-        )._knowing(self.facts)
+        return self._but(paths=paths, trained_on=False)
 
     @property
     def network(self) -> Any:
@@ -116,11 +113,11 @@ class LazyPathProbabilities(PathProbabilities):
         return getattr(self._engine, "network", None)
 
     @property
-    def engine(self) -> Any:
+    def engine(self) -> NetworkEngine | EstimatorEngine:
         """What runs the classifiers."""
         return self._engine
 
-    def over(self, engine: Any) -> LazyPathProbabilities:
+    def over(self, engine: NetworkEngine | EstimatorEngine | None) -> Self:
         """Return the same rows, answered by another engine of the same paths.
 
         Parameters
@@ -132,16 +129,14 @@ class LazyPathProbabilities(PathProbabilities):
         -------
         LazyPathProbabilities
         """
-        return LazyPathProbabilities(
-            engine, self._X, self.paths, self._batch_size, _rows=self._rows
-        )._knowing(self.facts)
+        return self._but(_engine=engine, trained_on=False)
 
     @property
     def inputs(self) -> Any:
         """The rows of X, as the classifiers take them."""
         return self._X if self._rows is None else take_rows(self._X, self._rows)
 
-    def with_network(self, network: Any) -> LazyPathProbabilities:
+    def with_network(self, network: PathNetwork) -> Self:
         """Return the same rows answered by another network, on the paths it has.
 
         Parameters
@@ -155,13 +150,11 @@ class LazyPathProbabilities(PathProbabilities):
         """
         tree = network.paths_
         engine = NetworkEngine(network, tree, getattr(self._engine, "times", None))
-        return LazyPathProbabilities(
-            engine, self._X, tree, self._batch_size, _rows=self._rows
-        )._knowing(self.facts)
+        return self._but(_engine=engine, paths=tree, trained_on=False)
 
     def __array__(
-        self, dtype: np.dtype[Any] | None = None, copy: bool | None = None
-    ) -> NDArray[Any]:
+        self, dtype: np.dtype[np.generic] | None = None, copy: bool | None = None
+    ) -> NDArray[np.generic]:
         if copy is False:
             raise ValueError("A lazy table cannot be given as an array without computing it.")
         return np.asarray(self.materialize(dtype=dtype or self.dtype))
@@ -191,7 +184,7 @@ class LazyPathProbabilities(PathProbabilities):
         *,
         batch_size: int | None = None,
         out: str | os.PathLike[str] | None = None,
-        dtype: Any = None,
+        dtype: DTypeLike | None = None,
         shards: int | None = None,
         n_jobs: int | None = None,
     ) -> PathProbabilities:
@@ -219,7 +212,7 @@ class LazyPathProbabilities(PathProbabilities):
             )
         else:
             made = materialize(self, at_once, out=out, dtype=stored)
-        return made._knowing(self.facts)
+        return knowing(made, self.facts)
 
     def timed(self) -> tuple[PathProbabilities, dict[str, float]]:
         """Run every path once, as :meth:`materialize`, and tell what each classifier took.
@@ -243,7 +236,7 @@ class LazyPathProbabilities(PathProbabilities):
                 values[rows, column] = self._engine.run(column, X, len(chunk))
                 seconds[column] += time.perf_counter() - began
         each = 1000 * seconds / max(n_rows, 1)
-        table = PathProbabilities(values, self.paths)._knowing(self.facts)
+        table = knowing(PathProbabilities(values, self.paths), self.facts)
         return table, dict(zip(names, each.tolist(), strict=True))
 
     def run_all(self) -> NDArray[np.floating]:
@@ -270,7 +263,7 @@ class LazyPathProbabilities(PathProbabilities):
         rows = sys.getsizeof(self._X) if self._rows is None else 0
         return object.__sizeof__(self) + rows
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[object, ...]:
         given = self.inputs
         given = own_values(given) if isinstance(given, np.ndarray) else given
         parts = (self._engine, given, self.paths, self._batch_size, self.facts)
@@ -278,6 +271,10 @@ class LazyPathProbabilities(PathProbabilities):
 
 
 def _rebuilt(
-    engine: Any, X: Any, paths: PathTree, batch_size: int | None, facts: Any
+    engine: NetworkEngine | EstimatorEngine,
+    X: Rows,
+    paths: PathTree,
+    batch_size: int | None,
+    facts: RowFacts,
 ) -> LazyPathProbabilities:
-    return LazyPathProbabilities(engine, X, paths, batch_size)._knowing(facts)
+    return knowing(LazyPathProbabilities(engine, X, paths, batch_size), facts)

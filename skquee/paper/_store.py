@@ -70,7 +70,9 @@ class Store:
         with open_arrays(file, "kept curve") as archive:
             record = parse_json(str(archive["record"]), f"{file}, 'record',", "kept curve")
             paths = archive["paths"]
-            correct = np.unpackbits(archive["correct"], axis=1, count=paths.shape[1])
+            correct = np.unpackbits(
+                archive["correct"].astype(np.uint8), axis=1, count=paths.shape[1]
+            )
             tree = PathTree.from_dict(field(record, "tree", dict, file))
             kinds = str, type(None)
             texts = {k: field(record, k, kinds, file) for k in ("knob", "source", "label")}

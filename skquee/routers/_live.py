@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from skquee.bank import MultiPathClassifierBank
-from skquee.values._remembered import as_now, check_as_fitted
+from skquee.values._remembered import Trace, as_now, check_as_fitted
 from skquee.walk import RoutingMixin
 from skquee.walk._fitted import with_tree
 
@@ -28,7 +28,7 @@ class LiveParameters:
     bank_: MultiPathClassifierBank
     router_: RoutingMixin
     best_lambda_: float | None
-    _of_fit: dict[str, object]
+    _of_fit: dict[str, Trace]
     _parts: ClassVar[dict[str, Callable[[], BaseEstimator]]]
 
     def set_params(self, **params: object) -> Self:

@@ -400,7 +400,8 @@ class RoutedClassifier(BudgetMixin, RoutedReportMixin, BaseEstimator):
         # The copy's costs are not asked for: none that would be extrapolated from these times.
         bank = copy.copy(self.bank_).set_params(latency_rows=1)
         times = bank.measure(X, groups=groups)
-        return replace(times, deciding=[self._deciding(X, int(n), times) for n in times.rows])
+        deciding = np.array([self._deciding(X, int(n), times) for n in times.rows])
+        return replace(times, deciding=deciding)
 
     def _deciding(self, X: ArrayLike, n_rows: int, times: CallTimes) -> float:
         """Return the milliseconds that calls with so many rows take besides their classifiers."""

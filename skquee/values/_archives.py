@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,7 +110,7 @@ class ArrayHeader:
 
     shape: tuple[int, ...]
     fortran: bool
-    dtype: np.dtype[Any]
+    dtype: np.dtype[np.generic]
     length: int
 
 
@@ -165,7 +165,7 @@ _DTYPES = {
 
 def read_array(
     archive: zipfile.ZipFile, name: str, source: object, what: str, kinds: str = "f"
-) -> NDArray[Any]:
+) -> NDArray[np.generic]:
     """Read an array of an archive.
 
     `name`: of the member, with ``.npy``. `source`: the file, for messages. `kinds`: as for
@@ -178,7 +178,7 @@ def read_array(
         return np.lib.format.read_array(stream, allow_pickle=False)
 
 
-class Arrays(Mapping[str, NDArray[Any]]):
+class Arrays(Mapping[str, NDArray[np.generic]]):
     """The arrays of an open ``.npz``, each read when it is asked for.
 
     `source`: the file, for messages.
@@ -189,7 +189,7 @@ class Arrays(Mapping[str, NDArray[Any]]):
         names = [name for name in archive.namelist() if name.endswith(".npy")]
         self.files = [name.removesuffix(".npy") for name in names]
 
-    def __getitem__(self, name: str) -> NDArray[Any]:
+    def __getitem__(self, name: str) -> NDArray[np.generic]:
         if name not in self.files:
             raise ValueError(f"{self._source} holds {self.files}, no array {name!r}.")
         return read_array(self._archive, f"{name}.npy", self._source, self._what, kinds="fiubUS")
@@ -224,7 +224,7 @@ def open_arrays(file: str | os.PathLike[str], what: str) -> Iterator[Arrays]:
         yield Arrays(archive, file, what)
 
 
-def map_array(file: Path, header: ArrayHeader, offset: int) -> NDArray[Any]:
+def map_array(file: Path, header: ArrayHeader, offset: int) -> NDArray[np.generic]:
     """Memory-map an array whose header has been checked.
 
     `offset`: where the header begins.

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from skquee.values._rows import take_rows
 
-__all__ = ["MappedRows", "RowBlocks", "mapped_rows"]
+__all__ = ["MappedRows", "RowBlocks", "Source", "mapped_rows"]
 
 # Mapped rows up to this many bytes travel as values, as joblib sends them.
 SMALL = 2**20
@@ -76,6 +76,20 @@ def mapped_rows(values: NDArray[np.generic]) -> MappedRows | None:
     return MappedRows(file, offset, shape, dtype, found.st_size, found.st_mtime_ns)
 
 
+class Source(Protocol):
+    """Rows somewhere: an ndarray, a file of zarr or h5py, an address."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Rows, and what each holds."""
+
+    @property
+    def dtype(self) -> np.dtype[np.generic]:
+        """Type of the values."""
+
+    def __getitem__(self, rows: slice | NDArray[np.intp], /) -> ArrayLike: ...
+
+
 class RowBlocks:
     """Arrays one below the other, read as one array; nothing is copied before it is asked for.
 
@@ -87,7 +101,7 @@ class RowBlocks:
     ndim = 3
 
     def __init__(
-        self, sources: Sequence[Any], spans: Sequence[tuple[int, int]] | None = None
+        self, sources: Sequence[Source], spans: Sequence[tuple[int, int]] | None = None
     ) -> None:
         self.sources = list(sources)
         if not self.sources:
@@ -116,7 +130,7 @@ class RowBlocks:
 
     def narrow(self, start: int, stop: int) -> RowBlocks | NDArray[np.generic]:
         """Return consecutive rows unread; as a plain view where they lie in one ndarray."""
-        kept: list[tuple[Any, tuple[int, int]]] = []
+        kept: list[tuple[Source, tuple[int, int]]] = []
         for source, (low, high), begin in zip(
             self.sources, self.spans, self.starts.tolist(), strict=False
         ):
@@ -170,13 +184,13 @@ class RowBlocks:
                 found[place[part]] = values[np.arange(len(values)), wanted[part]]
         return found
 
-    def _pieces(self) -> Iterator[tuple[slice, Any, tuple[int, int]]]:
+    def _pieces(self) -> Iterator[tuple[slice, Source, tuple[int, int]]]:
         for i, source in enumerate(self.sources):
             yield slice(int(self.starts[i]), int(self.starts[i + 1])), source, self.spans[i]
 
     def _split(
         self, rows: NDArray[np.intp]
-    ) -> Iterator[tuple[NDArray[np.intp], Any, NDArray[np.intp]]]:
+    ) -> Iterator[tuple[NDArray[np.intp], Source, NDArray[np.intp]]]:
         """Iterate over sources: places in `rows`, the source, and its own rows there."""
         part = np.searchsorted(self.starts, rows, side="right") - 1
         for i in np.unique(part).tolist():
@@ -193,9 +207,9 @@ class RowBlocks:
             for source, (low, high) in zip(self.sources, self.spans, strict=True)
         )
 
-    def travelling(self) -> tuple[list[object], list[tuple[int, int]]]:
+    def travelling(self) -> tuple[list[Source | MappedRows], list[tuple[int, int]]]:
         """Return sources and spans to pickle: by name where they are mapped, else own rows."""
-        sources: list[object] = []
+        sources: list[Source | MappedRows] = []
         spans = []
         for source, (low, high) in zip(self.sources, self.spans, strict=True):
             if isinstance(source, np.ndarray):
@@ -211,12 +225,13 @@ class RowBlocks:
         return (_rebuilt, self.travelling())
 
 
-def _rebuilt(sources: list[object], spans: list[tuple[int, int]]) -> RowBlocks:
+def _rebuilt(sources: list[Source | MappedRows], spans: list[tuple[int, int]]) -> RowBlocks:
     opened = [part.open() if isinstance(part, MappedRows) else part for part in sources]
     return RowBlocks(opened, spans)
 
 
-def _read(source: Any, rows: Any) -> NDArray[Any]:
+def _read(source: Source, rows: slice | NDArray[np.intp]) -> NDArray[np.generic]:
     """Read rows of one source, a slice or integers; such as follow each other as one piece."""
-    piece = not isinstance(rows, slice) and len(rows) > 0 and bool((np.diff(rows) == 1).all())
-    return np.asarray(take_rows(source, slice(int(rows[0]), int(rows[-1]) + 1) if piece else rows))
+    if not isinstance(rows, slice) and len(rows) and (np.diff(rows) == 1).all():
+        rows = slice(int(rows[0]), int(rows[-1]) + 1)
+    return np.asarray(take_rows(source, rows))

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from skquee.values._file_checks import check_folder, check_output, check_path
 from skquee.values._shown import shown
+from skquee.values._types import Seed
 
 __all__ = [
     "check_flag",
@@ -31,7 +32,7 @@ MOST_SEED = 2**32 - 1
 
 
 def check_number(
-    value: Any,
+    value: object,
     name: str,
     *,
     at_least: float | None = None,
@@ -53,17 +54,15 @@ def check_number(
     ValueError: fraction must be a finite number > 0 and < 1, got 'a'.
     """
     given = value.item() if isinstance(value, np.ndarray) and value.ndim == 0 else value
-    number = isinstance(given, Real) and not isinstance(given, bool)
-    if not (
-        number and np.isfinite(float(given)) and _within(given, at_least, above, at_most, below)
-    ):
+    number = float(given) if isinstance(given, Real) and not isinstance(given, bool) else np.nan
+    if not (np.isfinite(number) and _within(number, at_least, above, at_most, below)):
         bounds = _bounds(at_least, above, at_most, below)
         raise ValueError(f"{name} must be a finite number{bounds}, got {shown(value)}.{hint}")
-    return float(given)
+    return number
 
 
 def check_integer(
-    value: Any,
+    value: object,
     name: str,
     *,
     at_least: int | None = None,
@@ -81,13 +80,15 @@ def check_integer(
     ValueError: n_exits must be an integer >= 1, got 2.5.
     """
     given = value.item() if isinstance(value, np.ndarray) and value.ndim == 0 else value
-    whole = isinstance(given, Integral) and not isinstance(given, bool)
-    if whole_floats and isinstance(given, (float, np.floating)):
-        whole = float(given).is_integer()
-    if not (whole and _within(given, at_least, None, at_most, None)):
+    number: int | None = None
+    if isinstance(given, Integral) and not isinstance(given, bool):
+        number = int(given)
+    elif whole_floats and isinstance(given, (float, np.floating)) and float(given).is_integer():
+        number = int(given)
+    if number is None or not _within(number, at_least, None, at_most, None):
         bounds = _bounds(at_least, None, at_most, None)
         raise ValueError(f"{name} must be an integer{bounds}, got {shown(value)}.")
-    return int(given)
+    return number
 
 
 def check_option(value: object, name: str, options: Iterable[str], *, besides: str = "") -> str:
@@ -121,7 +122,7 @@ def check_flag(value: object, name: str) -> bool:
     return bool(value)
 
 
-def check_seed(value: Any, name: str = "random_state") -> Any:
+def check_seed(value: object, name: str = "random_state") -> Seed:
     """Return what numpy and scikit-learn take as a seed.
 
     >>> from skquee.values._checks import check_seed
@@ -130,15 +131,17 @@ def check_seed(value: Any, name: str = "random_state") -> Any:
         ...
     ValueError: random_state must be None, an integer from 0 to 4294967295 or a RandomState, got -1.
     """
-    whole = isinstance(value, Integral) and not isinstance(value, bool)
-    if value is None or isinstance(value, np.random.RandomState) or value is np.random:
+    if value is None or value is np.random:  # they mean the same
+        return None
+    if isinstance(value, np.random.RandomState):
         return value
-    if not (whole and 0 <= value <= MOST_SEED):
+    seed = int(value) if isinstance(value, Integral) and not isinstance(value, bool) else -1
+    if not 0 <= seed <= MOST_SEED:
         raise ValueError(
             f"{name} must be None, an integer from 0 to {MOST_SEED} or a RandomState, got "
             f"{shown(value)}."
         )
-    return int(value)
+    return seed
 
 
 def check_n_jobs(value: object, name: str = "n_jobs") -> int | None:
@@ -159,7 +162,7 @@ def check_n_jobs(value: object, name: str = "n_jobs") -> int | None:
     return int(value)
 
 
-def check_sequence(value: Any, name: str, what: str) -> list[Any]:
+def check_sequence(value: object, name: str, what: str) -> list[Any]:
     """Return the entries of a sequence; a text or a single value is none.
 
     >>> from skquee.values._checks import check_sequence
@@ -168,8 +171,8 @@ def check_sequence(value: Any, name: str, what: str) -> list[Any]:
         ...
     ValueError: names must be a sequence of one name a path, got 'ab'.
     """
-    loose = isinstance(value, (str, bytes, dict)) or not hasattr(value, "__iter__")
-    if loose or getattr(value, "ndim", 1) == 0:
+    loose = isinstance(value, (str, bytes, dict)) or getattr(value, "ndim", 1) == 0
+    if loose or not isinstance(value, Iterable):
         raise ValueError(f"{name} must be a sequence of {what}, got {shown(value)}.")
     return list(value)
 
@@ -267,7 +270,7 @@ def check_labels_given(values: ArrayLike, name: str, what: str = "label") -> NDA
 
 
 def _within(
-    value: Any,
+    value: float,
     at_least: float | None,
     above: float | None,
     at_most: float | None,

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from skquee.values._tree import PathTree
 
-__all__ = ["RowFacts", "as_numbers", "check_context", "check_losses", "check_prices"]
+__all__ = ["RowFacts", "as_numbers", "check_context", "check_losses", "check_prices", "knowing"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,15 +30,20 @@ class RowFacts:
     costs_known: bool = True
     outcomes: bool = False
 
-    def of(self, rows: Any) -> RowFacts:
+    def of(self, rows: slice | NDArray[np.intp]) -> RowFacts:
         """Return the facts of some rows."""
         if self.context is None and self.losses is None and self.call_costs is None:
             return self
-        kept: dict[str, Any] = {
-            name: None if (values := getattr(self, name)) is None else values[rows]
-            for name in ("context", "losses", "call_costs")
-        }
-        return replace(self, **kept)
+
+        def kept(values: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
+            return None if values is None else values[rows]
+
+        return replace(
+            self,
+            context=kept(self.context),
+            losses=kept(self.losses),
+            call_costs=kept(self.call_costs),
+        )
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
         """Return what is known as arrays, for a file."""
@@ -53,18 +58,19 @@ class RowFacts:
 
     @classmethod
     def from_arrays(
-        cls, found: dict[str, NDArray[Any]], n_samples: int, n_columns: int
+        cls, found: dict[str, NDArray[np.generic]], n_samples: int, n_columns: int
     ) -> RowFacts:
         """Return the facts that :meth:`arrays` gave, checked."""
         flags = found.get("facts", np.array([1.0, 0.0]))
         if flags.shape != (2,):
             raise ValueError(f"facts must be two flags, got shape {flags.shape}.")
         context, losses, prices = (found.get(n) for n in ("context", "losses", "call_costs"))
-        if losses is not None and len(check_losses(losses, n_columns)) != n_samples:
-            raise ValueError(f"losses must have {n_samples} rows, got {len(losses)}.")
+        known = None if losses is None else check_losses(losses, n_columns)
+        if known is not None and len(known) != n_samples:
+            raise ValueError(f"losses must have {n_samples} rows, got {len(known)}.")
         return cls(
             None if context is None else check_context(context, n_samples),
-            losses,
+            known,
             None if prices is None else check_prices(prices, n_samples, n_columns),
             costs_known=bool(flags[0]),
             outcomes=bool(flags[1]),
@@ -73,22 +79,40 @@ class RowFacts:
     @classmethod
     def joined(cls, parts: Sequence[RowFacts]) -> RowFacts:
         """Return the facts of rows below each other; what one part knows, all must."""
-        first = parts[0]
-        known: dict[str, Any] = {}
-        for name in ("context", "losses", "call_costs"):
+
+        def below(name: str) -> NDArray[np.float64] | None:
             arrays = [getattr(part, name) for part in parts]
             if any((array is None) != (arrays[0] is None) for array in arrays):
                 raise ValueError(f"Some tables have {name.replace('_', ' ')}, and some have none.")
-            known[name] = None if arrays[0] is None else np.concatenate(arrays)
+            return None if arrays[0] is None else np.concatenate(arrays)
+
         for name in ("costs_known", "outcomes"):
-            if any(getattr(part, name) != getattr(first, name) for part in parts):
-                raise ValueError(f"Tables differ in {name}: {[getattr(p, name) for p in parts]}.")
-            known[name] = getattr(first, name)
-        return cls(**known)
+            found = [getattr(part, name) for part in parts]
+            if len(set(found)) > 1:
+                raise ValueError(f"Tables differ in {name}: {found}.")
+        return replace(
+            parts[0],
+            context=below("context"),
+            losses=below("losses"),
+            call_costs=below("call_costs"),
+        )
 
     def path_costs(self, tree: PathTree) -> NDArray[np.float64] | None:
         """Return what each path costs for each row, shape (n_samples, n_paths), or None."""
         return None if self.call_costs is None else self.call_costs @ tree.path_calls.T
+
+
+class _Knows(Protocol):
+    facts: RowFacts
+
+
+Table = TypeVar("Table", bound=_Knows)
+
+
+def knowing(table: Table, facts: RowFacts) -> Table:
+    """Return a new table with facts of its rows."""
+    table.facts = facts
+    return table
 
 
 def as_numbers(values: ArrayLike, name: str, what_to_do: str) -> NDArray[np.float64]:

@@ -15,6 +15,7 @@ from skquee.values._rows import own_values
 from skquee.values._table import PathProbabilities
 from skquee.values._table_checks import check_probabilities
 from skquee.values._tree import PathTree
+from skquee.values._types import Seed
 
 __all__ = [
     "check_labels",
@@ -83,7 +84,7 @@ def path_answers(table: PathProbabilities, *, check: bool = False) -> NDArray[np
     return answers
 
 
-def is_flat(values: NDArray[Any]) -> NDArray[np.bool_]:
+def is_flat(values: NDArray[np.generic]) -> NDArray[np.bool_]:
     """Tell which vectors give every class the same probability: no answer, an abstention.
 
     `values` (..., n_classes). Returns shape (...).
@@ -118,7 +119,7 @@ def wrong_of(right: NDArray[Any]) -> NDArray[Any]:
     return ~right if right.dtype == bool else 1 - right
 
 
-def check_labels(y: ArrayLike, classes: NDArray[Any], n_samples: int) -> NDArray[np.intp]:
+def check_labels(y: ArrayLike, classes: NDArray[np.generic], n_samples: int) -> NDArray[np.intp]:
     """Return class indices of labels, checked against the classes.
 
     `y` (n_samples,). `classes` (n_classes,): known labels, in the order of the class axis. Returns
@@ -141,7 +142,7 @@ def check_labels(y: ArrayLike, classes: NDArray[Any], n_samples: int) -> NDArray
     return order[np.searchsorted(classes, labels, sorter=order)]
 
 
-def check_target(y: ArrayLike) -> NDArray[Any]:
+def check_target(y: ArrayLike) -> NDArray[np.generic]:
     """Return labels as a checked 1-D array.
 
     `y` (n_samples,). Returns shape (n_samples,).
@@ -175,7 +176,7 @@ def check_weights(sample_weight: ArrayLike | None, n_samples: int) -> NDArray[np
 
 def encode_labels(
     table: PathProbabilities, y: ArrayLike | None
-) -> tuple[NDArray[Any], NDArray[np.intp]]:
+) -> tuple[NDArray[np.generic], NDArray[np.intp]]:
     """Settle the classes of a table and return them with the class index of every label.
 
     Classes come with the tree where it has them. Otherwise they are ``0 .. n_classes - 1``
@@ -253,7 +254,7 @@ def hold_out(
     return np.sort(train), np.sort(held)
 
 
-def spawn_seeds(random_state: Any, n: int) -> NDArray[np.int64]:
+def spawn_seeds(random_state: Seed, n: int) -> NDArray[np.int64]:
     """Draw one integer seed per part, so that results depend on neither order nor n_jobs.
 
     Returns shape (n,).

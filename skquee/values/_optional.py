@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from types import ModuleType
 
 __all__ = ["OPTIONAL", "require"]
 
@@ -11,7 +11,7 @@ __all__ = ["OPTIONAL", "require"]
 OPTIONAL = ("matplotlib", "pandas", "safetensors", "skops", "timm", "torch", "torchvision")
 
 
-def require(package: str, purpose: str) -> Any:
+def require(package: str, purpose: str) -> ModuleType:
     """Return a package of :data:`OPTIONAL`, or say what asks for it.
 
     `package`: name to import, which is also the one to install. `purpose`: what it is needed for,

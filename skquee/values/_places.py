@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from skquee.values._blocks import RowBlocks
+from skquee.values._blocks import RowBlocks, Source
 from skquee.values._facts import RowFacts
 from skquee.values._optional import require
 from skquee.values._reading import not_whole, parse_json
@@ -44,7 +44,9 @@ class LocalFolder:
     def open(self, name: str) -> IO[bytes]:
         return (self.folder / name).open("rb")
 
-    def rows(self, name: str, offset: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
+    def rows(
+        self, name: str, offset: int, shape: tuple[int, ...], dtype: np.dtype[np.generic]
+    ) -> Source:
         return np.memmap(self.folder / name, dtype=dtype, mode="r", offset=offset, shape=shape)
 
     def where(self, name: str = "") -> str:
@@ -67,7 +69,9 @@ class RemoteFolder:
     def open(self, name: str) -> IO[bytes]:
         return self.files.open(f"{self.folder}/{name}", "rb")
 
-    def rows(self, name: str, offset: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
+    def rows(
+        self, name: str, offset: int, shape: tuple[int, ...], dtype: np.dtype[np.generic]
+    ) -> Source:
         where = self.where(name)
         return RemoteRows(self.files, f"{self.folder}/{name}", offset, shape, dtype, where)
 
@@ -86,13 +90,13 @@ class RemoteRows:
         file: str,
         offset: int,
         shape: tuple[int, ...],
-        dtype: np.dtype[Any],
+        dtype: np.dtype[np.generic],
         where: str,
     ) -> None:
         self.files, self.file, self.offset, self.where = files, file, offset, where
         self.shape, self.dtype = shape, dtype
 
-    def __getitem__(self, rows: slice | NDArray[np.intp]) -> NDArray[Any]:
+    def __getitem__(self, rows: slice | NDArray[np.intp]) -> NDArray[np.generic]:
         if isinstance(rows, slice):
             start, stop, step = rows.indices(self.shape[0])
             if step == 1:
@@ -109,7 +113,7 @@ class RemoteRows:
         inside = wanted - np.array([start for start, _ in runs])[run] + before[run]
         return self._fetch(runs)[inside[places]]
 
-    def _fetch(self, runs: list[tuple[int, int]]) -> NDArray[Any]:
+    def _fetch(self, runs: list[tuple[int, int]]) -> NDArray[np.generic]:
         row_bytes = int(np.prod(self.shape[1:])) * self.dtype.itemsize
         begins = [self.offset + start * row_bytes for start, _ in runs]
         ends = [self.offset + stop * row_bytes for _, stop in runs]
@@ -125,7 +129,7 @@ class ZarrRows:
 
     by_name = True
 
-    def __init__(self, address: str, options: Mapping[str, Any] | None) -> None:
+    def __init__(self, address: str, options: Mapping[str, object] | None) -> None:
         self.address, self.options = address, options
         zarr = require("zarr", f"The zarr array {address}")
         try:
@@ -146,10 +150,10 @@ class ZarrRows:
         except (TypeError, ValueError) as error:
             raise not_whole(where, "tree of paths", error) from None
 
-    def __getitem__(self, rows: slice | NDArray[np.intp]) -> NDArray[Any]:
+    def __getitem__(self, rows: slice | NDArray[np.intp]) -> NDArray[np.generic]:
         return self._array[rows] if isinstance(rows, slice) else self._array.oindex[rows]
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[object, ...]:
         return (ZarrRows, (self.address, self.options))
 
 
@@ -159,7 +163,7 @@ def is_address(place: object) -> bool:
 
 
 def open_place(
-    place: str | os.PathLike[str], paths: PathTree | None, options: Mapping[str, Any] | None
+    place: str | os.PathLike[str], paths: PathTree | None, options: Mapping[str, object] | None
 ) -> tuple[RowBlocks, PathTree, RowFacts]:
     """Return the table at a folder or address, unread: values, tree, facts.
 
@@ -195,7 +199,7 @@ def open_place(
     )
 
 
-def _remote(address: str, options: Mapping[str, Any] | None) -> tuple[RemoteFolder, set[str]]:
+def _remote(address: str, options: Mapping[str, object] | None) -> tuple[RemoteFolder, set[str]]:
     fsspec = require("fsspec", f"The address {address}")
     try:
         files, folder = fsspec.core.url_to_fs(address, **(options or {}))

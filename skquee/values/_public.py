@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
-from typing import Any
 
 __all__ = ["publish"]
 
 
-def publish(package: str, *objects: Any) -> None:
+def publish(package: str, *objects: object) -> None:
     """Let classes and functions say the public module they are imported from.
 
     Their ``__module__`` becomes ``skquee`` for those that it offers, and `package` for others
@@ -28,7 +27,7 @@ def publish(package: str, *objects: Any) -> None:
     top = sys.modules["skquee"]
     for item in objects:
         home = getattr(item, "__module__", None)
-        if not isinstance(home, str) or not callable(item):
+        if not isinstance(home, str) or not hasattr(item, "__qualname__"):
             continue
         offered = item.__qualname__ in top.__all__
         if not offered and not any(part.startswith("_") for part in home.split(".")):

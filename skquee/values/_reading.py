@@ -93,11 +93,11 @@ _NOTHING = object()
 
 
 def field(
-    record: Mapping[str, Any],
+    record: Mapping[str, object],
     name: str,
     kinds: type | tuple[type, ...],
     source: object,
-    default: Any = _NOTHING,
+    default: object = _NOTHING,
 ) -> Any:
     """Return a field of a JSON object, of a type that it may have.
 
@@ -136,7 +136,7 @@ _KINDS: dict[type, str] = {
 }
 
 
-def tree_fields(record: Any) -> Json:
+def tree_fields(record: object) -> Json:
     """Return the fields of a tree from JSON, each of the type that a tree writes.
 
     `record`: what :meth:`skquee.PathTree.to_dict` wrote, read back. Returns arguments of

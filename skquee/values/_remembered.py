@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -12,7 +12,15 @@ from sklearn.frozen import FrozenEstimator
 __all__ = ["as_now", "check_as_fitted", "remember"]
 
 
-def remember(estimator: BaseEstimator, names: Iterable[str]) -> dict[str, object]:
+class Trace(TypedDict, total=False):
+    """A value, and those of an estimator's parameters or of a sequence's items."""
+
+    value: object
+    params: dict[str, Trace]
+    items: list[Trace]
+
+
+def remember(estimator: BaseEstimator, names: Iterable[str]) -> dict[str, Trace]:
     """Return the parameters that fit uses, with those of the estimators among them.
 
     `names`: parameters that are read in fit alone. Returns for :func:`check_as_fitted`. It holds
@@ -21,7 +29,7 @@ def remember(estimator: BaseEstimator, names: Iterable[str]) -> dict[str, object
     return {name: _trace(getattr(estimator, name)) for name in names}
 
 
-def check_as_fitted(estimator: Any, remembered: dict[str, Any]) -> None:
+def check_as_fitted(estimator: BaseEstimator, remembered: dict[str, Trace]) -> None:
     """Raise where a parameter is another than the one that fit used.
 
     It costs microseconds: identity, and equality of plain values.
@@ -46,7 +54,7 @@ def check_as_fitted(estimator: Any, remembered: dict[str, Any]) -> None:
             )
 
 
-def as_now(remembered: dict[str, Any], name: str, value: Any) -> dict[str, Any]:
+def as_now(remembered: dict[str, Trace], name: str, value: object) -> dict[str, Trace]:
     """Return what fit used with another value of a parameter, which acts without a fit.
 
     `remembered`: from :func:`remember`; it stays as it is. `name`: nested with double underscores.
@@ -61,7 +69,7 @@ def as_now(remembered: dict[str, Any], name: str, value: Any) -> dict[str, Any]:
     return {**remembered, key: {**remembered[key], "params": inner}}
 
 
-def _trace(value: object) -> dict[str, object]:
+def _trace(value: object) -> Trace:
     """Return a value, with the parameters of an estimator, or those among the items of a list."""
     if isinstance(value, (list, tuple, dict)):
         parts = list(value.values() if isinstance(value, dict) else value)
@@ -80,7 +88,7 @@ def _trace(value: object) -> dict[str, object]:
     return {"value": value, "params": inner}
 
 
-def _changed(now: Any, trace: dict[str, Any], name: str) -> tuple[str, Any] | None:
+def _changed(now: object, trace: Trace, name: str) -> tuple[str, object] | None:
     """Return the name and value of a parameter that differs, or None."""
     if "value" not in trace:  # a file was changed by hand
         raise ValueError("What fit used is not whole: fit again.")
@@ -104,12 +112,15 @@ def _changed(now: Any, trace: dict[str, Any], name: str) -> tuple[str, Any] | No
     return None
 
 
-def _changed_items(now: Any, trace: dict[str, Any], name: str) -> tuple[str, Any] | None:
+def _changed_items(now: object, trace: Trace, name: str) -> tuple[str, object] | None:
     """Return the same for a list, tuple or dict with estimators in it."""
-    if type(now) is not type(trace["value"]) or len(now) != len(trace["items"]):
+    then, items = trace["value"], trace["items"]
+    if type(now) is not type(then) or not isinstance(now, (list, tuple, dict)):
         return name, now
-    if isinstance(now, dict):
-        if list(now) != list(trace["value"]):
+    if len(now) != len(items):
+        return name, now
+    if isinstance(now, dict) and isinstance(then, dict):
+        if list(now) != list(then):
             return name, now
         parts = [(f"{name}[{key!r}]", part) for key, part in now.items()]
     else:
@@ -117,7 +128,7 @@ def _changed_items(now: Any, trace: dict[str, Any], name: str) -> tuple[str, Any
         outer = name.rpartition("__")[0]
         named = [isinstance(p, tuple) and len(p) > 0 and isinstance(p[0], str) for p in now]
         parts = [(f"{outer}__{p[0]}" if n else name, p) for n, p in zip(named, now, strict=True)]
-    for (own, part), given in zip(parts, trace["items"], strict=True):
+    for (own, part), given in zip(parts, items, strict=True):
         found = _changed(part, given, own)
         if found is not None:
             return found

@@ -6,7 +6,9 @@ from hashlib import blake2b
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
+
+from skquee.values._types import Rows
 
 __all__ = ["check_rows", "fingerprint", "n_rows_of", "own_values", "row_names", "take_rows"]
 
@@ -87,7 +89,7 @@ def own_values(values: NDArray[np.generic]) -> NDArray[np.generic]:
     return values
 
 
-def n_rows_of(X: Any) -> int:
+def n_rows_of(X: Rows) -> int:
     """Return the number of rows.
 
     TypeError if X has no length, as a generator.
@@ -107,14 +109,13 @@ def n_rows_of(X: Any) -> int:
     return len(X)
 
 
-def row_names(X: Any) -> list[Any] | None:
+def row_names(X: Rows) -> list[object] | None:
     """Return the row labels of a data frame, None where they are numbers from 0, or X has none."""
-    if not hasattr(X, "iloc") or list(X.index) == list(range(len(X))):
-        return None
-    return list(X.index)
+    names = list(getattr(X, "index", ())) if hasattr(X, "iloc") else []
+    return None if names == list(range(len(names))) else names
 
 
-def fingerprint(X: ArrayLike, n_rows: int) -> str:
+def fingerprint(X: Rows, n_rows: int) -> str:
     """Return a digest of a few rows of X: equal rows have equal ones."""
     some = take_rows(X, np.unique(np.linspace(0, n_rows - 1, min(n_rows, SOME)).astype(np.intp)))
     if hasattr(some, "to_pandas"):

@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import IO, Any, Protocol
+from typing import IO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from skquee.values._archives import (
     read_text_member,
 )
 from skquee.values._atomic import whole_file
-from skquee.values._blocks import RowBlocks
+from skquee.values._blocks import RowBlocks, Source
 from skquee.values._facts import RowFacts
 from skquee.values._reading import field, not_whole, parse_json
 from skquee.values._table_files import KNOWN, check_storage_type
@@ -46,7 +46,9 @@ class Folder(Protocol):
     def open(self, name: str) -> IO[bytes]:
         """Open a file for reading."""
 
-    def rows(self, name: str, offset: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Any:
+    def rows(
+        self, name: str, offset: int, shape: tuple[int, ...], dtype: np.dtype[np.generic]
+    ) -> Source:
         """Return an array of a file, unread."""
 
     def where(self, name: str = "") -> str:
@@ -123,10 +125,11 @@ class Record:
             raise not_whole(where, "record of a table", error) from None
 
 
-def _whole_numbers(values: list[Any], where: str, name: str) -> tuple[int, ...]:
-    if not all(type(value) is int and value >= 0 for value in values):
+def _whole_numbers(values: list[object], where: str, name: str) -> tuple[int, ...]:
+    numbers = tuple(value for value in values if type(value) is int and value >= 0)
+    if len(numbers) != len(values):
         raise ValueError(f"{where}: {name!r} must hold whole numbers from 0, got {values[:5]}.")
-    return tuple(values)
+    return numbers
 
 
 def shard_name(number: int) -> str:
@@ -135,7 +138,11 @@ def shard_name(number: int) -> str:
 
 
 def write_shard(
-    file: str | os.PathLike[str], values: NDArray[Any], number: int, record: Record, rows: str
+    file: str | os.PathLike[str],
+    values: NDArray[np.generic],
+    number: int,
+    record: Record,
+    rows: str,
 ) -> None:
     """Write a shard, whole or not at all; it says which table it is a part of.
 
@@ -148,7 +155,7 @@ def write_shard(
 
 def open_shard(
     folder: Folder, number: int, record: Record, *, rows: str | None = None, read: bool = False
-) -> Any:
+) -> Source:
     """Return the values of a shard, unread, once it is known to be one of this table.
 
     `rows`: digest that its input must have. `read`: read all of it, so that a flipped bit is found

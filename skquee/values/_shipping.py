@@ -20,7 +20,7 @@ from skquee.values._table import PathProbabilities, rebuilt_table
 __all__ = ["TableLoop", "here", "in_cluster_task", "run_tasks", "sent"]
 
 # What has been sent, by the array's id: itself, its digest, the cluster, and its name there.
-_SENT: dict[int, tuple[weakref.ref[NDArray[Any]], bytes, object, Any]] = {}
+_SENT: dict[int, tuple[weakref.ref[NDArray[np.generic]], bytes, object, object]] = {}
 
 
 class _Packed:
@@ -30,7 +30,7 @@ class _Packed:
     so are they, and with them all tasks.
     """
 
-    def __init__(self, *values: Any) -> None:
+    def __init__(self, *values: object) -> None:
         self.values = values
 
 
@@ -48,33 +48,33 @@ class TableLoop:
         self._table, self._n_jobs = table, n_jobs
         self._on_cluster = _cluster() is not None
         parts = table.parts() if self._on_cluster else None
-        self._sent: Any = None
+        self._sent: tuple[object, object] | None = None
         if parts is not None and parts[0].nbytes > SMALL:
             self._sent = _sent_once(parts[0]), sent(_Packed(*parts[1]))
 
-    def task(self, function: Callable[..., Any], *args: Any) -> Any:
+    def task(self, function: Callable[..., object], *args: object) -> object:
         """Return a call of a function for :meth:`run`; the table is one of its arguments."""
         if not self._on_cluster:
             return delayed(function)(*args)
         table = next(i for i, value in enumerate(args) if value is self._table)
-        large = [
-            i
+        large = {
+            i: value
             for i, value in enumerate(args)
             if isinstance(value, np.ndarray) and value.nbytes > SMALL
-        ]
+        }
         values, around = self._sent or (None, None)
         left_out = [*large, *([table] if self._sent else [])]
         small = _Packed(*(None if i in left_out else value for i, value in enumerate(args)))
-        there = (_sent_once(args[i]) for i in large)
+        there = map(_sent_once, large.values())
         return delayed(_called)(function, small, table, values, around, tuple(large), *there)
 
-    def run(self, tasks: Iterable[Any]) -> list[Any]:
+    def run(self, tasks: Iterable[object]) -> list[Any]:
         """Run tasks, and return what they return, in order."""
         # On a cluster all arrays are sent from this thread, before the first task.
         return run_tasks(list(tasks) if self._on_cluster else tasks, self._n_jobs)
 
 
-def run_tasks(tasks: Iterable[Any], n_jobs: int | None) -> list[Any]:
+def run_tasks(tasks: Iterable[object], n_jobs: int | None) -> list[Any]:
     """Run delayed calls by joblib; inside a task of a cluster, in that task."""
     if in_cluster_task():
         return list(Parallel(n_jobs=1, backend="sequential")(tasks))
@@ -82,14 +82,14 @@ def run_tasks(tasks: Iterable[Any], n_jobs: int | None) -> list[Any]:
 
 
 def _called(
-    function: Callable[..., Any],
+    function: Callable[..., object],
     small: _Packed,
     table: int,
-    values: Any,
-    around: Any,
+    values: object,
+    around: object,
     large: tuple[int, ...],
-    *there: Any,
-) -> Any:
+    *there: object,
+) -> object:
     """Call a function with the table and large arrays put back where they were."""
     args = list(small.values)
     if around is not None:
@@ -99,7 +99,7 @@ def _called(
     return function(*args)
 
 
-def _unpacked(packed: _Packed) -> Any:
+def _unpacked(packed: _Packed) -> object:
     """Return the one value that was packed."""
     return packed.values[0]
 
@@ -125,7 +125,7 @@ def in_cluster_task() -> bool:
     return type(backend).__name__ == "RayBackend" and bool(backend.nesting_level)
 
 
-def sent(value: Any) -> Any:
+def sent(value: object) -> object:
     """Return the name of a value that every worker of the active cluster has; without: itself."""
     backend = get_active_backend()[0]
     kind = type(backend).__name__
@@ -140,7 +140,7 @@ def sent(value: Any) -> Any:
     return value
 
 
-def _sent_once(values: NDArray[Any]) -> Any:
+def _sent_once(values: NDArray[np.generic]) -> object:
     """Return the name of an array; it is sent again only when it or the cluster has changed."""
     cluster = _cluster()
     digest = blake2b(np.ascontiguousarray(values).data.cast("B"), digest_size=16).digest()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -34,7 +34,9 @@ def numeric(values: Any) -> Any:
     return np.asarray(values)
 
 
-def columns_of(arrays: Any) -> tuple[list[str] | None, list[Any], Sequence[Any] | None]:
+def columns_of(
+    arrays: Mapping[str, ArrayLike] | Iterable[ArrayLike] | str | os.PathLike[str],
+) -> tuple[list[str] | None, list[NDArray[np.generic]], Sequence[object] | None]:
     """Return names, arrays of shape (n_samples, n_classes), and classes where frames tell them.
 
     `arrays`: one array a classifier.
@@ -43,7 +45,7 @@ def columns_of(arrays: Any) -> tuple[list[str] | None, list[Any], Sequence[Any] 
         with open_arrays(arrays, "file of arrays") as archive:
             arrays = dict(archive)
     names = None
-    if isinstance(arrays, Mapping) or (hasattr(arrays, "files") and hasattr(arrays, "zip")):
+    if isinstance(arrays, Mapping):
         names = [str(name) for name in arrays]
         arrays = [arrays[name] for name in arrays]
     arrays = list(arrays)

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from skquee.values._blocks import MappedRows, RowBlocks, mapped_rows
 from skquee.values._checks import check_integer
-from skquee.values._facts import RowFacts, check_context, check_losses, check_prices
+from skquee.values._facts import RowFacts, check_context, check_losses, check_prices, knowing
 from skquee.values._html import block, facts, folded
 from skquee.values._public import publish
 from skquee.values._rows import check_rows, own_values
@@ -87,11 +87,11 @@ class PathProbabilities(TableBuilders, StoredTables):
     facts: RowFacts = RowFacts()
 
     def __init__(
-        self, values: Any, paths: PathTree, *, _rows: NDArray[np.intp] | None = None
+        self, values: object, paths: PathTree, *, _rows: NDArray[np.intp] | None = None
     ) -> None:
-        values = numeric(values)
-        check_table_shape(values.shape, paths)
-        self._base = values if isinstance(values, (np.ndarray, RowBlocks)) else RowBlocks([values])
+        found = numeric(values)
+        check_table_shape(found.shape, paths)
+        self._base = found if isinstance(found, (np.ndarray, RowBlocks)) else RowBlocks([found])
         self._rows = _rows
         self.paths = paths
 
@@ -109,14 +109,14 @@ class PathProbabilities(TableBuilders, StoredTables):
         return 3
 
     @property
-    def dtype(self) -> np.dtype[Any]:
+    def dtype(self) -> np.dtype[np.generic]:
         """Type the values are stored in."""
         return np.dtype(self._base.dtype)
 
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, key: Any) -> Any:
+    def __getitem__(self, key: object) -> Any:
         # scikit-learn's row selection asks for X[rows, ...].
         if isinstance(key, tuple) and len(key) == 2 and key[1] is Ellipsis:
             key = key[0]
@@ -129,22 +129,24 @@ class PathProbabilities(TableBuilders, StoredTables):
         chosen = check_rows(key, len(self))
         if isinstance(key, slice) and self._rows is None:
             start, stop, step = key.indices(len(self))
+            part: NDArray[np.generic] | RowBlocks | None
             if isinstance(self._base, np.ndarray):
-                part: Any = self._base[key]
+                part = self._base[key]
             elif step == 1:
                 part = self._base.narrow(start, max(start, stop))
             else:
                 part = None
             if part is not None:
-                return PathProbabilities(part, self.paths)._knowing(self.facts, chosen)
+                return knowing(PathProbabilities(part, self.paths), self.facts.of(chosen))
         rows = np.arange(self.shape[0]) if self._rows is None else self._rows
-        taken = PathProbabilities(self._base, self.paths, _rows=rows[chosen])
-        return taken._knowing(self.facts, chosen)
+        return self._but(_rows=rows[chosen], facts=self.facts.of(chosen))
 
-    def _knowing(self, facts: RowFacts, rows: Any = None) -> Self:
-        """Take over facts, or those of some rows."""
-        self.facts = facts if rows is None else facts.of(rows)
-        return self
+    def _but(self, **changed: object) -> Self:
+        """Return the same rows, unread, with other attributes."""
+        # Not copy.copy, which would go by __reduce__ and copy the rows.
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__, **changed)
+        return other
 
     @property
     def context(self) -> NDArray[np.float64] | None:
@@ -167,33 +169,33 @@ class PathProbabilities(TableBuilders, StoredTables):
         return self.facts.path_costs(self.paths)
 
     def __array__(
-        self, dtype: np.dtype[Any] | None = None, copy: bool | None = None
-    ) -> NDArray[Any]:
+        self, dtype: np.dtype[np.generic] | None = None, copy: bool | None = None
+    ) -> NDArray[np.generic]:
         whole = slice(None) if self._rows is None else self._rows
         values = self._base[whole]
         if copy is False and not (isinstance(values, np.ndarray) and self._rows is None):
             raise ValueError("These rows cannot be given as an array without a copy.")
         return np.array(values, dtype=dtype, copy=copy or None)
 
-    def _values(self) -> NDArray[Any] | RowBlocks:
+    def _values(self) -> NDArray[np.generic] | RowBlocks:
         """Return the rows, unread where they lie in one piece."""
         return self._base if self._rows is None else np.asarray(self)
 
-    def parts(self) -> tuple[NDArray[Any], tuple[Any, ...]] | None:
+    def parts(self) -> tuple[NDArray[np.generic], tuple[object, ...]] | None:
         """Return values in memory, and what :func:`rebuilt_table` needs besides; None: others."""
         values = self._base
         if not isinstance(values, np.ndarray) or mapped_rows(values) is not None:
             return None
         return values, (self.paths, self.facts, self._rows)
 
-    def __reduce__(self) -> Any:
-        values: Any = self._base
-        if isinstance(values, np.ndarray):
-            values = mapped_rows(values)
-        elif not values.by_name:
-            values = None
-        if values is not None:
-            return (rebuilt_table, (values, self.paths, self.facts, self._rows))
+    def __reduce__(self) -> tuple[object, ...]:
+        named: MappedRows | RowBlocks | None
+        if isinstance(self._base, np.ndarray):
+            named = mapped_rows(self._base)
+        else:
+            named = self._base if self._base.by_name else None
+        if named is not None:
+            return (rebuilt_table, (named, self.paths, self.facts, self._rows))
         own = self._values()
         own = own_values(own if isinstance(own, np.ndarray) else np.asarray(self))
         return (rebuilt_table, (own, self.paths, self.facts))
@@ -231,7 +233,7 @@ class PathProbabilities(TableBuilders, StoredTables):
             folded(f"{self.paths.n_paths:,} paths", tree_table(self.paths)),
         )
 
-    def with_paths(self, paths: PathTree) -> PathProbabilities:
+    def with_paths(self, paths: PathTree) -> Self:
         """Return the same rows under another tree (other costs or classes).
 
         Parameters
@@ -243,7 +245,8 @@ class PathProbabilities(TableBuilders, StoredTables):
         -------
         PathProbabilities
         """
-        return PathProbabilities(self._base, paths, _rows=self._rows)._knowing(self.facts)
+        check_table_shape(self.shape, paths)
+        return self._but(paths=paths)
 
     def with_context(self, context: ArrayLike | None) -> Self:
         """Return the same rows with features that are known before anything runs.
@@ -267,7 +270,7 @@ class PathProbabilities(TableBuilders, StoredTables):
             If they are not a finite number of features for each row.
         """
         known = None if context is None else check_context(context, len(self))
-        return self._with_facts(context=known)
+        return self._but(facts=replace(self.facts, context=known))
 
     def with_losses(self, losses: ArrayLike | None) -> Self:
         """Return the same rows with a loss for each classifier's answer.
@@ -292,7 +295,7 @@ class PathProbabilities(TableBuilders, StoredTables):
         known = None if losses is None else check_losses(losses, self.shape[1])
         if known is not None and len(known) != len(self):
             raise ValueError(f"losses has {len(known)} rows, the table {len(self)}.")
-        return self._with_facts(losses=known)
+        return self._but(facts=replace(self.facts, losses=known))
 
     def with_call_costs(self, costs: ArrayLike | None, *, known: bool = True) -> Self:
         """Return the same rows with a price for each call.
@@ -319,14 +322,7 @@ class PathProbabilities(TableBuilders, StoredTables):
         if costs is not None:
             prices = check_prices(costs, len(self), self.shape[1])
             prices = np.broadcast_to(prices, (len(self), self.shape[1]))
-        return self._with_facts(call_costs=prices, costs_known=known)
-
-    def _with_facts(self, **known: Any) -> Self:
-        # Not copy.copy, which would go by __reduce__ and copy the rows.
-        other = object.__new__(type(self))
-        other.__dict__.update(self.__dict__)
-        other.facts = replace(self.facts, **known)
-        return other
+        return self._but(facts=replace(self.facts, call_costs=prices, costs_known=known))
 
     # ------------------------------------------------------------------ reading
 
@@ -412,11 +408,11 @@ class _StoredWalk:
 
 
 def rebuilt_table(
-    values: Any, paths: PathTree, facts: RowFacts, rows: NDArray[np.intp] | None = None
+    values: object, paths: PathTree, facts: RowFacts, rows: NDArray[np.intp] | None = None
 ) -> PathProbabilities:
     """Return the table that a pickle or a task holds in parts."""
     values = values.open() if isinstance(values, MappedRows) else values
-    return PathProbabilities(values, paths, _rows=rows)._knowing(facts)
+    return knowing(PathProbabilities(values, paths, _rows=rows), facts)
 
 
 def _wide(values: NDArray[Any]) -> NDArray[np.floating]:

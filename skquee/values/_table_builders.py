@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Self
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from skquee.values._facts import RowFacts
+from skquee.values._facts import RowFacts, knowing
 from skquee.values._sources import columns_of, label_values, outcome_table, tree_over
 from skquee.values._tree import PathTree
 
@@ -18,20 +19,20 @@ __all__ = ["TableBuilders"]
 class TableBuilders:
     """Ways to build a :class:`skquee.PathProbabilities`."""
 
+    facts: RowFacts
+
     if TYPE_CHECKING:
 
         def __init__(self, values: object, paths: PathTree) -> None: ...
 
-        def _knowing(self, facts: RowFacts, rows: object = None) -> Self: ...
-
     @classmethod
     def from_arrays(
         cls,
-        arrays: Any,
+        arrays: Mapping[str, ArrayLike] | Iterable[ArrayLike] | str | os.PathLike[str],
         *,
         step_costs: ArrayLike | None = None,
         paths: str | PathTree = "chain",
-        classes: Sequence[Any] | None = None,
+        classes: Sequence[object] | None = None,
         cost_unit: str | None = None,
     ) -> Self:
         """Build the table of classifiers from one array of probabilities each.
@@ -165,7 +166,7 @@ class TableBuilders:
             cost_unit=cost_unit,
             costs_known=costs_known,
         )
-        return cls(values, tree)._knowing(facts)
+        return knowing(cls(values, tree), facts)
 
     @classmethod
     def from_labels(

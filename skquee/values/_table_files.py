@@ -7,10 +7,9 @@ import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from skquee.values._archives import (
     array_header,
@@ -32,14 +31,14 @@ KNOWN = ("context", "losses", "call_costs", "facts")
 STORED = tuple(np.dtype(name) for name in ("float16", "float32", "float64"))
 
 
-def check_storage_type(dtype: Any, name: str = "dtype") -> np.dtype[Any]:
+def check_storage_type(dtype: DTypeLike, name: str = "dtype") -> np.dtype[np.generic]:
     """Return a type that tables are stored in.
 
     `name`: of the parameter, for the message. ValueError if it is another than float16, float32 or
     float64.
     """
     try:
-        found = np.dtype(dtype)
+        found: np.dtype[np.generic] | None = np.dtype(dtype)
     except TypeError:
         found = None
     if found is None or found.newbyteorder("=") not in STORED:

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from skquee.values._blocks import RowBlocks
 from skquee.values._checks import check_output
-from skquee.values._facts import RowFacts
+from skquee.values._facts import RowFacts, knowing
 from skquee.values._places import is_address, open_place
 from skquee.values._table_files import check_storage_type, read_table, write_table
 from skquee.values._tree import PathTree
@@ -36,11 +36,9 @@ class StoredTables:
         @property
         def shape(self) -> tuple[int, int, int]: ...
 
-        def _knowing(self, facts: RowFacts, rows: object = None) -> Self: ...
-
         def _values(self) -> NDArray[np.generic] | RowBlocks: ...
 
-    def save(self, file: str | os.PathLike[str], dtype: object = None) -> None:
+    def save(self, file: str | os.PathLike[str], dtype: DTypeLike | None = None) -> None:
         """Write the table and its tree to one uncompressed ``.npz`` file.
 
         The file appears whole or not at all: it is written under another name and moved.
@@ -99,7 +97,7 @@ class StoredTables:
         values, tree, known = read_table(file, paths, mmap)
         try:
             made = cls(values, tree)
-            return made._knowing(RowFacts.from_arrays(known, len(made), made.shape[1]))
+            return knowing(made, RowFacts.from_arrays(known, len(made), made.shape[1]))
         except ValueError as error:
             raise ValueError(f"{file}: {error}") from None
 
@@ -158,7 +156,7 @@ class StoredTables:
             return cls.load(address, paths)
         values, tree, facts = open_place(address, paths, storage_options)
         try:
-            return cls(values, tree)._knowing(facts)
+            return knowing(cls(values, tree), facts)
         except ValueError as error:
             raise ValueError(f"{address}: {error}") from None
 
@@ -204,4 +202,4 @@ class StoredTables:
                     f"{first.paths!r}, or other costs or classes."
                 )
         made = cls(RowBlocks.joined([table._values() for table in tables]), first.paths)
-        return made._knowing(RowFacts.joined([table.facts for table in tables]))
+        return knowing(made, RowFacts.joined([table.facts for table in tables]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import TypeVar
 
 from numpy.typing import ArrayLike
 
@@ -22,6 +22,8 @@ from skquee.values._html import block, table
 from skquee.values._public import publish
 from skquee.values._reading import tree_fields
 from skquee.values._tree_shape import TreeShape
+
+State = TypeVar("State")
 
 __all__ = ["PathTree", "relative_to_whole"]
 
@@ -102,13 +104,14 @@ class PathTree(TreeShape, TreeBuilders):
         n_paths = len(names)
         if n_paths == 0:
             raise ValueError("A PathTree needs at least one path, got none.")
-        columns = range(n_paths) if self.columns is None else self.columns
-        cast: dict[str, Any] = {
+        given = range(n_paths) if self.columns is None else self.columns
+        columns = integers(given, "columns")
+        cast: dict[str, tuple[object, ...] | None] = {
             "names": tuple(str(name) for name in names),
             "parents": integers(self.parents, "parents"),
             "levels": check_levels(self.levels),
             "costs": tuple(check_costs(self.costs, n_paths).tolist()),
-            "columns": integers(columns, "columns"),
+            "columns": columns,
             "classes": None if self.classes is None else check_classes(self.classes),
         }
         for name, value in cast.items():
@@ -116,10 +119,9 @@ class PathTree(TreeShape, TreeBuilders):
         if self.cost_unit is not None and not isinstance(self.cost_unit, str):
             raise TypeError(f"cost_unit must be a text such as 'ms', got {self.cost_unit!r}.")
         for name in ("parents", "levels", "columns"):
-            if len(cast[name]) != n_paths:
-                raise ValueError(
-                    f"{name} has {len(cast[name])} entries, but there are {n_paths} paths."
-                )
+            n_given = len(getattr(self, name))
+            if n_given != n_paths:
+                raise ValueError(f"{name} has {n_given} entries, but there are {n_paths} paths.")
         if len(set(self.names)) != n_paths:
             repeated = sorted({name for name in self.names if self.names.count(name) > 1})
             raise ValueError(f"Path names must be unique, but {repeated} repeat.")
@@ -129,7 +131,7 @@ class PathTree(TreeShape, TreeBuilders):
                     f"Path {self.names[path]!r} (index {path}) has parent {parent}; a parent must "
                     "stand before its child, and is -1 for a path of one step."
                 )
-        used = set(cast["columns"])
+        used = set(columns)
         if min(used) != 0 or max(used) != len(used) - 1:
             raise ValueError(f"columns must use every number from 0 up, got {sorted(used)[:20]}.")
         if not any(self.costs):
@@ -209,7 +211,7 @@ class PathTree(TreeShape, TreeBuilders):
         found = None if classes is None else check_classes(classes)
         return self if found == self.classes else replace(self, classes=found)
 
-    def fold(self, start: object, step: Callable[[Any, int], Any]) -> None:
+    def fold(self, start: State, step: Callable[[State, int], State]) -> None:
         """Visit every path, each prefix once, handing on what the prefix made.
 
         Depth first, so that at most ``n_exits`` states are alive.
@@ -254,7 +256,7 @@ class PathTree(TreeShape, TreeBuilders):
         }
 
     @classmethod
-    def from_dict(cls, record: Mapping[str, Any]) -> PathTree:
+    def from_dict(cls, record: Mapping[str, object]) -> PathTree:
         """Return the tree that :meth:`to_dict` described.
 
         Parameters
