@@ -24,7 +24,7 @@ from skquee.networks._fit import assemble
 from skquee.networks._head_trainer import HeadTrainer
 from skquee.networks._images import ImageFormat
 from skquee.networks._parameters import PRETRAINED, NetworkParameters, trainer_of
-from skquee.networks._parts import FLOAT, Level, Parts
+from skquee.networks._parts import FLOAT, Parts
 from skquee.networks._record import (
     FORMAT,
     bounded,
@@ -32,6 +32,7 @@ from skquee.networks._record import (
     read_record,
 )
 from skquee.networks._training import HeadKind
+from skquee.networks._types import Level
 from skquee.networks.backbones._checkpoint import load_checkpoint
 from skquee.networks.backbones._pools import (
     GlobalPool,
@@ -226,7 +227,7 @@ def load(
     classes = list(tree.classes)
     with bounded(tensors, described):
         heads_ = trainer.make(record["head_widths"], len(classes), generator)
-    pools = restored_pools(cut.pools, record["pools"], trainer.pool)
+    pools = restored_pools(cut.pools, record["pools"], trainer.pool, cut.exits)
     if record["final_head_kept"]:
         if cut.tail is None:
             raise ValueError(f"{described}: 'final_head_kept' is true, the backbone has no head.")

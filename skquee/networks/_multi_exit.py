@@ -22,8 +22,9 @@ from skquee.networks._labels import known_codes, labels_of
 from skquee.networks._levels import Quantizer, accuracy_of_levels, accuracy_of_paths, keep_levels
 from skquee.networks._old import OLD, in_new_keywords, in_new_names
 from skquee.networks._parameters import check_tree_options, check_widths, trainer_of
-from skquee.networks._parts import FLOAT, Level
+from skquee.networks._parts import FLOAT
 from skquee.networks._training import HeadKind
+from skquee.networks._types import Level
 from skquee.networks.backbones._pools import PoolKind
 from skquee.networks.quantization import PTQ4ViT, float_copies
 from skquee.values._checks import check_flag, check_folder, check_number

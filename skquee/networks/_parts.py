@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,16 +14,14 @@ from torch import Tensor, nn
 
 from skquee.networks._coverage import mean_bits, widths_of
 from skquee.networks._images import ImageFormat
+from skquee.networks._types import Level
 from skquee.networks.engines import LatencyTable
 from skquee.values import PathTree
 from skquee.values._tree import relative_to_whole
 
-__all__ = ["FLOAT", "Level", "Parts"]
+__all__ = ["FLOAT", "Parts"]
 
 FLOAT = 32  # the level that is no quantisation
-
-#: A bit width, or the name of an engine.
-Level: TypeAlias = int | str
 
 
 @dataclass(frozen=True, eq=False)

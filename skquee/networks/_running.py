@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from skquee.networks._execution import run_in_parts
 from skquee.networks._images import ImageRows
-from skquee.networks._parts import Level, Parts
+from skquee.networks._parts import Parts
 from skquee.networks._training import cache_features, check_head
+from skquee.networks._types import Level
 from skquee.networks.engines import LatencyTable
 from skquee.values import PathTree
 from skquee.values._checks import check_integer, check_sequence

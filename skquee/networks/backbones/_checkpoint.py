@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any
 
 import safetensors.torch
 import torch
@@ -20,7 +19,7 @@ PICKLES = (".bin", ".pt", ".pth", ".tar", ".th")
 N_SHOWN = 5
 
 
-def unwrap(state: Mapping[str, Any]) -> dict[str, Tensor]:
+def unwrap(state: Mapping[str, object]) -> dict[str, Tensor]:
     """Take the weights out of what training scripts save.
 
     `state`: a state dict, or a container that holds one under ``state_dict_ema``, ``state_dict``,
@@ -33,9 +32,9 @@ def unwrap(state: Mapping[str, Any]) -> dict[str, Tensor]:
     >>> list(unwrap({"epoch": 3, "state_dict": {"module.head.bias": torch.zeros(2)}}))
     ['head.bias']
     """
-    inner = next((state[key] for key in CONTAINERS if isinstance(state.get(key), Mapping)), None)
-    if inner is not None:
-        return unwrap(inner)
+    for key in CONTAINERS:
+        if isinstance(inner := state.get(key), Mapping):
+            return unwrap(inner)
     weights = {key: value for key, value in state.items() if isinstance(value, Tensor)}
     if not weights:
         held = _some([f"{key} ({type(value).__name__})" for key, value in state.items()])

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from numbers import Integral
-from typing import Any
+from typing import Protocol, runtime_checkable
 
 import timm
 import torch
 from torch import nn
 
+from skquee.networks._types import Level, Options, Size
 from skquee.networks.backbones._checkpoint import load_checkpoint, read_checkpoint
 from skquee.networks.backbones._modules import cut_modules
 from skquee.networks.backbones._pools import GlobalPool
@@ -42,7 +43,7 @@ class Cut:
     blocks: nn.ModuleList
     pools: nn.ModuleList
     tail: tuple[nn.Module, nn.Module] | None
-    exits: tuple[Any, ...]
+    exits: tuple[Level, ...]
     channels: int
     size: tuple[int, int] | None
 
@@ -50,11 +51,11 @@ class Cut:
 def build_backbone(
     backbone: str | nn.Module,
     *,
-    img_size: int | tuple[int, int] | None,
+    img_size: Size | None,
     in_chans: int,
     pretrained: bool,
     checkpoint: str | os.PathLike[str] | None,
-    backbone_kwargs: dict[str, Any] | None,
+    backbone_kwargs: Options | None,
     seed: int,
     n_outputs: int | None = None,
 ) -> nn.Module:
@@ -70,18 +71,19 @@ def build_backbone(
         raise ValueError("Give pretrained=True or a checkpoint, not both.")
     state = None if checkpoint is None else read_checkpoint(checkpoint)
     if isinstance(backbone, str):
-        kwargs = dict(backbone_kwargs or {})
+        kwargs: dict[str, object] = dict(backbone_kwargs or {})
         if img_size is not None:
             kwargs["img_size"] = img_size
         # timm draws initial weights from torch's global generator: keep the caller's state.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             kwargs = {"pretrained": pretrained, "in_chans": in_chans, **kwargs}
-            model: Any = _timm_model(backbone, kwargs)
-            own = (state or {}).get(f"{_classifier(model)}.weight")
-            wanted = own.shape[0] if n_outputs is None and own is not None else n_outputs
-            if wanted not in (None, getattr(model, "num_classes", None)):
-                model.reset_classifier(wanted)
+            model = _timm_model(backbone, kwargs)
+            if isinstance(model, _Classifier):
+                own = (state or {}).get(f"{_own_head(model)}.weight")
+                wanted = own.shape[0] if n_outputs is None and own is not None else n_outputs
+                if wanted not in (None, model.num_classes):
+                    model.reset_classifier(wanted)
     elif isinstance(backbone, nn.Module):
         model = _copied(backbone)
     else:
@@ -104,16 +106,32 @@ def _copied(backbone: nn.Module) -> nn.Module:
         ) from error
 
 
-def _classifier(model: Any) -> str | None:
+@runtime_checkable
+class _Classifier(Protocol):
+    """What timm's models have, but for a few that give features only."""
+
+    num_classes: int
+
+    def get_classifier(self) -> nn.Module | tuple[nn.Module, ...]:
+        """Return what the model's own head ends in."""
+
+    def reset_classifier(self, num_classes: int) -> None:
+        """Put another head in place."""
+
+    def named_modules(self) -> Iterator[tuple[str, nn.Module]]:
+        """Iterate over modules, as any module does."""
+
+
+def _own_head(model: _Classifier) -> str | None:
     """Return the name of the module that a timm model's own head ends in."""
-    last = model.get_classifier() if hasattr(model, "get_classifier") else None
+    last = model.get_classifier()
     last = last[0] if isinstance(last, tuple) else last
     return next((name for name, module in model.named_modules() if module is last), None)
 
 
-def _timm_model(name: str, kwargs: dict[str, Any]) -> nn.Module:
+def _timm_model(name: str, kwargs: Options) -> nn.Module:
     try:
-        model: nn.Module = timm.create_model(name, **kwargs)
+        return timm.create_model(name, **kwargs)
     except (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError) as e:
         given = ", ".join(f"{key}={value!r:.60}" for key, value in kwargs.items())
         lead = f"timm cannot build {name!r} with {given}: {str(e) or repr(e):.300}"
@@ -121,7 +139,6 @@ def _timm_model(name: str, kwargs: dict[str, Any]) -> nn.Module:
             f"{lead.rstrip('.')}. Change img_size, in_chans or backbone_kwargs, or give the module "
             "itself: backbone=timm.create_model(...)."
         ) from e
-    return model
 
 
 def cut_backbone(
@@ -129,7 +146,7 @@ def cut_backbone(
     exits: Sequence[int | str] | None,
     blocks: Sequence[str] | None,
     *,
-    img_size: int | tuple[int, int] | None,
+    img_size: Size | None,
     in_chans: int,
 ) -> Cut:
     """Cut a backbone after each exit.
@@ -183,7 +200,7 @@ def cut_backbone(
     )
 
 
-def _sides(img_size: int | tuple[int, int] | None) -> tuple[int, int] | None:
+def _sides(img_size: Size | None) -> tuple[int, int] | None:
     if img_size is None:
         return None
     height, width = img_size if isinstance(img_size, (list, tuple)) else (img_size, img_size)

@@ -6,12 +6,12 @@ import contextlib
 import io
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
+from skquee.networks._calls import Args, Calls, Function, Kwargs
+from skquee.networks._types import Level
 from skquee.networks.backbones._sharing import copy_sharing_weights
 
 __all__ = ["channel_axes"]
@@ -29,7 +29,7 @@ FIRST, STEP, MOST = 129, 4, 2**22
 
 
 def channel_axes(
-    blocks: Iterable[nn.Module], tail: nn.Module | None, image: Tensor, names: Sequence[Any]
+    blocks: Iterable[nn.Module], tail: nn.Module | None, image: Tensor, names: Sequence[Level]
 ) -> tuple[int, ...]:
     """Return the axis of each block's state that holds channels; all others are positions.
 
@@ -117,7 +117,7 @@ def _open_axes(shape: tuple[int, ...]) -> list[int]:
     return [axis for axis in range(1, len(shape)) if shape[axis] > 1] or [1]
 
 
-def _unclear(name: Any, shape: tuple[int, ...], seen: _Seen) -> str:
+def _unclear(name: Level, shape: tuple[int, ...], seen: _Seen) -> str:
     told = []
     if seen.kept is not None:
         told.append(f"images of another size leave axis {seen.kept} as it is")
@@ -183,7 +183,7 @@ LAST = ("layer_norm", "rms_norm")
 POOLS = {"adaptive_avg_pool1d": 1, "adaptive_avg_pool2d": 2, "adaptive_avg_pool3d": 3}
 
 
-def _channels_of(name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> int | None:
+def _channels_of(name: str, args: Args, kwargs: Kwargs) -> int | None:
     """Return the axis of channels of the tensor that a function of torch takes first."""
     given = args[0] if args else kwargs.get("input")
     if not isinstance(given, Tensor) or given.ndim < 2:
@@ -194,7 +194,7 @@ def _channels_of(name: str, args: Sequence[Any], kwargs: dict[str, Any]) -> int 
     return 1 if name in SECOND else given.ndim - 1 if name == "linear" else None
 
 
-class _Reading(TorchFunctionMode):
+class _Reading(Calls):
     """Notes which axes of a coded state convolutions, norms, layers and pools run over."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
@@ -203,10 +203,8 @@ class _Reading(TorchFunctionMode):
         self.strong: set[int] = set()
         self.weak: set[int] = set()
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
-    ) -> Any:
-        name, kwargs = getattr(func, "__name__", ""), kwargs or {}
+    def called(self, func: Function, args: Args, kwargs: Kwargs) -> object:
+        name = getattr(func, "__name__", "")
         axis = _channels_of(name, args, kwargs)
         if axis is not None:
             found = self.weak if name == "linear" else self.strong
@@ -245,17 +243,15 @@ def _read(piece: nn.Module | None, state: Tensor) -> tuple[set[int], set[int]]:
     return reading.strong, reading.weak
 
 
-class _Bumping(TorchFunctionMode):
+class _Bumping(Calls):
     """Counts layers, and changes one channel of what one of them gives."""
 
     def __init__(self, at: int = -1) -> None:
         super().__init__()
         self.at, self.count, self.name = at, 0, ""
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
-    ) -> Any:
-        name, kwargs = getattr(func, "__name__", ""), kwargs or {}
+    def called(self, func: Function, args: Args, kwargs: Kwargs) -> object:
+        name = getattr(func, "__name__", "")
         axis = _channels_of(name, args, kwargs)
         made = func(*args, **kwargs)
         if axis is None:

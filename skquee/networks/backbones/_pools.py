@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 
+from skquee.networks._types import Level
 from skquee.networks.backbones._layout import channel_axes
 
 __all__ = [
@@ -22,7 +23,8 @@ __all__ = [
 ]
 
 #: "auto", "channels_first", "channels_last" or a function of a state, or a list of these.
-PoolKind: TypeAlias = str | Callable[[Tensor], Tensor] | Sequence[str | Callable[[Tensor], Tensor]]
+Kind: TypeAlias = str | Callable[[Tensor], Tensor]
+PoolKind: TypeAlias = Kind | Sequence[Kind]
 NAMED = ("auto", "channels_first", "channels_last")
 
 
@@ -67,8 +69,7 @@ def check_pool(pool: PoolKind) -> None:
 
     Raises ValueError: naming what is expected.
     """
-    several = isinstance(pool, Sequence) and not isinstance(pool, str)
-    parts: Sequence[Any] = pool if several else [pool]  # type: ignore[assignment]
+    parts = [pool] if isinstance(pool, str) or not isinstance(pool, Sequence) else list(pool)
     good = all(part in NAMED if isinstance(part, str) else callable(part) for part in parts)
     if not (parts and good) or any(isinstance(part, type) for part in parts):
         raise ValueError(
@@ -81,23 +82,31 @@ def plain_pool(pool: PoolKind) -> str | list[str] | None:
     """Return `pool` as a file holds it: None where it is, or holds, a function."""
     if isinstance(pool, str):
         return pool
-    if callable(pool) or not all(isinstance(part, str) for part in pool):
-        return None
-    return list(pool)  # type: ignore[arg-type]
+    texts = [] if callable(pool) else [part for part in pool if isinstance(part, str)]
+    return None if callable(pool) or len(texts) < len(pool) else texts
+
+
+def _one_each(pool: PoolKind, names: Sequence[Level]) -> list[Kind]:
+    """Return what makes the features after each of some names."""
+    if isinstance(pool, str) or not isinstance(pool, Sequence):
+        return [pool] * len(names)
+    if len(pool) != len(names):
+        raise ValueError(
+            f"pool must list {len(names)}, one for each of {list(names)}, got {list(pool)}."
+        )
+    return list(pool)
 
 
 def restored_pools(
-    built: nn.ModuleList, axes: Sequence[int | None], pool: PoolKind
+    built: nn.ModuleList, axes: Sequence[int | None], pool: PoolKind, names: Sequence[Level]
 ) -> nn.ModuleList:
     """Return the pools of a network that was saved.
 
     `built`: as it was cut: a transformer's own, or those of before. `axes`: of channels, as saved;
-    None where something else pools. `pool`: functions that were given again.
+    None where something else pools. `pool`: functions that were given again. `names`: after what
+    each block ends.
     """
-    several = isinstance(pool, Sequence) and not isinstance(pool, str)
-    kinds: list[Any] = list(pool) if several else [pool] * len(built)  # type: ignore[arg-type]
-    if len(kinds) != len(built):
-        raise ValueError(f"pool must list {len(built)}, one a block, got {len(kinds)}.")
+    kinds = _one_each(pool, names)
     made = nn.ModuleList()
     for own, axis, kind in zip(built, axes or [None] * len(built), kinds, strict=True):
         if axis is not None:
@@ -107,7 +116,7 @@ def restored_pools(
     return made
 
 
-def _given(kind: Any) -> nn.Module:
+def _given(kind: Callable[[Tensor], Tensor]) -> nn.Module:
     module = copy.deepcopy(kind) if isinstance(kind, nn.Module) else _Given(kind)
     return module.requires_grad_(False).eval()
 
@@ -117,7 +126,7 @@ def make_pools(
     blocks: Iterable[nn.Module],
     tail: nn.Module | None,
     states: Sequence[Tensor],
-    names: Sequence[Any],
+    names: Sequence[Level],
 ) -> nn.ModuleList:
     """Return what makes the features of each head.
 
@@ -126,14 +135,9 @@ def make_pools(
     ends. Raises ValueError if it is not clear what axis of a state holds channels, or features are
     no table.
     """
-    several = isinstance(pool, Sequence) and not isinstance(pool, str)
-    kinds: list[Any] = list(pool) if several else [pool] * len(names)  # type: ignore[arg-type]
-    if len(kinds) != len(names):
-        raise ValueError(
-            f"pool must list {len(names)}, one for each of {list(names)}, got {kinds}."
-        )
+    kinds = _one_each(pool, names)
     axes: Sequence[int] = ()
-    if "auto" in [kind for kind in kinds if isinstance(kind, str)]:
+    if any(isinstance(kind, str) and kind == "auto" for kind in kinds):
         axes = channel_axes(blocks, tail, states[0], names)
     made = nn.ModuleList()
     for number, (kind, state) in enumerate(zip(kinds, states[1:], strict=True)):
@@ -147,7 +151,7 @@ def make_pools(
     return made
 
 
-def _look(pool: nn.Module, state: Tensor, name: Any) -> None:
+def _look(pool: nn.Module, state: Tensor, name: Level) -> None:
     """Pool one state, and refuse what no head can read."""
     with torch.inference_mode():
         try:
@@ -165,7 +169,7 @@ def _look(pool: nn.Module, state: Tensor, name: Any) -> None:
         )
 
 
-def run_once(blocks: Iterable[nn.Module], image: Tensor, names: Sequence[Any]) -> list[Tensor]:
+def run_once(blocks: Iterable[nn.Module], image: Tensor, names: Sequence[Level]) -> list[Tensor]:
     """Run one image, and return it with the state after each block.
 
     `blocks`: each takes what the one before gives. `image` (1, C, H, W): as the first takes it.

@@ -7,6 +7,7 @@ ICCV 2021. Parameter names and shapes are those of the authors' checkpoints.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
+from skquee.networks._types import Options
 from skquee.networks.backbones._checkpoint import unwrap
 from skquee.networks.backbones._matmul import MatMul
 
@@ -274,11 +276,11 @@ def _sinusoids(n_positions: int, width: int) -> Tensor:
     return torch.where(column.long() % 2 == 0, angle.sin(), angle.cos()).float()
 
 
-def _weights_of(state: dict[str, Any], model: nn.Module) -> dict[str, Tensor]:
+def _weights_of(state: Mapping[str, object], model: nn.Module) -> dict[str, Tensor]:
     return unwrap(state)
 
 
-def _cfg(file: str) -> dict[str, Any]:
+def _cfg(file: str) -> dict[str, object]:
     return {
         "url": f"https://github.com/yitu-opensource/T2T-ViT/releases/download/main/{file}",
         "num_classes": 1000,
@@ -315,61 +317,61 @@ def _build(variant: str, pretrained: bool, **kwargs: Any) -> T2TViT:
     )
 
 
-_LITE = {"embed_dim": 256, "num_heads": 4, "mlp_ratio": 2.0}
-_14 = {"embed_dim": 384, "depth": 14, "num_heads": 6, "mlp_ratio": 3.0}
-_19 = {"embed_dim": 448, "depth": 19, "num_heads": 7, "mlp_ratio": 3.0}
-_24 = {"embed_dim": 512, "depth": 24, "num_heads": 8, "mlp_ratio": 3.0}
+_LITE: Options = {"embed_dim": 256, "num_heads": 4, "mlp_ratio": 2.0}
+_14: Options = {"embed_dim": 384, "depth": 14, "num_heads": 6, "mlp_ratio": 3.0}
+_19: Options = {"embed_dim": 448, "depth": 19, "num_heads": 7, "mlp_ratio": 3.0}
+_24: Options = {"embed_dim": 512, "depth": 24, "num_heads": 8, "mlp_ratio": 3.0}
 
 
 @register_model
-def t2t_vit_7(pretrained: bool = False, **kwargs: Any) -> T2TViT:
+def t2t_vit_7(pretrained: bool = False, **kwargs: object) -> T2TViT:
     """T2T-ViT-7: 4.3 M parameters."""
     return _build("t2t_vit_7", pretrained, **{**_LITE, "depth": 7, **kwargs})
 
 
 @register_model
-def t2t_vit_10(pretrained: bool = False, **kwargs: Any) -> T2TViT:
+def t2t_vit_10(pretrained: bool = False, **kwargs: object) -> T2TViT:
     """T2T-ViT-10: 5.9 M parameters."""
     return _build("t2t_vit_10", pretrained, **{**_LITE, "depth": 10, **kwargs})
 
 
 @register_model
-def t2t_vit_12(pretrained: bool = False, **kwargs: Any) -> T2TViT:
+def t2t_vit_12(pretrained: bool = False, **kwargs: object) -> T2TViT:
     """T2T-ViT-12: 6.9 M parameters."""
     return _build("t2t_vit_12", pretrained, **{**_LITE, "depth": 12, **kwargs})
 
 
 @register_model
-def t2t_vit_14(pretrained: bool = False, **kwargs: Any) -> T2TViT:
+def t2t_vit_14(pretrained: bool = False, **kwargs: object) -> T2TViT:
     """T2T-ViT-14: 21.5 M parameters."""
     return _build("t2t_vit_14", pretrained, **{**_14, **kwargs})
 
 
 @register_model
-def t2t_vit_19(pretrained: bool = False, **kwargs: Any) -> T2TViT:
+def t2t_vit_19(pretrained: bool = False, **kwargs: object) -> T2TViT:
     """T2T-ViT-19: 39.2 M parameters."""
     return _build("t2t_vit_19", pretrained, **{**_19, **kwargs})
 
 
 @register_model
-def t2t_vit_24(pretrained: bool = False, **kwargs: Any) -> T2TViT:
+def t2t_vit_24(pretrained: bool = False, **kwargs: object) -> T2TViT:
     """T2T-ViT-24: 64.1 M parameters."""
     return _build("t2t_vit_24", pretrained, **{**_24, **kwargs})
 
 
 @register_model
-def t2t_vit_t_14(pretrained: bool = False, **kwargs: Any) -> T2TViT:
+def t2t_vit_t_14(pretrained: bool = False, **kwargs: object) -> T2TViT:
     """T2T-ViT_t-14, plain attention between tokens: 21.5 M parameters."""
     return _build("t2t_vit_t_14", pretrained, **{"tokens_type": "transformer", **_14, **kwargs})
 
 
 @register_model
-def t2t_vit_t_19(pretrained: bool = False, **kwargs: Any) -> T2TViT:
+def t2t_vit_t_19(pretrained: bool = False, **kwargs: object) -> T2TViT:
     """T2T-ViT_t-19, plain attention between tokens: 39.2 M parameters."""
     return _build("t2t_vit_t_19", pretrained, **{"tokens_type": "transformer", **_19, **kwargs})
 
 
 @register_model
-def t2t_vit_t_24(pretrained: bool = False, **kwargs: Any) -> T2TViT:
+def t2t_vit_t_24(pretrained: bool = False, **kwargs: object) -> T2TViT:
     """T2T-ViT_t-24, plain attention between tokens: 64.1 M parameters."""
     return _build("t2t_vit_t_24", pretrained, **{"tokens_type": "transformer", **_24, **kwargs})

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from skquee.networks._types import Level
 from skquee.networks.backbones._sharing import copy_sharing_weights
 from skquee.networks.backbones._t2t_vit import T2TViT
 
@@ -18,12 +18,8 @@ __all__ = ["Pool", "Transformer", "check_exits", "cut_blocks", "image_shape", "o
 Transformer = VisionTransformer | T2TViT
 
 
-def check_exits(exits: Sequence[Any], depth: int) -> tuple[int, ...]:
-    """Return exits as a tuple, or raise.
-
-    `exits`: layers, counted from 1, after which a head can answer. `depth`: number of layers of
-    the backbone.
-    """
+def check_exits(exits: Sequence[Level], depth: int) -> tuple[int, ...]:
+    """Return exits, layers counted from 1, as a tuple, or raise where they do not fit a depth."""
     found = tuple(int(layer) for layer in exits)
     increasing = all(a < b for a, b in zip((0, *found), found, strict=False))
     if not found or not increasing or found[-1] != depth:
@@ -74,8 +70,6 @@ class Pool(nn.Module):
     """Tokens to the features a head reads: the backbone's own final norm and pooling.
 
     A distilled transformer answers with two tokens: its features are both, side by side.
-
-    `backbone`: the backbone.
     """
 
     def __init__(self, backbone: Transformer) -> None:
@@ -104,13 +98,14 @@ class Pool(nn.Module):
 
 
 def own_head(backbone: Transformer) -> nn.Linear | None:
-    """Return the head of a backbone as one linear layer on the features of :class:`Pool`.
+    """Return a copy of a backbone's head as one linear layer on the features of :class:`Pool`.
 
-    `backbone`: the backbone. Returns a copy; None where it has no linear head.
+    None where it has no linear head.
     """
-    head: Any = backbone.get_classifier()
-    parts = head if isinstance(head, tuple) else (head,)
-    if not all(isinstance(part, nn.Linear) for part in parts):
+    head = backbone.get_classifier()
+    found = head if isinstance(head, tuple) else (head,)
+    parts = [part for part in found if isinstance(part, nn.Linear)]
+    if len(parts) < len(found):
         return None
     # The mean of the answers of two tokens is one layer on both, of half the weights.
     weight = torch.cat([part.weight.detach() for part in parts], dim=1) / len(parts)
@@ -125,13 +120,10 @@ def own_head(backbone: Transformer) -> nn.Linear | None:
 
 
 def image_shape(backbone: Transformer) -> tuple[int, tuple[int, int] | None]:
-    """Return channels and size of the images a backbone takes.
-
-    `backbone`: the backbone. Returns `size`: height and width; None where it takes any.
-    """
+    """Return channels and size (height, width; None where it takes any) of a backbone's images."""
     if isinstance(backbone, T2TViT):
         return backbone.tokens_to_token.in_chans, backbone.tokens_to_token.img_size
-    patches: Any = backbone.patch_embed
+    patches = backbone.patch_embed
     size = None if patches.img_size is None else tuple(patches.img_size)
     # The first convolution: that of a hybrid's patches reads features of a network before it.
     first = next(module for module in patches.modules() if isinstance(module, nn.Conv2d))

@@ -6,7 +6,7 @@ import copy
 import importlib.util
 import threading
 from collections.abc import Callable
-from typing import Any
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -31,11 +31,24 @@ MOST = 512
 Run = Callable[[Tensor], list[Tensor]]
 Capture = Callable[[Run, Tensor], tuple[Callable[[], None], list[Tensor]]]
 
-# For each device a stream to warm up on, one to record on, the memory that graphs need between
-# their kernels and share (one replays at a time), and a graph that keeps it: torch takes no memory
-# up again that had no graph left. On a stream where products have run, a graph would take over
-# their workspace, which others may clear: graphs then crashed.
-_shared: dict[torch.device, tuple[Any, Any, Any, Any]] = {}
+
+class _Shared:
+    """What the graphs of a device, the current one, share.
+
+    A stream to warm up on, one to record on, the memory that graphs need between their kernels
+    (one replays at a time), and a graph that keeps it: torch takes no memory up again that had no
+    graph left. On a stream where products have run, a graph would take over their workspace, which
+    others may clear: graphs then crashed.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.beside, self.recording = torch.cuda.Stream(), torch.cuda.Stream()
+        self.pool, self.first = torch.cuda.graph_pool_handle(), torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.first, pool=self.pool, stream=self.recording):
+            torch.zeros(1, device=device)
+
+
+_shared_on = cache(_Shared)
 
 
 def torchao_available() -> bool:
@@ -94,34 +107,22 @@ def capture(run: Run, static: Tensor) -> tuple[Callable[[], None], list[Tensor]]
     """
     device = static.device
     with torch.cuda.device(device):
-        beside, recording, pool, _ = _shared_on(device)
-        beside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(beside):  # kernels are chosen and loaded before they are recorded
+        shared = _shared_on(device)
+        shared.beside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(
+            shared.beside
+        ):  # kernels are chosen and loaded before they are recorded
             for _ in range(3):
                 run(static)
-        torch.cuda.current_stream().wait_stream(beside)
+        torch.cuda.current_stream().wait_stream(shared.beside)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=pool, stream=recording):
+        with torch.cuda.graph(graph, pool=shared.pool, stream=shared.recording):
             answers = run(static)
     return graph.replay, answers
 
 
-def _shared_on(device: torch.device) -> tuple[Any, Any, Any, Any]:
-    """Return what the graphs of a device share, on which it is the current one."""
-    if device not in _shared:
-        beside, recording = torch.cuda.Stream(), torch.cuda.Stream()
-        pool, first = torch.cuda.graph_pool_handle(), torch.cuda.CUDAGraph()
-        with torch.cuda.graph(first, pool=pool, stream=recording):
-            torch.zeros(1, device=device)
-        _shared[device] = beside, recording, pool, first
-    return _shared[device]
-
-
 def has_8_bit_layers(blocks: nn.ModuleList) -> bool:
-    """Tell whether some layer of blocks suits 8-bit products.
-
-    `blocks`: in float.
-    """
+    """Tell whether some layer of float blocks suits 8-bit products."""
     return any(_fits(module, name) for name, module in blocks.named_modules())
 
 
@@ -167,14 +168,14 @@ class GraphedBlock(nn.Module):
         self._reset()
 
     def _reset(self) -> None:
-        self._graphs: dict[Any, tuple[Tensor, Callable[[], None], list[Tensor]]] = {}
+        self._graphs: dict[tuple[object, ...], tuple[Tensor, Callable[[], None], list[Tensor]]] = {}
         self._lock = threading.Lock()
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         # Graphs are recorded anew where they are needed.
         return {k: v for k, v in self.__dict__.items() if k not in ("_graphs", "_lock")}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state)
         self._reset()
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from skquee.networks._types import Ranges
+from skquee.networks.backbones._sharing import copy_sharing_weights
 from skquee.networks.engines._cuda import cuda_engines, torchao_available, with_8_bits
 from skquee.networks.engines._folding import norms_to_fold
 from skquee.networks.engines._int8 import int8_available, to_int8
@@ -90,7 +91,7 @@ def check_engines(levels: Sequence[str] | None, runs: Sequence[str]) -> tuple[st
 def build_engine(
     engine: str,
     blocks: nn.ModuleList,
-    ranges: Mapping[str, tuple[float, float]],
+    ranges: Ranges,
     states: Sequence[Tensor] | None = None,
 ) -> nn.ModuleList:
     """Return blocks on an engine.
@@ -109,17 +110,15 @@ def build_engine(
         return nn.ModuleList(Cast(b, torch.bfloat16) for b in with_8_bits(blocks, engine))
     if not int8_available():
         raise RuntimeError("There are no int8 products of oneDNN here, or they overflow.")
-    # Everything but the layers replaced is shared with the float blocks.
-    shared = {id(p): p for p in (*blocks.parameters(), *blocks.buffers())}
     norms = [{}] * len(blocks) if states is None else map(norms_to_fold, blocks, states)
     return nn.ModuleList(
-        Cast(to_int8(copy.deepcopy(block, dict(shared)), ranges, f"{number}.", fold), torch.float32)
+        Cast(to_int8(copy_sharing_weights(block), ranges, f"{number}.", fold), torch.float32)
         for number, (block, fold) in enumerate(zip(blocks, norms, strict=False))
     )
 
 
 def time_blocks(
-    runs: Mapping[str, Sequence[Callable[[Tensor], Any]]],
+    runs: Mapping[str, Sequence[Callable[[Tensor], object]]],
     states: Sequence[Tensor],
     *,
     repeats: int = 7,

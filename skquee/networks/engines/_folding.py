@@ -4,36 +4,34 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
+
+from skquee.networks._calls import Args, Calls, Function, Kwargs, hooked
 
 __all__ = ["norms_to_fold"]
 
 FORWARDS = (nn.BatchNorm2d.forward, BatchNormAct2d.forward)
 
 
-class _Uses(TorchFunctionMode):
+class _Uses(Calls):
     """Count the calls that make tensors of a tensor."""
 
     def __init__(self) -> None:
         super().__init__()
         self.counts: Counter[int] = Counter()
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        out = func(*args, **(kwargs or {}))
+    def called(self, func: Function, args: Args, kwargs: Kwargs) -> object:
+        out = func(*args, **kwargs)
         if any(isinstance(made, Tensor) for made in _flat(out)):
             given = {id(x) for x in _flat((args, kwargs)) if isinstance(x, Tensor)}
             self.counts.update(given)
         return out
 
 
-def _flat(values: Any) -> list[Any]:
+def _flat(values: object) -> list[object]:
     if isinstance(values, dict):
         values = list(values.values())
     if isinstance(values, (list, tuple)):
@@ -70,12 +68,8 @@ def norms_to_fold(block: nn.Module, state: Tensor) -> dict[str, str]:
         elif isinstance(module, nn.BatchNorm2d) and type(module).forward in FORWARDS:
             if module.running_mean is not None and not module.training:
                 handles.append(module.register_forward_pre_hook(note_read(name)))
-    try:
-        with torch.no_grad(), uses:
-            block(state)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with hooked(handles), torch.no_grad(), uses:
+        block(state)
     readers = {id(given[0]): name for name, given in read.items() if len(given) == 1}
     return {
         name: readers[id(out[0])]

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
-from typing import Any
+from typing import Generic, TypeVar
 
 import torch
 from timm.layers import BatchNormAct2d, Mlp
 from torch import Tensor, nn
 
-from skquee.networks.backbones._sharing import keep_geometry
+from skquee.networks._calls import hooked
+from skquee.networks._types import Ranges
+from skquee.networks.backbones._sharing import Geometry, keep_geometry
 from skquee.networks.quantization._functional import slow_path
 
 __all__ = [
@@ -28,6 +30,7 @@ __all__ = [
 ]
 
 Range = tuple[float, float]
+Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
 CODES = 255  # of unsigned activations
 # Its name in torch from 2.7, and before.
 CONVOLVE = next(
@@ -91,7 +94,7 @@ def input_ranges(blocks: nn.ModuleList, batches: Iterable[Tensor]) -> dict[str, 
     """
     found: dict[str, Range] = {}
 
-    def note(name: str) -> Any:
+    def note(name: str) -> Callable[..., None]:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             low, high = (float(value) for value in inputs[0].aminmax())
             known = found.get(name, (0.0, 0.0))
@@ -104,26 +107,22 @@ def input_ranges(blocks: nn.ModuleList, batches: Iterable[Tensor]) -> dict[str, 
         for name, module in blocks.named_modules()
         if suits_int8(module)
     ]
-    try:
-        with torch.inference_mode():
-            for state in batches:
-                for block in blocks:
-                    state = block(state)
-    finally:
-        for handle in handles:
-            handle.remove()
+    with hooked(handles), torch.inference_mode():
+        for state in batches:
+            for block in blocks:
+                state = block(state)
     return found
 
 
-class _Int8Layer(nn.Module, ABC):
+class _Int8Layer(nn.Module, ABC, Generic[Layer]):
     """What both kinds of layers share: codes of the input, and packed weights."""
 
     _packed: Tensor
 
-    def __init__(self, layer: nn.Linear | nn.Conv2d, span: Range, top: int | None) -> None:
+    def __init__(self, layer: Layer, span: Range, top: int | None) -> None:
         super().__init__()
         # In a list: the float weights are not this module's own.
-        self._float: list[Any] = [layer]
+        self._float: list[Layer] = [layer]
         keep_geometry(layer, self)
         self.span = span
         self.top = top
@@ -158,31 +157,21 @@ class _Int8Layer(nn.Module, ABC):
         """The float bias."""
         return self._float[0].bias
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         # oneDNN's packed weights have no storage to copy or pickle.
         return {key: value for key, value in self.__dict__.items() if key != "_packed"}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state)
         self._pack()
 
     def encode(self, x: Tensor) -> Tensor:
-        """Return the codes of an input.
-
-        Parameters
-        ----------
-        x : Tensor, float32
-            Input.
-
-        Returns
-        -------
-        Tensor, uint8
-        """
+        """Return the codes (uint8) of an input of floats."""
         shifted = torch.add(self._offset, x, alpha=1 / self.scale)
         return shifted.clamp_(0, CODES).to(torch.uint8)
 
 
-class Int8Linear(_Int8Layer):
+class Int8Linear(_Int8Layer[nn.Linear]):
     """A linear layer on int8 products.
 
     ``y = s_x s_w (q_x - z) q_w + bias`` with ``q_x = clip(round(x / s_x) + z, 0, 255)``, one
@@ -220,17 +209,9 @@ class Int8Linear(_Int8Layer):
         return torch.ops.onednn.qlinear_prepack(codes, None)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the layer's answer.
+        """Return the layer's answer (..., n_out): float32, or uint8 with a `gelu_span`.
 
-        Parameters
-        ----------
-        x : Tensor of shape (..., n_in)
-            Floats, or codes of this layer's input.
-
-        Returns
-        -------
-        Tensor of shape (..., n_out)
-            float32, or uint8 with a `gelu_span`.
+        `x` (..., n_in): floats, or codes of this layer's input.
         """
         codes = x if x.dtype == torch.uint8 else self.encode(x)
         scale, zero, kind, after = 1.0, 0, torch.float32, "none"
@@ -257,7 +238,7 @@ class Int8Linear(_Int8Layer):
         return f"range={self.span[0]:.3g} to {self.span[1]:.3g}, gelu={self.gelu_span is not None}"
 
 
-class Int8Conv2d(_Int8Layer):
+class Int8Conv2d(_Int8Layer[nn.Conv2d]):
     """A convolution on int8 products, with the batch normalisation after it folded in.
 
     Codes and scales as in :class:`Int8Linear`; groups, depthwise ones too, as in torch.
@@ -281,14 +262,13 @@ class Int8Conv2d(_Int8Layer):
     def _weights(self) -> tuple[Tensor, Tensor | None]:
         return folded(self._float[0], self._norm[0])
 
-    def _geometry(self) -> tuple[list[int], list[int], list[int], int]:
-        (conv,) = self._float
-        return list(conv.stride), list(conv.padding), list(conv.dilation), conv.groups
+    def _geometry(self) -> tuple[object, ...]:
+        """Return stride, padding, dilation and groups."""
+        return tuple(vars(Geometry.of(self._float[0])).values())
 
     def _prepacked(self, codes: Tensor) -> Tensor:
-        stride, padding, dilation, groups = self._geometry()
         return torch.ops.onednn.qconv_prepack(
-            codes, self.weight_scale, self.scale, self.zero, stride, padding, dilation, groups
+            codes, self.weight_scale, self.scale, self.zero, *self._geometry()
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -352,10 +332,7 @@ def folded(convolution: nn.Conv2d, norm: nn.BatchNorm2d | None) -> tuple[Tensor,
 
 
 def without_norm(norm: nn.Module) -> nn.Module:
-    """Return what a batch normalisation does beside normalising: timm's have an activation.
-
-    `norm`: folded into the convolution before.
-    """
+    """Return what a batch normalisation does beside normalising: timm's have an activation."""
     return nn.Sequential(norm.drop, norm.act) if isinstance(norm, BatchNormAct2d) else nn.Identity()
 
 
@@ -395,38 +372,47 @@ def grid(span: Range) -> tuple[float, int]:
 
 
 def to_int8(
-    module: nn.Module,
-    ranges: Mapping[str, Range],
-    prefix: str = "",
-    norms: Mapping[str, str] | None = None,
+    module: nn.Module, ranges: Ranges, prefix: str = "", norms: Mapping[str, str] | None = None
 ) -> nn.Module:
-    """Replace the linear layers and convolutions of a module, in place.
-
-    `module`: its children are replaced. `ranges`: of :func:`input_ranges`; a layer without one (it
-    never ran) stays in float. `prefix`: name of `module` in `ranges`, with a dot. `norms`: names
-    in `module` of convolutions, and of the batch normalisations to fold into them. Returns the
-    same.
-    """
-    norms = norms or {}
+    """Replace layers of a module, in place, as :func:`replace_layers` does, and whole MLPs."""
     for name, child in list(module.named_modules()):
+        if isinstance(child, nn.TransformerEncoderLayer):
+            slow_path(child)
         pair = _mlp_layers(child)
         spans = [ranges.get(f"{prefix}{name}.{layer}") for layer in pair]
         if name and pair and all(spans):
             first, second = (child.get_submodule(layer) for layer in pair)
             module.set_submodule(name, Int8Mlp(first, second, *spans))  # type: ignore[arg-type]
+    return replace_layers(module, ranges, Int8Linear, Int8Conv2d, prefix, norms)
+
+
+def replace_layers(
+    module: nn.Module,
+    ranges: Ranges,
+    linear: Callable[[nn.Linear, Range], nn.Module],
+    convolution: Callable[[nn.Conv2d, Range, nn.BatchNorm2d | None], nn.Module],
+    prefix: str = "",
+    norms: Mapping[str, str] | None = None,
+) -> nn.Module:
+    """Replace the linear layers and convolutions of a module, in place.
+
+    `ranges`: of :func:`input_ranges`; a layer without one (it never ran) stays in float. `linear`,
+    `convolution`: make what takes their place. `prefix`: name of `module` in `ranges`, with a dot.
+    `norms`: names in `module` of convolutions, and of the batch normalisations to fold into them.
+    Returns the same.
+    """
+    norms = norms or {}
     for name, child in list(module.named_modules()):
         span = ranges.get(f"{prefix}{name}")
-        if isinstance(child, nn.TransformerEncoderLayer):
-            slow_path(child)
         if span is None or not suits_int8(child):
             continue
         if isinstance(child, nn.Linear):
-            module.set_submodule(name, Int8Linear(child, span))
+            module.set_submodule(name, linear(child, span))
             continue
         assert isinstance(child, nn.Conv2d)
         norm = module.get_submodule(norms[name]) if name in norms else None
         assert norm is None or isinstance(norm, nn.BatchNorm2d)
-        module.set_submodule(name, Int8Conv2d(child, span, norm))
+        module.set_submodule(name, convolution(child, span, norm))
         if norm is not None:
             module.set_submodule(norms[name], without_norm(norm))
     return module

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from skquee.values._checks import (
     check_sequence,
 )
 from skquee.values._reading import field
+from skquee.values._types import Json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -230,7 +231,7 @@ class LatencyTable:
         frame.attrs = {"threads": self.threads, "machine": self.machine, "unit": "ms"}
         return frame
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> Json:
         """Return the fields, fit for JSON."""
         return {
             "levels": list(self.levels),
@@ -243,7 +244,7 @@ class LatencyTable:
         }
 
     @classmethod
-    def from_dict(cls, record: Mapping[str, Any]) -> LatencyTable:
+    def from_dict(cls, record: Json) -> LatencyTable:
         """Return the table that :meth:`to_dict` described.
 
         Parameters

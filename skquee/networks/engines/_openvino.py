@@ -8,21 +8,22 @@ import sys
 import threading
 import warnings
 from collections.abc import Mapping, Sequence
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skquee.networks.backbones._sharing import copy_sharing_weights, keep_geometry
+from skquee.networks._types import Ranges
+from skquee.networks.backbones._sharing import Geometry, copy_sharing_weights, keep_geometry
 from skquee.networks.engines._folding import norms_to_fold
 from skquee.networks.engines._int8 import (
     CODES,
     folded,
     grid,
-    suits_int8,
+    replace_layers,
     weight_scales,
-    without_norm,
 )
 
 __all__ = [
@@ -44,7 +45,7 @@ def openvino_available() -> bool:
     return importlib.util.find_spec("openvino") is not None
 
 
-def import_openvino() -> Any:
+def import_openvino() -> ModuleType:
     """Import OpenVINO without its reports of usage, which it sends unasked."""
     if "openvino" not in sys.modules and "openvino_telemetry" not in sys.modules:
         # None makes an import fail: OpenVINO does without it.
@@ -73,10 +74,7 @@ class _FakeInt8(nn.Module):
         self.register_buffer("zeros", torch.zeros(len(weight), dtype=torch.int32))
 
     def rounded(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return an input and the weight on their grids.
-
-        `x`: floats.
-        """
+        """Return an input and the weight on their grids."""
         x = torch.fake_quantize_per_tensor_affine(x, self.scale, self.zero, 0, CODES)
         weight = torch.fake_quantize_per_channel_affine(
             self.weight, self.weight_scale, self.zeros, 0, -TOP, TOP
@@ -121,49 +119,21 @@ class FakeInt8Conv2d(_FakeInt8):
     ) -> None:
         super().__init__(*folded(convolution, norm), span)
         keep_geometry(convolution, self)
-        self.geometry: dict[str, Any] = {
-            "stride": convolution.stride,
-            "padding": convolution.padding,
-            "dilation": convolution.dilation,
-            "groups": convolution.groups,
-        }
+        self.geometry = Geometry.of(convolution)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the layer's answer.
 
         `x` (n, n_in, height, width): floats. Returns (n, n_out, height, width).
         """
-        return F.conv2d(*self.rounded(x), self.bias, **self.geometry)
+        return self.geometry.conv2d(*self.rounded(x), self.bias)
 
 
 def fake_int8(
-    module: nn.Module,
-    ranges: Mapping[str, tuple[float, float]],
-    prefix: str = "",
-    norms: Mapping[str, str] | None = None,
+    module: nn.Module, ranges: Ranges, prefix: str = "", norms: Mapping[str, str] | None = None
 ) -> nn.Module:
-    """Replace the linear layers and convolutions of a module, in place, by simulations of int8.
-
-    `module`: its children are replaced. `ranges`: of :func:`input_ranges`; a layer without one (it
-    never ran) stays in float. `prefix`: name of `module` in `ranges`, with a dot. `norms`: names
-    in `module` of convolutions, and of the batch normalisations to fold into them. Returns the
-    same.
-    """
-    norms = norms or {}
-    for name, child in list(module.named_modules()):
-        span = ranges.get(f"{prefix}{name}")
-        if span is None or not suits_int8(child):
-            continue
-        if isinstance(child, nn.Linear):
-            module.set_submodule(name, FakeInt8Linear(child, span))
-            continue
-        assert isinstance(child, nn.Conv2d)
-        norm = module.get_submodule(norms[name]) if name in norms else None
-        assert norm is None or isinstance(norm, nn.BatchNorm2d)
-        module.set_submodule(name, FakeInt8Conv2d(child, span, norm))
-        if norm is not None:
-            module.set_submodule(norms[name], without_norm(norm))
-    return module
+    """Replace layers of a module, in place, by simulations of int8; see :func:`replace_layers`."""
+    return replace_layers(module, ranges, FakeInt8Linear, FakeInt8Conv2d, prefix, norms)
 
 
 class _WithExit(nn.Module):
@@ -182,7 +152,7 @@ def openvino_blocks(
     engine: str,
     blocks: nn.ModuleList,
     exits: Sequence[tuple[nn.Module, nn.Module]],
-    ranges: Mapping[str, tuple[float, float]],
+    ranges: Ranges,
     states: Sequence[Tensor],
 ) -> nn.ModuleList:
     """Return blocks on an engine, to be compiled by OpenVINO when they first run.
@@ -216,7 +186,7 @@ class OpenVinoBlock(nn.Module):
         block: nn.Module,
         pool: nn.Module,
         head: nn.Module,
-        ranges: Mapping[str, tuple[float, float]],
+        ranges: Ranges,
         sample: Tensor,
     ) -> None:
         super().__init__()
@@ -232,12 +202,12 @@ class OpenVinoBlock(nn.Module):
         self._requests: dict[int, Any] = {}
         self._lock = threading.Lock()
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         # What is compiled can be neither copied nor pickled.
         left_out = ("_widths", "_requests", "_lock")
         return {key: value for key, value in self.__dict__.items() if key not in left_out}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
+    def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state)
         self._reset()
 

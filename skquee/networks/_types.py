@@ -1,0 +1,35 @@
+"""Names of types that the signatures of networks share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["DataConfig", "Labels", "Level", "Options", "Ranges", "Size"]
+
+#: A bit width, or the name of an engine; of an exit its layer, or the name of a module.
+Level: TypeAlias = int | str
+
+#: Labels of any type, or the classes among them.
+Labels: TypeAlias = NDArray[np.generic]
+
+#: Options by name, which another package takes, each of its own type.
+Options: TypeAlias = Mapping[str, Any]
+
+#: Least and greatest input of layers, by their names.
+Ranges: TypeAlias = Mapping[str, tuple[float, float]]
+
+#: Pixels of a square, or height and width.
+Size: TypeAlias = int | tuple[int, int]
+
+
+class DataConfig(TypedDict, total=False):
+    """How images are prepared, where it is not as the backbone says."""
+
+    mean: Sequence[float] | None
+    std: Sequence[float] | None
+    interpolation: str | None
+    crop_pct: float | None
