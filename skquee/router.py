@@ -12,6 +12,7 @@ from skquee.routers import (
     TunedCostAwareRouterCV,
     combine_costs,
     default_router,
+    model_card,
 )
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "TunedCostAwareRouterCV",
     "combine_costs",
     "default_router",
+    "model_card",
 ]
 
 # Stored in files under these names.

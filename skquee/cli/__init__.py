@@ -10,6 +10,7 @@ from pathlib import Path
 from skquee._version import __version__
 from skquee.cli._bank_options import add_bank_commands
 from skquee.cli._bench_options import add_bench_command
+from skquee.cli._card_options import add_card_command
 from skquee.cli._numbers import MOST_SEED, N_HEADS, whole_number
 from skquee.cli._places import check_folder_to_write
 from skquee.cli._reproduce_options import add_reproduce_command
@@ -44,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     demo.set_defaults(check=_check_demo_options, run=_run_demo, parser=demo)
     add_bank_commands(commands)
     add_bench_command(commands)
+    add_card_command(commands)
     add_reproduce_command(commands)
     add_serve_command(commands)
     options = parser.parse_args(argv)

@@ -2,6 +2,7 @@
 
 from skquee.routers._at_budget import BudgetMixin
 from skquee.routers._budget import BudgetRouter
+from skquee.routers._card import model_card
 from skquee.routers._costs import combine_costs
 from skquee.routers._default import default_router
 from skquee.routers._explain import ExplainMixin
@@ -23,6 +24,7 @@ __all__ = [
     "TunedCostAwareRouterCV",
     "combine_costs",
     "default_router",
+    "model_card",
 ]
 
 publish("skquee.router", *(globals()[name] for name in __all__))

@@ -29,7 +29,7 @@ from skquee.walk._report import knobs_with_own, place_of
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["JudgedMixin", "RowReader"]
+__all__ = ["JudgedMixin", "RowReader", "judged_alone"]
 
 
 class JudgedMixin(LiveParameters, RoutingMixin):
@@ -210,6 +210,14 @@ class JudgedMixin(LiveParameters, RoutingMixin):
     def reason_(self) -> str:
         """Why."""
         return self._summed()[1].reason
+
+
+def judged_alone(model: JudgedMixin) -> tuple[Models, NDArray[np.bool_]]:
+    """Return the models of a fitted classifier, and whether each is right on the rows of fit.
+
+    Shape (n_rows, n_models): the rows of ``cv_curve_``.
+    """
+    return model._models(), model._alone
 
 
 class RowReader:
