@@ -69,7 +69,8 @@ class OfNetworks:
         device : str, default=None
             Where to run. Default: CUDA where there is one.
         **options
-            Of the bank: ``path_costs``, ``merge_groups`` and others.
+            Of the bank: ``path_costs``, ``merge_groups`` and others. ``path_costs="latency"``
+            measures every network for several numbers of rows, gates included.
 
         Returns
         -------
@@ -125,6 +126,9 @@ class OfNetworks:
             runtime=runtime,
             device=device,
         )
+        costs = options.get("path_costs")
+        if isinstance(costs, str) and costs == "latency":
+            cascade.measure_costs()
         bank = cls(cascade, **options)  # type: ignore[call-arg]
         check_is_fitted(bank)  # nothing is left to fit: classes and costs are settled here
         return bank

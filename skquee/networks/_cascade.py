@@ -37,12 +37,14 @@ KINDS = ("latency", "bitops", "flops")
 
 @dataclass(frozen=True, eq=False)
 class _State:
-    """Some images, prepared for every format, and what networks have answered for them so far.
+    """Some images, as the formats asked for so far take them, and what networks answered.
 
-    All states of the same rows share their answers, so that no network runs twice on them.
+    `rows`: the images, not read yet. `images`: by the number of the format. All states of the same
+    rows share both, so that nothing is resized and no network runs twice on them.
     """
 
-    images: tuple[Tensor, ...]
+    rows: ImageRows
+    images: dict[int, Tensor]
     answers: dict[str, NDArray[np.float32]]
 
 
@@ -199,7 +201,7 @@ class NetworkCascade:
         return found[0]
 
     def start(self, X: Any) -> _State:
-        """Return images as every network takes them.
+        """Return images to run networks on; each is read when a network first asks for it.
 
         Parameters
         ----------
@@ -210,9 +212,7 @@ class NetworkCascade:
         -------
         state
         """
-        rows = X if isinstance(X, ImageRows) else self.rows(X)
-        device = next(iter(self.members.values())).parts_.device
-        return _State(tuple(f.rows(rows).tensor().to(device) for f in self._formats), {})
+        return _State(X if isinstance(X, ImageRows) else self.rows(X), {}, {})
 
     def run_block(self, state: _State, block: int, level: str) -> _State:
         """Run a network on an engine, where it has not run on these rows yet.
@@ -235,7 +235,7 @@ class NetworkCascade:
         if level not in state.answers:
             name, engine = self._steps[level]
             member = self.members[name]
-            images = state.images[self._formats.index(member.parts_.format)]
+            images = self._images(state, self._formats.index(member.parts_.format))
             _, state.answers[level] = member.run_exit(images, 0, engine)
         return state
 
@@ -271,9 +271,10 @@ class NetworkCascade:
         -------
         state
         """
-        picked = torch.from_numpy(np.asarray(rows, dtype=np.int64)).to(state.images[0].device)
+        picked = torch.from_numpy(np.asarray(rows, dtype=np.int64))
+        images = {f: ready[picked.to(ready.device)] for f, ready in state.images.items()}
         answers = {level: answer[rows] for level, answer in state.answers.items()}
-        return _State(tuple(images[picked] for images in state.images), answers)
+        return _State(state.rows[rows], images, answers)
 
     def concat(self, states: Sequence[_State]) -> _State:
         """Join the rows of states.
@@ -289,7 +290,17 @@ class NetworkCascade:
         """
         known = set.intersection(*(set(state.answers) for state in states))
         answers = {level: np.concatenate([s.answers[level] for s in states]) for level in known}
-        return _State(tuple(map(torch.cat, zip(*(s.images for s in states), strict=True))), answers)
+        ready = set.intersection(*(set(state.images) for state in states))
+        images = {f: torch.cat([state.images[f] for state in states]) for f in ready}
+        order = np.concatenate([state.rows.order for state in states])
+        return _State(replace(states[0].rows, order=order), images, answers)
+
+    def _images(self, state: _State, number: int) -> Tensor:
+        """Return the images of a state in one format; rows that left before are never resized."""
+        if number not in state.images:
+            device = next(iter(self.members.values())).parts_.device
+            state.images[number] = self._formats[number].rows(state.rows).tensor().to(device)
+        return state.images[number]
 
     # ------------------------------------------------------------------ costs
 

@@ -269,7 +269,8 @@ class BlockRunner:
         return state, self.head(state, block, level)
 
     def _at(self, block: int, level: Any) -> Any:
-        check_is_fitted(self)
+        if not hasattr(self, "parts_"):  # the check is dear beside a small block
+            check_is_fitted(self)
         if not isinstance(level, (int, str)) or level not in self.parts_.levels:
             raise ValueError(f"There is no level {level!r}; quantize made {self.levels_}.")
         blocks = self.parts_.levels[level]

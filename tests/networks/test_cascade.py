@@ -183,7 +183,10 @@ def test_networks_for_images_of_other_sizes_share_a_bank(images):
     bank = bank_of({"small": small, "large": big}, img_size=None)
     cascade = bank.classifiers
     state = cascade.start(images[:4])
-    assert [tuple(part.shape) for part in state.images] == [(4, 3, 8, 8), (4, 3, 16, 16)]
+    assert cascade.head(state, 0, "small@fp32").shape == (4, N_CLASSES)
+    assert {f: tuple(ready.shape) for f, ready in state.images.items()} == {0: (4, 3, 8, 8)}
+    cascade.head(state, 0, "large@fp32")
+    assert tuple(state.images[1].shape) == (4, 3, 16, 16)
     table = bank.materialize(images)
     with torch.inference_mode():
         expected = big(state.images[1]).softmax(1)
@@ -194,6 +197,25 @@ def test_networks_for_images_of_other_sizes_share_a_bank(images):
     )
     with pytest.raises(ValueError, match="taken as normalised, but these networks"):
         bank.transform(torch.zeros(2, 3, 8, 8))
+
+
+def test_only_rows_that_reach_a_network_are_resized_for_it(images):
+    large = Net(8, seed=2)
+    large.pretrained_cfg = {"input_size": (3, 16, 16)}
+    small = Net(4)
+    small.pretrained_cfg = {"input_size": (3, 8, 8)}
+    cascade = bank_of({"small": small, "large": large}, img_size=None).classifiers
+    state = cascade.run_block(cascade.start(images[:6]), 0, "small@fp32")
+    few = cascade.run_block(cascade.take(state, np.array([4, 1])), 1, "large@fp32")
+    assert tuple(few.images[1].shape) == (2, 3, 16, 16) and 1 not in state.images
+    whole = cascade.head(cascade.start(images[:6]), 0, "large@fp32")
+    np.testing.assert_allclose(few.answers["large@fp32"], whole[[4, 1]], atol=1e-6)
+
+
+def test_a_bank_may_be_made_with_measured_costs():
+    bank = bank_of(path_costs="latency")
+    assert bank.paths_.cost_unit == "ms"
+    assert bank.costs_.tolist() == bank.classifiers.path_costs("latency").tolist()
 
 
 def test_a_fitted_network_answers_by_its_last_exit(images):
