@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
 
 from skquee.values._optional import require
 from skquee.walk import Snapshot
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["route"]
 
 
-def route(classifier: Any, X: da.Array) -> da.Array:
+def route(classifier: BaseEstimator, X: da.Array) -> da.Array:
     """Route the samples of a dask array, each block by itself; nothing runs yet.
 
     The classifier is one node of the graph, so that it goes to each worker once.
@@ -79,7 +80,9 @@ def route(classifier: Any, X: da.Array) -> da.Array:
     )
 
 
-def _routed(frozen: Snapshot, X: NDArray[Any], record: np.dtype[Any]) -> NDArray[Any]:
+def _routed(
+    frozen: Snapshot, X: NDArray[np.generic], record: np.dtype[np.generic]
+) -> NDArray[np.generic]:
     """Return the records of one block."""
     routes = frozen.route(X)
     found = np.empty(len(routes), dtype=record)

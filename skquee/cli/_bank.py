@@ -8,14 +8,15 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from PIL.Image import Image
 from sklearn.model_selection import train_test_split
-from torch.utils.data import Subset
+from torch.utils.data import Dataset, Subset
 from torchvision.datasets import ImageFolder
 from tqdm import tqdm
 
@@ -29,6 +30,10 @@ from skquee.networks.quantization._operations import explicit_copies
 from skquee.values._archives import open_arrays
 from skquee.values._atomic import held, whole_file, write_text
 from skquee.values._checks import check_output
+
+# Images as a command reads them, and their labels.
+Images: TypeAlias = NDArray[np.generic] | Dataset[tuple[Image, int]]
+Split: TypeAlias = tuple[Images, NDArray[np.generic]]
 
 ROUTER = "router.skops"
 FILES = ("val_probs.npy", "val_labels.npy", "paths.csv")
@@ -91,7 +96,7 @@ def _build(options: argparse.Namespace, network: MultiExitNetwork) -> None:
     with _one_line():
         network.quantize(
             sorted(options.levels),
-            calibration=_take(train[0], np.arange(n_calibration)),
+            calibration=take_images(train[0], np.arange(n_calibration)),
             method=METHODS[options.method](),
             cache=cache,
         )
@@ -149,7 +154,7 @@ def evaluate(options: argparse.Namespace) -> None:
     _report(table, len(y), options.data.name)
 
 
-def read_images(source: Path) -> tuple[Any, NDArray[Any]]:
+def read_images(source: Path) -> Split:
     """Read labelled images.
 
     `source`: a folder with a folder of images for each class, or an ``.npz`` that holds images as
@@ -179,16 +184,16 @@ def read_images(source: Path) -> tuple[Any, NDArray[Any]]:
     return X, y
 
 
-def _split(options: argparse.Namespace) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
+def _split(options: argparse.Namespace) -> tuple[Split, Split]:
     X, y = read_images(options.train)
     rows = np.random.default_rng(options.seed).permutation(len(y))
     if options.validation is not None:
-        return (_take(X, rows), y[rows]), read_images(options.validation)
+        return (take_images(X, rows), y[rows]), read_images(options.validation)
     train, held = train_test_split(rows, test_size=0.1, random_state=options.seed)
-    return (_take(X, train), y[train]), (_take(X, held), y[held])
+    return (take_images(X, train), y[train]), (take_images(X, held), y[held])
 
 
-def _take(X: Any, rows: NDArray[np.intp]) -> Any:
+def take_images(X: Images, rows: NDArray[np.intp]) -> Images:
     return X[rows] if isinstance(X, np.ndarray) else Subset(X, rows.tolist())
 
 

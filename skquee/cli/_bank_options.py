@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from skquee.cli._numbers import MOST_PIXELS, MOST_SEED, number, whole_number
-from skquee.cli._places import DATA, check_data, check_file_to_write, check_folder_to_write
+from skquee.cli._places import (
+    DATA,
+    Commands,
+    check_data,
+    check_file_to_write,
+    check_folder_to_write,
+)
 
 __all__ = ["add_bank_commands"]
 
 
-def add_bank_commands(commands: Any) -> None:
+def add_bank_commands(commands: Commands) -> None:
     """Add the actions of ``bank``: build, evaluate, fit-router and predict.
 
     `commands`: what ``add_subparsers`` returned.

@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 
 import numpy as np
-from torch.utils.data import Subset
 
-from skquee.cli._bank import read_images
+from skquee.cli._bank import read_images, take_images
 from skquee.networks import MultiExitNetwork
 from skquee.speed._measure import measure_speed
 from skquee.speed._page import speed_text, write_speed
@@ -27,9 +26,9 @@ def run_bench(options: argparse.Namespace) -> None:
     else:
         rows = np.random.default_rng(options.seed).permutation(len(y))
         held, test = rows[: len(y) // 3], np.sort(rows[len(y) // 3 :])
-        validation = _take(X, held), y[held]
-    images, labels = _take(X, test), y[test]
-    network.compile(options.levels, calibration=_take(validation[0], np.arange(128)))
+        validation = take_images(X, held), y[held]
+    images, labels = take_images(X, test), y[test]
+    network.compile(options.levels, calibration=take_images(validation[0], np.arange(128)))
     found = measure_speed(
         network,
         validation,
@@ -46,8 +45,3 @@ def run_bench(options: argparse.Namespace) -> None:
     if options.out is not None:
         write_speed(found, options.out)
         print(f"\nSaved {options.out} and {options.out.with_suffix('.png')}")
-
-
-def _take(X: object, rows: np.ndarray) -> object:
-    rows = rows[rows < len(X)]  # type: ignore[arg-type]
-    return X[rows] if isinstance(X, np.ndarray) else Subset(X, rows.tolist())  # type: ignore[arg-type]

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from skquee.cli._numbers import MOST_SEED, number, whole_number
-from skquee.cli._places import DATA, check_data, check_file_to_write
+from skquee.cli._places import DATA, Commands, check_data, check_file_to_write
 
 __all__ = ["add_bench_command"]
 
 MOST_ROWS, MOST_THREADS = 2**16, 1024
 
 
-def add_bench_command(commands: Any) -> None:
+def add_bench_command(commands: Commands) -> None:
     """Add ``bench``.
 
     `commands`: what ``add_subparsers`` returned.

@@ -7,12 +7,14 @@ import copy
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
 import torch
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from threadpoolctl import threadpool_limits
@@ -86,7 +88,7 @@ def run_demo(options: argparse.Namespace) -> None:
 
         progress.set_description("route the test images")
         X, y = bank.transform(test[0]), test[1]
-        swept: list[tuple[str, Any, str, Sequence[Any]]] = [
+        swept: list[tuple[str, BaseEstimator, str, Sequence[object]]] = [
             ("default", default, "lambda_", LAMBDAS),
             ("router", router, "lambda_", LAMBDAS),
             ("threshold", threshold, "threshold", THRESHOLDS),
@@ -122,7 +124,11 @@ def run_demo(options: argparse.Namespace) -> None:
         report(table, curves, summaries, len(y), saved)
 
 
-def split_digits(seed: int) -> list[tuple[Any, Any]]:
+# Images and labels.
+Labelled: TypeAlias = tuple[NDArray[np.generic], NDArray[np.generic]]
+
+
+def split_digits(seed: int) -> list[Labelled]:
     """Return images of 8 x 8 pixels from 0 to 1 and labels, to train, validate and test on.
 
     `seed`: seed of the split.
@@ -139,7 +145,7 @@ def split_digits(seed: int) -> list[tuple[Any, Any]]:
 
 
 def make_network(
-    train: tuple[Any, Any], validation: tuple[Any, Any], options: argparse.Namespace
+    train: Labelled, validation: Labelled, options: argparse.Namespace
 ) -> MultiExitNetwork:
     """Train a backbone, then its exits; quantise every block at every level.
 
@@ -171,7 +177,9 @@ def make_network(
     )
 
 
-def operating_point(method: str, setting: str, routes: Routes, y: Any) -> dict[str, Any]:
+def operating_point(
+    method: str, setting: str, routes: Routes, y: NDArray[np.generic]
+) -> dict[str, object]:
     """Describe how one method at one setting routed some images.
 
     `method`, `setting`: name of the method, and value of its knob. `routes`: what it did. `y`

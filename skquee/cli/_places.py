@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any, Protocol
 
-__all__ = ["check_data", "check_file_to_write", "check_folder_to_write"]
+__all__ = ["Commands", "check_data", "check_file_to_write", "check_folder_to_write"]
 
 DATA = "a folder with a folder of images for each class, or an .npz with X and y"
+
+
+class Commands(Protocol):
+    """What ``add_subparsers`` returns."""
+
+    def add_parser(self, name: str, **options: Any) -> argparse.ArgumentParser:
+        """Add a command."""
 
 
 def check_data(parser: argparse.ArgumentParser, options: argparse.Namespace, *names: str) -> None:

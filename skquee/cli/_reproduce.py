@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from threadpoolctl import threadpool_limits
 
 from skquee import datasets
 from skquee.cli._bank import read_images
-from skquee.cli._demo import make_network, split_digits
+from skquee.cli._demo import Labelled, make_network, split_digits
 from skquee.networks import MultiExitNetwork, PTQ4ViT
 from skquee.paper import Setting, reproduce
 from skquee.paper._store import Store
@@ -38,7 +39,7 @@ NAMES = {
 }
 DEMO = {"width": 64, "depth": 6}  # of the network for digits
 
-Split = dict[str, tuple[Any, NDArray[Any]]]
+Split = dict[str, Labelled]
 
 
 def run_reproduce(options: argparse.Namespace) -> None:
@@ -125,7 +126,7 @@ def read_cifar(folder: Path, name: str) -> tuple[Split, list[str] | None]:
     )
 
 
-def _read_archive(file: Path) -> tuple[NDArray[Any], NDArray[Any], list[str] | None]:
+def _read_archive(file: Path) -> tuple[NDArray[np.generic], NDArray[np.generic], list[str] | None]:
     with open_arrays(file, "file of images") as archive:
         names = archive["class_names"].tolist() if "class_names" in archive else None
         encoded = {"data", "offsets", "labels"} <= set(archive.files)
@@ -140,7 +141,7 @@ def _read_archive(file: Path) -> tuple[NDArray[Any], NDArray[Any], list[str] | N
                 )
     if not encoded:
         X, y = read_images(file)
-        return X, y, names
+        return np.asarray(X), y, names
     images = [
         np.asarray(Image.open(io.BytesIO(data[start:stop])).convert("RGB"))
         for start, stop in zip(offsets, offsets[1:], strict=False)
@@ -148,7 +149,7 @@ def _read_archive(file: Path) -> tuple[NDArray[Any], NDArray[Any], list[str] | N
     return np.stack(images), labels, names
 
 
-def _as_arrays(data: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+def _as_arrays(data: Iterable[tuple[Image.Image, int]]) -> Labelled:
     pairs = [(np.asarray(image), label) for image, label in data]
     return np.stack([image for image, _ in pairs]), np.array([label for _, label in pairs])
 
@@ -183,7 +184,7 @@ def _network(options: argparse.Namespace, splits: Split, cache: Path) -> MultiEx
     return network
 
 
-def _what_counts(options: argparse.Namespace) -> dict[str, Any]:
+def _what_counts(options: argparse.Namespace) -> dict[str, object]:
     """Return the options that results depend on."""
     left_out = {"out", "check", "run", "parser"}
     return {

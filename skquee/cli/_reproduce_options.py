@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
-from typing import Any
 
 from skquee.cli._numbers import MOST_PIXELS, MOST_SEED, whole_number
-from skquee.cli._places import check_folder_to_write
+from skquee.cli._places import Commands, check_folder_to_write
 
 __all__ = ["add_reproduce_command"]
 
@@ -17,7 +16,7 @@ DATA_SETS = {"cifar10": 20, "cifar100": 70, "digits": 10}
 EXITS = {"t2t_vit_7": [2, 4, 7], "t2t_vit_14": [5, 7, 11, 14]}
 
 
-def add_reproduce_command(commands: Any) -> None:
+def add_reproduce_command(commands: Commands) -> None:
     """Add ``reproduce``.
 
     `commands`: what ``add_subparsers`` returned.

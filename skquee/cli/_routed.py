@@ -55,10 +55,10 @@ def fit_router(options: argparse.Namespace) -> None:
     print(f"\nSaved in {folder}: {ROUTER}. Answers: skquee bank predict {folder} --data IMAGES")
 
 
-def _labels(file: Path, n_rows: int) -> NDArray[Any]:
+def _labels(file: Path, n_rows: int) -> NDArray[np.generic]:
     """Read the labels of a table, as bank build wrote them."""
     try:
-        labels: NDArray[Any] = np.load(file, allow_pickle=False)
+        labels: NDArray[np.generic] = np.load(file, allow_pickle=False)
     except (EOFError, ValueError) as error:
         raise not_whole(file, "file of labels", error) from None
     if labels.shape != (n_rows,):
@@ -69,7 +69,9 @@ def _labels(file: Path, n_rows: int) -> NDArray[Any]:
     return labels
 
 
-def _tell(router: TunedCostAwareRouterCV, table: PathProbabilities, labels: NDArray[Any]) -> None:
+def _tell(
+    router: TunedCostAwareRouterCV, table: PathProbabilities, labels: NDArray[np.generic]
+) -> None:
     """Print what the router is worth beside one path for all images."""
     tree = table.paths
     unit = f" {tree.cost_unit}" if tree.cost_unit else ""
@@ -150,7 +152,7 @@ def predict(options: argparse.Namespace) -> None:
     print(told, file=sys.stderr)
 
 
-def _images(source: Path) -> tuple[Any, list[str], NDArray[Any] | None]:
+def _images(source: Path) -> tuple[Any, list[str], NDArray[np.generic] | None]:
     """Return images, what they are called, and labels where there are some."""
     if source.is_dir():
         files = sorted(file for file in source.rglob("*") if file.suffix.lower() in IMAGES)

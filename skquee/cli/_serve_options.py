@@ -5,16 +5,16 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
-from typing import Any
 
 from skquee.cli._numbers import whole_number
+from skquee.cli._places import Commands
 
 __all__ = ["add_serve_command"]
 
 TOKEN = "SKQUEE_TOKEN"
 
 
-def add_serve_command(commands: Any) -> None:
+def add_serve_command(commands: Commands) -> None:
     """Add ``serve``.
 
     `commands`: what ``add_subparsers`` returned.

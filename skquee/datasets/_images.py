@@ -7,18 +7,21 @@ unless ``download=True`` asks for it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from sklearn.utils import check_random_state
 
 from skquee.values._optional import require
+from skquee.values._types import Seed
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from torch.utils.data import Dataset
+    from torchvision.datasets import VisionDataset
 
 __all__ = ["Splits", "load_cifar10", "load_cifar100", "load_imagenet", "load_svhn"]
 
@@ -42,9 +45,9 @@ class Splits(NamedTuple):
     ('train', 'validation', 'test')
     """
 
-    train: Dataset[Any]
-    validation: Dataset[Any]
-    test: Dataset[Any]
+    train: Dataset[tuple[Image, int]]
+    validation: Dataset[tuple[Image, int]]
+    test: Dataset[tuple[Image, int]]
 
 
 def load_cifar10(
@@ -52,7 +55,7 @@ def load_cifar10(
     *,
     download: bool = False,
     n_validation: int = 5_000,
-    random_state: int | np.random.RandomState | None = 0,
+    random_state: Seed = 0,
 ) -> Splits:
     """Load CIFAR-10: 45,000 images to train, 5,000 to validate, 10,000 to test; 10 classes.
 
@@ -98,7 +101,7 @@ def load_cifar100(
     *,
     download: bool = False,
     n_validation: int = 5_000,
-    random_state: int | np.random.RandomState | None = 0,
+    random_state: Seed = 0,
 ) -> Splits:
     """Load CIFAR-100: 45,000 images to train, 5,000 to validate, 10,000 to test; 100 classes.
 
@@ -144,7 +147,7 @@ def load_svhn(
     *,
     download: bool = False,
     n_validation: int = 5_000,
-    random_state: int | np.random.RandomState | None = 0,
+    random_state: Seed = 0,
 ) -> Splits:
     """Load SVHN: 68,257 images to train, 5,000 to validate, 26,032 to test; 10 digits.
 
@@ -196,7 +199,7 @@ def load_imagenet(
     *,
     n_train: int = 1_100_000,
     n_validation: int = 50_000,
-    random_state: int | np.random.RandomState | None = 0,
+    random_state: Seed = 0,
 ) -> Splits:
     """Load ImageNet (ILSVRC 2012): 1.1 million images to train, 50,000 each to validate and test.
 
@@ -264,11 +267,11 @@ def load_imagenet(
 
 
 def _load_cifar(
-    kind: Any,
+    kind: type[VisionDataset],
     root: str | PathLike[str],
     download: bool,
     n_validation: int,
-    random_state: int | np.random.RandomState | None,
+    random_state: Seed,
 ) -> Splits:
     _check_count("n_validation", n_validation)
     names = [name for name, _ in (*kind.train_list, *kind.test_list)] + [kind.meta["filename"]]
@@ -297,8 +300,8 @@ def _check_files(
 
 
 def _open(
-    kind: Callable[..., object], files: Sequence[Path], root: str | PathLike[str], **options: object
-) -> Any:
+    kind: type[VisionDataset], files: Sequence[Path], root: str | PathLike[str], **options: object
+) -> VisionDataset:
     try:
         return kind(root, **options)
     except RuntimeError as error:  # what torchvision raises for a wrong checksum
@@ -309,11 +312,11 @@ def _open(
 
 
 def _split(
-    train: Any,
-    test: Any,
+    train: VisionDataset,
+    test: VisionDataset,
     n_train: int | None,
     n_validation: int,
-    random_state: int | np.random.RandomState | None,
+    random_state: Seed,
 ) -> Splits:
     from torch.utils.data import Subset
 

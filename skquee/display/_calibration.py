@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
 
 from skquee.display._style import QUIET, legend_of, line_style, new_axes, tidy
 from skquee.evaluation import calibration_bins, route, unpack
+from skquee.values._types import Rows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -72,8 +74,8 @@ class ErrorCalibrationDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator: Any,
-        X: Any,
+        estimator: BaseEstimator,
+        X: Rows,
         y: ArrayLike,
         *,
         n_bins: int = 15,

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import entr
+from sklearn.base import BaseEstimator
 
 from skquee.display._style import tidy
 from skquee.evaluation import unpack
 from skquee.values._as_table import as_path_probabilities
 from skquee.values._labels import check_labels
 from skquee.values._optional import require
+from skquee.values._types import Rows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.collections import PolyCollection
+    from matplotlib.patches import Patch
+    from matplotlib.typing import ColorType
 
 __all__ = ["ClusterDisplay"]
 
@@ -82,8 +87,8 @@ class ClusterDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator: Any,
-        X: Any,
+        estimator: BaseEstimator,
+        X: Rows,
         y: ArrayLike,
         *,
         path: int | str | None = None,
@@ -253,9 +258,9 @@ def _draw(
     ax: Axes,
     groups: list[NDArray[np.float64]],
     places: NDArray[np.intp],
-    colors: Any,
+    colors: Iterable[ColorType],
     kind: str,
-) -> list[Any]:
+) -> list[Patch | PolyCollection]:
     from matplotlib.patheffects import withStroke
 
     if kind == "box":

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import NoneType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator
 
 from skquee.baselines import FixedPath, OracleRouter
 from skquee.display._curve_parts import (
@@ -30,6 +31,7 @@ from skquee.evaluation import cost_curve as sweep
 from skquee.evaluation._scorers import router_of
 from skquee.values._as_table import as_path_probabilities
 from skquee.values._labels import stored
+from skquee.values._types import Rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,6 +43,8 @@ __all__ = ["CostCurveDisplay"]
 FEW = 3
 # Costs at which the interval of a hull is drawn.
 N_COSTS = 61
+
+Item = TypeVar("Item")
 
 
 class CostCurveDisplay:
@@ -114,8 +118,8 @@ class CostCurveDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator: Any,
-        X: Any,
+        estimator: BaseEstimator,
+        X: Rows,
         y: ArrayLike,
         *,
         lambdas: ArrayLike | None = None,
@@ -166,7 +170,7 @@ class CostCurveDisplay:
         # The curve's tree carries the costs and classes that held in the sweep.
         table = table.with_paths(curve.tree)
 
-        def baseline(method: Any) -> CostCurve:
+        def baseline(method: BaseEstimator) -> CostCurve:
             fitted = method.fit(table, y)
             return fitted.cost_curve(None, table, y, sample_weight=sample_weight)
 
@@ -436,7 +440,9 @@ class CostCurveDisplay:
             zorder=3,
         )
 
-    def _per_curve(self, what: str, given: Any, default: list[Any]) -> list[Any]:
+    def _per_curve(
+        self, what: str, given: Sequence[Item] | None, default: list[Item]
+    ) -> list[Item]:
         if given is None:
             return default
         if len(given) != len(default):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.collections import PolyCollection
     from matplotlib.text import Text
+    from matplotlib.transforms import Bbox
+    from matplotlib.typing import ColorType
 
 __all__ = ["check_positive", "draw_band", "name_best_paths", "rows_of", "to_the_dearest"]
 
@@ -31,7 +33,7 @@ def to_the_dearest(
 
 
 def draw_band(
-    ax: Axes, frame: pd.DataFrame, high: float, color: Any, log_cost: bool
+    ax: Axes, frame: pd.DataFrame, high: float, color: ColorType, log_cost: bool
 ) -> PolyCollection:
     """Draw a band as long as its line."""
     frame = frame.sort_values("cost", kind="stable")
@@ -61,8 +63,7 @@ def rows_of(curve: CostCurve) -> str:
 def name_best_paths(ax: Axes, fixed: CostCurve, curves: Sequence[CostCurve]) -> list[Text]:
     """Name the paths on the hull of fixed paths, where the names do not collide."""
     # Room for the legend is made when the figure is laid out; only then boxes are known.
-    root: Any = ax.figure.figure
-    root.draw_without_rendering()
+    ax.figure.figure.draw_without_rendering()
     frame = ax.get_window_extent()
     drawn = [np.column_stack([fixed.cost, fixed.accuracy])]
     space = np.geomspace if ax.get_xscale() == "log" else np.linspace
@@ -71,7 +72,7 @@ def name_best_paths(ax: Axes, fixed: CostCurve, curves: Sequence[CostCurve]) -> 
         drawn.append(np.column_stack([curve.cost, curve.accuracy]))
         drawn.append(np.column_stack([steps, np.interp(steps, *curve.hull(), left=np.nan)]))
     marks = ax.transData.transform(np.concatenate(drawn))
-    taken: list[Any] = []
+    taken: list[Bbox] = []
     texts: list[Text] = []
     costs, heights = fixed.hull()
     for cost, height in zip(costs, heights, strict=True):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import sha256
 from html import escape
 from importlib.resources import files
@@ -23,6 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 from skquee._version import __version__
 from skquee.evaluation import CostCurve
 from skquee.values._checks import check_integer, check_labels_given
+from skquee.values._types import Json
 
 __all__ = ["page_of", "report_data", "report_page"]
 
@@ -44,7 +45,7 @@ def report_page(
     *,
     labels: ArrayLike | None = None,
     predicted_errors: PredictedErrors | None = None,
-    row_names: Sequence[Any] | None = None,
+    row_names: Sequence[object] | None = None,
     max_rows: int = MAX_ROWS,
     **texts: Any,
 ) -> str:
@@ -90,13 +91,13 @@ def report_data(
     labels: ArrayLike | None = None,
     rows: NDArray[np.intp] | None = None,
     predicted_errors: NDArray[np.floating] | None = None,
-    row_names: Sequence[Any] | None = None,
+    row_names: Sequence[object] | None = None,
     models: Sequence[tuple[str, float, float]] = (),
     chosen: int | None = None,
     title: str | None = None,
     verdict: str | None = None,
     max_points: int = MAX_POINTS,
-) -> dict[str, Any]:
+) -> Json:
     """Return what the page shows as plain values, arrays in base64.
 
     `curve`: what is shown. `labels` (n_samples,): True label of each row. `rows` (n_rows,): rows
@@ -140,21 +141,21 @@ def report_data(
         "chosen": None if chosen is None else int(np.flatnonzero(kept == chosen)[0]),
         "points": {
             "knob": [f"{knob:.4g}" for knob in curve.knobs[kept].tolist()],
-            "cost": _rounded(cost[kept]),
-            "accuracy": _rounded(accuracy[kept]),
+            "cost": _all_rounded(cost[kept]),
+            "accuracy": _all_rounded(accuracy[kept]),
             # Only paths that are taken: [path, share, path, share, ...].
             "shares": [
                 [v for p in used if line[p] > 0 for v in (int(place[p]), _rounded(line[p]))]
                 for line in shares
             ],
         },
-        "hull": [_rounded(corner) for corner in zip(*curve.hull(), strict=True)],
+        "hull": [_all_rounded(corner) for corner in zip(*curve.hull(), strict=True)],
         "paths": {
             "name": path_names,
-            "cost": _rounded(curve.tree.path_costs[used]),
+            "cost": _all_rounded(curve.tree.path_costs[used]),
             **_colours(curve.tree.depths[used]),
         },
-        "models": [[_cut([name])[0][0], *_rounded((c, a))] for name, c, a in models],
+        "models": [[_cut([name])[0][0], *_all_rounded((c, a))] for name, c, a in models],
         "classes": names,
         "rows": {
             "n": len(rows),
@@ -178,7 +179,7 @@ def report_data(
     }
 
 
-def page_of(data: Mapping[str, Any]) -> str:
+def page_of(data: Json) -> str:
     """Return the page that shows some data.
 
     `data`: from :func:`report_data`. Returns names from outside stand in it escaped: as HTML in
@@ -214,7 +215,7 @@ def page_of(data: Mapping[str, Any]) -> str:
     return whole.encode("ascii", "xmlcharrefreplace").decode("ascii")
 
 
-def _json(data: Mapping[str, Any]) -> str:
+def _json(data: Json) -> str:
     """Return JSON that ends no script element, in ASCII."""
     text = json.dumps(data, separators=(",", ":"), allow_nan=False)
     for sign in "<>&":
@@ -261,11 +262,11 @@ def _runs(
     rows: NDArray[np.intp],
     place: NDArray[np.intp],
     predicted_errors: NDArray[np.floating] | None,
-) -> dict[str, Any]:
+) -> dict[str, dict[str, str] | None]:
     """Return stretches of points on which nothing changes for a row, row after row."""
     paths = place[curve.paths[np.ix_(points, rows)]]
     right = np.rint(GRADES * curve.correct[np.ix_(points, rows)].astype(np.float64))
-    told: dict[str, NDArray[Any]] = {"path": paths, "right": right}
+    told: dict[str, NDArray[np.generic]] = {"path": paths, "right": right}
     types = {"path": _narrow(int(place.max()) + 1), "right": "<u1"}
     if predicted_errors is not None:
         errors = np.asarray(predicted_errors, dtype=np.float64)[points]
@@ -332,7 +333,7 @@ def _notes(
     return notes
 
 
-def _colours(depths: NDArray[np.intp]) -> dict[str, list[Any]]:
+def _colours(depths: NDArray[np.intp]) -> dict[str, list[int]]:
     """Return hue and strength of each path: a hue each, or an exit where there are many."""
     if len(depths) <= N_HUES:
         return {"hue": list(range(len(depths))), "strength": [100] * len(depths)}
@@ -343,7 +344,7 @@ def _colours(depths: NDArray[np.intp]) -> dict[str, list[Any]]:
     return {"hue": ((depths - 1) % N_HUES).tolist(), "strength": strength.astype(int).tolist()}
 
 
-def _cut(names: Sequence[Any]) -> tuple[list[str], bool]:
+def _cut(names: Sequence[object]) -> tuple[list[str], bool]:
     """Return names as texts of bearable length, and whether any was cut."""
     texts = [str(name) for name in names]
     long = [len(text) > NAME_LENGTH for text in texts]
@@ -351,11 +352,13 @@ def _cut(names: Sequence[Any]) -> tuple[list[str], bool]:
     return shown, any(long)
 
 
-def _rounded(values: Any) -> Any:
-    """Return numbers to 6 significant digits."""
-    if np.ndim(values):
-        return [_rounded(value) for value in values]
-    return float(f"{float(values):.6g}")
+def _rounded(value: float) -> float:
+    """Return a number to 6 significant digits."""
+    return float(f"{value:.6g}")
+
+
+def _all_rounded(values: Iterable[float]) -> list[float]:
+    return [_rounded(value) for value in values]
 
 
 def _narrow(n: int) -> str:
@@ -363,7 +366,7 @@ def _narrow(n: int) -> str:
     return "<u1" if n <= 256 else "<u2" if n <= 65_536 else "<u4"
 
 
-def _packed(values: NDArray[Any], dtype: str) -> dict[str, str]:
+def _packed(values: NDArray[np.generic], dtype: str) -> dict[str, str]:
     """Return an array's type and its little-endian bytes in base64."""
     data = np.ascontiguousarray(values).astype(dtype).tobytes()
     return {"type": dtype[1:], "data": base64.b64encode(data).decode()}

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
 
 from skquee.display._style import (
     COLORS,
@@ -22,11 +23,15 @@ from skquee.evaluation import route
 from skquee.values import PathTree
 from skquee.values._checks import check_labels_given
 from skquee.values._labels import check_weights
+from skquee.values._types import Rows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = ["PathUsageDisplay"]
+
+# As matplotlib takes it.
+Color: TypeAlias = str | tuple[float, ...]
 
 
 class PathUsageDisplay:
@@ -67,7 +72,7 @@ class PathUsageDisplay:
     """
 
     def __init__(
-        self, *, shares: NDArray[np.float64], classes: Sequence[Any], tree: PathTree
+        self, *, shares: NDArray[np.float64], classes: Sequence[object], tree: PathTree
     ) -> None:
         self.shares = shares
         self.classes = classes
@@ -76,8 +81,8 @@ class PathUsageDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator: Any,
-        X: Any,
+        estimator: BaseEstimator,
+        X: Rows,
         y: ArrayLike,
         *,
         sample_weight: ArrayLike | None = None,
@@ -276,7 +281,7 @@ class PathUsageDisplay:
         self.ax_, self.figure_ = ax, ax.figure
         return self
 
-    def _parts(self, by: str) -> tuple[list[str], NDArray[np.float64], list[Any], str]:
+    def _parts(self, by: str) -> tuple[list[str], NDArray[np.float64], Sequence[Color], str]:
         """Names, shares and colours of the parts of a bar, and the title of its legend."""
         tree = self.tree
         if by == "path":
@@ -285,7 +290,7 @@ class PathUsageDisplay:
             top = top[np.lexsort((tree.path_costs[top], tree.depths[top]))]
             names, parts = [tree.names[p] for p in top], self.shares[:, top]
             # An exit is a hue; the dearer a path among those that end there, the deeper.
-            colors: list[Any] = []
+            colors: list[Color] = []
             for depth in np.unique(tree.depths[top]).tolist():
                 n_shades = int((tree.depths[top] == depth).sum())
                 colors += shades(COLORS[(depth - 1) % len(COLORS)], n_shades)

@@ -10,6 +10,7 @@ from skquee.values._optional import require
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.legend import Legend
 
 __all__ = [
     "COLORS",
@@ -102,7 +103,7 @@ def log_costs(ax: Axes, low: float, high: float) -> None:
     ax.xaxis.set_minor_formatter(NullFormatter())
 
 
-def legend_of(ax: Axes, place: str = "auto", **kwargs: Any) -> Any:
+def legend_of(ax: Axes, place: str = "auto", **kwargs: Any) -> Legend | None:
     """Draw the legend inside the axes or to the right of them.
 
     `ax`: axes with labelled artists. `place` {"auto", "beside", "inside", "none"}: "auto": beside
@@ -114,8 +115,7 @@ def legend_of(ax: Axes, place: str = "auto", **kwargs: Any) -> Any:
         raise ValueError(f"legend must be one of {list(PLACES)}, got {place!r}.")
     if place == "none" or not ax.get_legend_handles_labels()[1]:
         return None
-    root: Any = ax.figure.figure
-    makes_room = root.get_layout_engine() is not None
+    makes_room = ax.figure.figure.get_layout_engine() is not None
     if place == "beside" or (place == "auto" and makes_room):
         beside = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "frameon": False}
         return ax.legend(**{**beside, **kwargs})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -77,7 +76,7 @@ class Certificate:
 
 
 def certify(
-    losses: NDArray[Any],
+    losses: ArrayLike,
     max_risk: float,
     *,
     method: str = "ltt",
@@ -127,21 +126,21 @@ def certify(
     level = check_confidence(confidence, method)
     least = -1 if signed else 0
     check_number(max_risk, "max_risk", above=least, below=1)
-    losses = _check_losses(losses, least)
-    if method == "ltt" and not np.isin(losses, [-1, 0, 1] if signed else [0, 1]).all():
+    checked = _check_losses(losses, least)
+    if method == "ltt" and not np.isin(checked, [-1, 0, 1] if signed else [0, 1]).all():
         raise ValueError(
             f"With signed={signed}, 'ltt' tests losses that are {'-1, ' if signed else ''}0 or 1. "
             "Use 'wsr' for those in between."
         )
-    codes = _group_codes(groups, losses.shape[1])
-    parts = [losses[:, codes == group] for group in range(codes.max() + 1)]
+    codes = _group_codes(groups, checked.shape[1])
+    parts = [checked[:, codes == group] for group in range(codes.max() + 1)]
     risks = np.array([part.mean(axis=1) for part in parts])
     if method == "crc":
         last = min(
             conformal_risk_threshold(_risen(part).mean(axis=1), part.shape[1], max_risk)
             for part in parts
         )
-        return Certificate(last + 1, risks, np.full(len(losses), np.nan))
+        return Certificate(last + 1, risks, np.full(len(checked), np.nan))
     p_values = np.max([_p_values(p, max_risk, method, level, signed) for p in parts], axis=0)
     return Certificate(learn_then_test(p_values, 1 - level) + 1, risks, p_values)
 
@@ -165,7 +164,7 @@ def check_confidence(confidence: float | None, method: str) -> float:
     return check_number(confidence, "confidence", above=0, below=1)
 
 
-def _check_losses(losses: Any, least: int) -> NDArray[Any]:
+def _check_losses(losses: ArrayLike, least: int) -> NDArray[np.floating]:
     given = np.asarray(losses)
     small = given.ndim == 2 and given.size and given.dtype.kind in "biu"
     if small and given.min() >= least and given.max() <= 1:
@@ -177,7 +176,7 @@ def _check_losses(losses: Any, least: int) -> NDArray[Any]:
     )
 
 
-def _group_codes(groups: Any, n_samples: int) -> NDArray[np.intp]:
+def _group_codes(groups: ArrayLike | None, n_samples: int) -> NDArray[np.intp]:
     """Return the group of every row, from 0 without gaps."""
     if groups is None:
         return np.zeros(n_samples, dtype=np.intp)
@@ -192,13 +191,13 @@ def _group_codes(groups: Any, n_samples: int) -> NDArray[np.intp]:
     return given.astype(np.intp)
 
 
-def _risen(losses: NDArray[Any]) -> NDArray[Any]:
+def _risen(losses: NDArray[np.floating]) -> NDArray[np.floating]:
     # Of every row, not of the mean: only then is the guarantee one for few rows as well.
     return np.maximum.accumulate(losses, axis=0)
 
 
 def _p_values(
-    losses: NDArray[Any], max_risk: float, method: str, confidence: float, signed: bool
+    losses: NDArray[np.floating], max_risk: float, method: str, confidence: float, signed: bool
 ) -> NDArray[np.float64]:
     if method == "wsr":
         return wsr_p_value(losses, max_risk, confidence, low=-1.0 if signed else 0.0)
@@ -211,7 +210,7 @@ def _p_values(
 
 
 def risk_bound(
-    losses: NDArray[Any],
+    losses: ArrayLike,
     *,
     method: str = "ltt",
     confidence: float | None = None,
@@ -222,17 +221,18 @@ def risk_bound(
     `losses` (n_samples,): its losses. `method`, `confidence`, `signed`: as of :func:`certify`.
     """
     level = check_confidence(confidence, method)
-    losses = check_numbers(losses, "losses", shape=(None,), at_least=-1 if signed else 0, at_most=1)
-    n = len(losses)
+    low = -1 if signed else 0
+    checked = check_numbers(losses, "losses", shape=(None,), at_least=low, at_most=1)
+    n = len(checked)
     if method == "crc":
-        return float((losses.sum() + 1) / (n + 1))
+        return float((checked.sum() + 1) / (n + 1))
     if method == "wsr":
-        return float(wsr_upper_bound(losses, level, low=-1.0 if signed else 0.0))
-    low, high = 0.0, 1.0
-    while high - low > 1e-6:
-        middle = (low + high) / 2
-        kept = _p_values(losses[None], middle, method, level, signed)[0] <= 1 - level
-        low, high = (low, middle) if kept else (middle, high)
+        return float(wsr_upper_bound(checked, level, low=low))
+    below, high = 0.0, 1.0
+    while high - below > 1e-6:
+        middle = (below + high) / 2
+        kept = _p_values(checked[None], middle, method, level, signed)[0] <= 1 - level
+        below, high = (below, middle) if kept else (middle, high)
     return high
 
 
@@ -271,9 +271,9 @@ def rows_needed(
 def read_groups(
     groups: ArrayLike | str | None,
     codes: NDArray[np.intp] | None,
-    classes: NDArray[Any],
+    classes: NDArray[np.generic],
     n_samples: int,
-) -> tuple[NDArray[Any] | None, NDArray[np.intp]]:
+) -> tuple[NDArray[np.generic] | None, NDArray[np.intp]]:
     """Return the names of groups and the group of every row.
 
     `groups` (n_samples,): names, or "class" for the true class. `codes` (n_samples,): True class

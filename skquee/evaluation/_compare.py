@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
 
 from skquee.evaluation._curve import CostCurve, check_cost_range
 from skquee.evaluation._intervals import corrected_interval
@@ -16,6 +17,7 @@ from skquee.evaluation._scorers import cost_curve
 from skquee.values._checks import check_integer, check_number, check_numbers, check_seed
 from skquee.values._costs import common_unit
 from skquee.values._optional import require
+from skquee.values._types import Rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,8 +37,8 @@ class SharedCurves(dict[str, CostCurve]):
 
 
 def compare(
-    methods: Mapping[str, Any],
-    X: Any,
+    methods: Mapping[str, BaseEstimator | CostCurve],
+    X: Rows,
     y: ArrayLike | None = None,
     *,
     reference: str | None = None,

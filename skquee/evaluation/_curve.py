@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from skquee.values import PathTree
 from skquee.values._atomic import write_text
@@ -207,7 +207,7 @@ class CostCurve:
         frame.attrs.update(source=self.source, cost_unit=self.tree.cost_unit)
         return frame
 
-    def plot(self, ax: Axes | None = None, **kwargs: Any) -> Any:
+    def plot(self, ax: Axes | None = None, **kwargs: object) -> Any:
         """Draw accuracy against cost.
 
         Parameters
@@ -343,7 +343,7 @@ def _right(correct: ArrayLike) -> NDArray[Any]:
     return given.astype(np.float64)
 
 
-def _whole(values: ArrayLike, name: str, dtype: Any, what: str) -> NDArray[Any]:
+def _whole(values: ArrayLike, name: str, dtype: DTypeLike, what: str) -> NDArray[Any]:
     """Return an array of another type that holds the same numbers."""
     given = np.asarray(values)
     if given.dtype == dtype:

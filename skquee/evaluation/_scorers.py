@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator
 from sklearn.metrics import accuracy_score
 from sklearn.pipeline import Pipeline
 from sklearn.utils.metadata_routing import MetadataRequest
 
 from skquee.evaluation._curve import CostCurve
 from skquee.values._checks import check_number, check_numbers
+from skquee.values._types import Rows
 
 __all__ = [
     "area_scorer",
@@ -28,7 +30,7 @@ __all__ = [
 OVER_BUDGET = 100.0
 
 
-def unpack(estimator: Any, X: Any) -> tuple[Any, Any]:
+def unpack(estimator: BaseEstimator, X: Rows) -> tuple[BaseEstimator, Rows]:
     """Return the router at the end of a Pipeline and X as it reaches it.
 
     Parameters
@@ -64,7 +66,7 @@ def unpack(estimator: Any, X: Any) -> tuple[Any, Any]:
     return estimator, X
 
 
-def route(estimator: Any, X: Any) -> Any:
+def route(estimator: BaseEstimator, X: Rows) -> Any:
     """Route through a router or a Pipeline that ends in one.
 
     Parameters
@@ -88,7 +90,11 @@ def route(estimator: Any, X: Any) -> Any:
 
 
 def cost_curve(
-    estimator: Any, lambdas: ArrayLike | None, X: Any, y: ArrayLike | None, **options: Any
+    estimator: BaseEstimator,
+    lambdas: ArrayLike | None,
+    X: Rows,
+    y: ArrayLike | None,
+    **options: object,
 ) -> CostCurve:
     """Return the cost curve of a router or of a Pipeline that ends in one.
 
@@ -128,7 +134,11 @@ class _Scorer:
         self._request.score.add_request(param="sample_weight", alias=None)
 
     def __call__(
-        self, estimator: Any, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None
+        self,
+        estimator: BaseEstimator,
+        X: Rows,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
     ) -> float:
         if self.kind == "area":
             curve = cost_curve(estimator, self.value, X, y, sample_weight=sample_weight)
@@ -233,7 +243,7 @@ def area_scorer(lambdas: ArrayLike | None = None) -> _Scorer:
     return _Scorer("area", lambdas)
 
 
-def router_of(estimator: Any, X: Any) -> tuple[Any, Any]:
+def router_of(estimator: BaseEstimator, X: Rows) -> tuple[BaseEstimator, Rows]:
     """Return what :func:`unpack` does, and raise where it is no router."""
     router, inputs = unpack(estimator, X)
     if not (hasattr(router, "route") and hasattr(router, "cost_curve")):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -285,6 +285,12 @@ def _classes(study: Study) -> Row:
 
 
 def _point(curve: CostCurve, point: int) -> CostCurve:
-    one: dict[str, Any] = {"knob": curve.knob, "sample_weight": curve.sample_weight}
     rows = slice(point, point + 1)
-    return CostCurve(curve.knobs[rows], curve.paths[rows], curve.correct[rows], curve.tree, **one)
+    return CostCurve(
+        curve.knobs[rows],
+        curve.paths[rows],
+        curve.correct[rows],
+        curve.tree,
+        knob=curve.knob,
+        sample_weight=curve.sample_weight,
+    )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from skquee.display import ClusterDisplay
 from skquee.display._style import COLORS, legend_of, tidy
@@ -118,7 +119,7 @@ def _same_scales(displays: list[ClusterDisplay]) -> None:
         display.ax_[0].set_ylim(-0.03 * highest, 1.05 * max(highest, 1e-9))
 
 
-def _share_between(clusters: Any, values: Any) -> float:
+def _share_between(clusters: ArrayLike, values: NDArray[np.floating]) -> float:
     """Return the share of the variance of values that lies between clusters."""
     _, codes = np.unique(clusters, return_inverse=True)
     means = np.bincount(codes, weights=values) / np.bincount(codes)

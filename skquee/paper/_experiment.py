@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator
 
 from skquee.bank import MultiPathClassifierBank
 from skquee.evaluation import CostCurve
@@ -23,6 +24,7 @@ from skquee.values import PathProbabilities, PathTree
 __all__ = ["PARTS", "Experiment"]
 
 PARTS = ("train", "val", "test")
+Made = TypeVar("Made")
 
 
 class Experiment:
@@ -31,7 +33,7 @@ class Experiment:
     def __init__(
         self,
         network: Any,
-        splits: Mapping[str, tuple[Any, ArrayLike]],
+        splits: Mapping[str, tuple[ArrayLike, ArrayLike]],
         folder: Path | str,
         *,
         title: str,
@@ -63,7 +65,7 @@ class Experiment:
         )
         self.bank = MultiPathClassifierBank(network).fit(splits["test"][0])
         self.images = {part: splits[part][0] for part in PARTS}
-        self._memo: dict[Any, Any] = {}
+        self._memo: dict[Hashable, Any] = {}
 
     # ------------------------------------------------------------------ tables
 
@@ -116,7 +118,7 @@ class Experiment:
             lambda: self.new_targets(k).fit(self.table("val"), self.labels["val"]),
         )
 
-    def router(self, n_clusters: int | None = None, **gate: Any) -> CostAwareRouter:
+    def router(self, n_clusters: int | None = None, **gate: object) -> CostAwareRouter:
         """Return the router of the paper: clusters of validation rows, gates of training rows.
 
         Parameters
@@ -153,7 +155,7 @@ class Experiment:
         """
         return ClusteredErrorTargets(n_clusters, random_state=self.setting.random_state)
 
-    def new_router(self, n_clusters: int, **gate: Any) -> CostAwareRouter:
+    def new_router(self, n_clusters: int, **gate: object) -> CostAwareRouter:
         """Return a router as the setting says, not fitted.
 
         Parameters
@@ -168,7 +170,7 @@ class Experiment:
         CostAwareRouter
         """
         setting = self.setting
-        options = {
+        options: dict[str, Any] = {
             "embedding_size": setting.embedding_size,
             "hidden_size": setting.hidden_size,
             "batch_size": setting.batch_size,
@@ -181,12 +183,13 @@ class Experiment:
             random_state=setting.random_state,
         )
 
-    def _remember(self, key: Any, make: Any) -> Any:
+    def _remember(self, key: Hashable, make: Callable[[], Made]) -> Made:
         if key not in self._memo:
             self._memo[key] = make()
-        return self._memo[key]
+        made: Made = self._memo[key]
+        return made
 
-    def measured(self, method: Any) -> CostCurve:
+    def measured(self, method: BaseEstimator) -> CostCurve:
         """Sweep a fitted method over the test table."""
         found = method.cost_curve(None, self.table("test"), self.labels["test"])
         found.source = "test images"

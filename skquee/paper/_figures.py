@@ -22,6 +22,7 @@ from skquee.paper._study import Study
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
@@ -54,7 +55,7 @@ def accuracy_table(curves: dict[str, CostCurve], n_costs: int = 8) -> pd.DataFra
     return table.dropna(axis="columns", how="all")
 
 
-def _cost_label(ax: Any, study: Study) -> None:
+def _cost_label(ax: Axes, study: Study) -> None:
     ax.set_xlabel(f"BitOPS of a sample; 1 is the whole network at {study.full_levels[0]} bits")
 
 

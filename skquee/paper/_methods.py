@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
+from sklearn.base import BaseEstimator
 
 from skquee.bank import MultiPathClassifierBank
 from skquee.baselines import (
@@ -27,7 +27,7 @@ __all__ = ["MAKERS", "METHODS"]
 METHODS = ("QuEE", "JEI-DNN", "DQNet", "PTQ4ViT", "Thresholding")
 
 
-def _fitted(study: Experiment, method: Any) -> CostCurve:
+def _fitted(study: Experiment, method: BaseEstimator) -> CostCurve:
     return study.measured(method.fit(study.table("val"), study.labels["val"]))
 
 

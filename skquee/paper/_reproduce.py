@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from numpy.typing import ArrayLike
 
@@ -18,7 +17,7 @@ __all__ = ["reproduce"]
 
 def reproduce(
     network: object,
-    splits: Mapping[str, tuple[Any, ArrayLike]],
+    splits: Mapping[str, tuple[ArrayLike, ArrayLike]],
     folder: Path | str,
     *,
     title: str,

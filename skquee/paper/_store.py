@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["Store"]
+
+Made = TypeVar("Made")
 
 
 class Store:
@@ -92,7 +94,7 @@ class Store:
                 fresh.write(found.to_csv().encode("utf8"))
         return pd.read_csv(file, index_col=0)
 
-    def bind(self, name: str, record: Mapping[str, Any]) -> None:
+    def bind(self, name: str, record: Mapping[str, object]) -> None:
         """Note what the results are of; refuse a folder with results of anything else.
 
         `name`: of the note. `record`: what the results depend on. Raises ValueError if an earlier
@@ -115,7 +117,7 @@ class Store:
         with whole_file(file) as fresh:
             fresh.write(json.dumps(now, indent=1).encode("utf8"))
 
-    def timed(self, name: str, make: Callable[[], Any]) -> Any:
+    def timed(self, name: str, make: Callable[[], Made]) -> Made:
         """Compute something and note how long it took.
 
         `name`: its name. `make`: computes it. Returns what `make` returned.

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.exceptions import NotFittedError
 
 from skquee._version import __version__
@@ -105,7 +106,7 @@ def _read_schema(archive: zipfile.ZipFile, file: Path, trusted: Sequence[str]) -
 def _nodes(schema: Json) -> list[Json]:
     """Return every node: a JSON object that names its class and how it is read."""
     found: list[Json] = []
-    waiting: list[Any] = [schema]
+    waiting: list[Json | list[object]] = [schema]
     while waiting:
         part = waiting.pop()
         if isinstance(part, dict) and "__class__" in part and "__loader__" in part:
@@ -115,7 +116,7 @@ def _nodes(schema: Json) -> list[Json]:
     return found
 
 
-def _check_schema(archive: zipfile.ZipFile, schema: Json, file: Any) -> int:
+def _check_schema(archive: zipfile.ZipFile, schema: Json, file: str | os.PathLike[str]) -> int:
     """Check what trees are made with; return how many there are."""
     trees: set[object] = set()
     nodes = _nodes(schema)
@@ -154,7 +155,7 @@ def _check_schema(archive: zipfile.ZipFile, schema: Json, file: Any) -> int:
 
 def _check_numbers(nodes: list[Json]) -> None:
     """Refuse two nodes of one number that differ: a number stands for one object."""
-    seen: dict[Any, Any] = {}
+    seen: dict[object, list[object]] = {}
     for node in nodes:
         number, loader = node.get("__id__"), node["__loader__"]
         if number is None or loader == "CachedNode":
@@ -179,7 +180,7 @@ def _file(node: Json) -> str:
     return node["file"]
 
 
-def _array(archive: zipfile.ZipFile, node: Json) -> Any:
+def _array(archive: zipfile.ZipFile, node: Json) -> NDArray[np.generic]:
     with archive.open(_file(node)) as stream:
         return np.lib.format.read_array(stream, allow_pickle=False)
 
@@ -214,7 +215,7 @@ def _repacked(archive: zipfile.ZipFile, schema: Json) -> bytes:
     return stream.getvalue()
 
 
-def _made(file: Path, content: bytes | None, trusted: Sequence[str], n_trees: int) -> Any:
+def _made(file: Path, content: bytes | None, trusted: Sequence[str], n_trees: int) -> object:
     require("skops", "load")
     from skops import io as skops_io
     from skops.io.exceptions import UntrustedTypesFoundException
@@ -243,7 +244,7 @@ def _made(file: Path, content: bytes | None, trusted: Sequence[str], n_trees: in
     return made
 
 
-def _check_attributes(item: Any) -> None:
+def _check_attributes(item: object) -> None:
     """Refuse an object that carries something in the place of one of its methods."""
     kind = type(item)
     if isinstance(item, type) or kind.__module__.split(".")[0] not in ("skquee", "sklearn"):

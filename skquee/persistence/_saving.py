@@ -10,7 +10,7 @@ import zipfile
 from functools import partial
 from importlib import import_module
 from types import BuiltinFunctionType, FunctionType, MethodType
-from typing import Any
+from typing import IO, Any
 
 from sklearn.base import BaseEstimator
 
@@ -150,7 +150,7 @@ def _is_importable(function: Any) -> bool:
         return False
 
 
-def pack(written: bytes, stream: Any) -> None:
+def pack(written: bytes, stream: IO[bytes]) -> None:
     """Write an archive of skops again: compressed, each object once, the same bytes every time.
 
     skops names objects and arrays by where they are in memory, and writes one that comes twice

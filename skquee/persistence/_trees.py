@@ -21,15 +21,15 @@ LEAF = -1
 
 
 def check_arguments(
-    n_features: Any, n_classes: Any, n_outputs: Any, node_count: Any, n_nodes: int
+    n_features: object, n_classes: object, n_outputs: object, node_count: object, n_nodes: int
 ) -> None:
     """Raise where a tree would read past what it is made with.
 
     `n_features`: columns of the input. `n_classes` (n_outputs,): classes of each output.
     `node_count`: nodes that the tree says it has.
     """
-    whole = all(type(value) is int for value in (n_features, n_outputs, node_count))
-    if not whole or n_features < 0 or node_count < 1 or node_count != n_nodes:
+    fits = type(n_features) is int and n_features >= 0 and type(n_outputs) is int
+    if not fits or node_count != n_nodes or type(node_count) is not int or node_count < 1:
         raise ValueError(
             f"a tree says {node_count!r} nodes on {n_features!r} features, but has {n_nodes}"
         )
@@ -94,20 +94,20 @@ def _check_tree(tree: Any, n_features: int) -> None:
 
 
 def _check_steps(
-    left: NDArray[Any], right: NDArray[Any], nodes: NDArray[Any], n_nodes: int
+    left: NDArray[np.integer], right: NDArray[np.integer], nodes: NDArray[np.intp], n_nodes: int
 ) -> None:
     for children in (left.astype(np.int64), right.astype(np.int64)):
         if not ((children > nodes) & (children < n_nodes)).all():
             raise ValueError("a node of a tree leads out of the tree, or back")
 
 
-def _check_within(numbers: NDArray[Any], limit: int, what: str) -> None:
-    numbers = numbers.astype(np.int64)
-    if not ((numbers >= 0) & (numbers < limit)).all():
+def _check_within(numbers: NDArray[np.integer], limit: int, what: str) -> None:
+    found = numbers.astype(np.int64)
+    if not ((found >= 0) & (found < limit)).all():
         raise ValueError(f"a node of a tree asks for a {what} that does not exist")
 
 
-def _check_members(forest: Any, members: Any) -> None:
+def _check_members(forest: BaseEstimator, members: Iterable[BaseEstimator]) -> None:
     """Raise where trees differ: a forest checks rows once, for all its trees."""
     for member in members:
         if _width(member) != _width(forest):
@@ -163,16 +163,16 @@ def _check_hist(model: BaseEstimator) -> set[int]:
     return found
 
 
-def _columns(preprocessor: Any) -> int:
+def _columns(preprocessor: object) -> int:
     """Return how many columns leave the encoder that boosting puts before its categories."""
     from sklearn.compose import ColumnTransformer
     from sklearn.preprocessing import FunctionTransformer, OrdinalEncoder
     from sklearn.utils import check_array
 
-    known = isinstance(preprocessor, ColumnTransformer) and preprocessor.remainder == "drop"
-    parts = list(preprocessor.transformers_) if known else []
+    if not isinstance(preprocessor, ColumnTransformer) or preprocessor.remainder != "drop":
+        return 0
     count = 0
-    for _, part, columns in parts:
+    for _, part, columns in preprocessor.transformers_:
         if isinstance(part, str) and part == "drop":
             continue
         passes = isinstance(part, FunctionTransformer) and (

@@ -8,10 +8,11 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
 
 from skquee._version import __version__
 from skquee.serving._batcher import Batcher
@@ -33,7 +34,7 @@ Endpoint = Callable[["Request"], Awaitable["Response"]]
 
 
 def make_app(
-    classifier: Any,
+    classifier: BaseEstimator,
     *,
     token: str | None = None,
     max_rows: int = 1000,
@@ -114,7 +115,7 @@ class _Service:
 
     def __init__(
         self,
-        classifier: Any,
+        classifier: BaseEstimator,
         token: str | None,
         max_rows: int,
         max_bytes: int,
@@ -237,7 +238,7 @@ class _Service:
         for part in parts:
             rows = slice(start, start + len(part))
             start = rows.stop
-            told: dict[str, Any] = {
+            told: dict[str, object] = {
                 "labels": labels[rows],
                 "paths": paths[rows],
                 "costs": costs[rows],
@@ -280,15 +281,15 @@ class _Service:
         return self._response(text, status, headers, "application/json")
 
 
-def _plain(labels: NDArray[Any]) -> list[Any]:
+def _plain(labels: NDArray[np.generic]) -> list[object]:
     """Return labels as JSON has them; what it does not know, such as dates, as texts."""
     if labels.dtype.kind in "biufU":
-        found: list[Any] = labels.tolist()
+        found: list[object] = labels.tolist()
         return found
     return [x if isinstance(x, (str, int, float, bool)) else str(x) for x in labels.tolist()]
 
 
-def _lambda_name(classifier: Any) -> str | None:
+def _lambda_name(classifier: BaseEstimator) -> str | None:
     """Return the parameter that is the price of cost, or None."""
     if "lambda_" in classifier.get_params(deep=False):
         return "lambda_"
@@ -298,7 +299,7 @@ def _lambda_name(classifier: Any) -> str | None:
     return None
 
 
-def _lambda_of(classifier: Any) -> float:
+def _lambda_of(classifier: BaseEstimator) -> float:
     """Return the price of cost in use, NaN where there is none."""
     inner = getattr(classifier, "router_", classifier)
     value = getattr(inner, "lambda_", None)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import NoReturn
 
 import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
 from sklearn.utils import get_tags
 
 from skquee.values._optional import require
+from skquee.values._types import Json
 
 __all__ = ["Refused", "RowFormat", "Rows"]
 
@@ -29,7 +32,7 @@ class Refused(Exception):
 class Rows:
     """Checked rows of one request; those of one kind may share a batch."""
 
-    values: Any
+    values: Sequence[object] | NDArray[np.float64]
     kind: object
     probabilities: bool
 
@@ -50,7 +53,7 @@ class RowFormat:
     missing: bool
 
     @classmethod
-    def of(cls, classifier: Any) -> RowFormat:
+    def of(cls, classifier: BaseEstimator) -> RowFormat:
         """Return the format of a fitted classifier."""
         names = getattr(classifier, "feature_names_in_", None)
         return cls(
@@ -89,24 +92,26 @@ class RowFormat:
         array = self._numbers(rows)
         return Rows(array, array.shape[1:], probabilities)
 
-    def _named(self, rows: list[Any], columns: Any) -> list[list[Any]]:
+    def _named(self, rows: list[object], columns: object) -> list[list[object]]:
         """Return rows of a data frame in the order of its columns."""
         assert self.names is not None
         if columns is None:
-            if not all(isinstance(row, dict) for row in rows):
+            objects = [row for row in rows if isinstance(row, dict)]
+            if len(objects) != len(rows):
                 raise Refused(
                     422, f"Give rows as objects with the columns {list(self.names)}, or columns."
                 )
-            self._check_names(rows)
-            return [[row[name] for name in self.names] for row in rows]
+            self._check_names(objects)
+            return [[row[name] for name in self.names] for row in objects]
         if not isinstance(columns, list) or sorted(map(str, columns)) != sorted(self.names):
             raise Refused(422, f"columns must be {list(self.names)}, got {columns!r:.200}.")
-        if not all(isinstance(row, list) and len(row) == len(columns) for row in rows):
+        lists = [row for row in rows if isinstance(row, list) and len(row) == len(columns)]
+        if len(lists) != len(rows):
             raise Refused(422, f"Each row must be a list of {len(columns)} values, as columns.")
         order = [columns.index(name) for name in self.names]
-        return [[row[place] for place in order] for row in rows]
+        return [[row[place] for place in order] for row in lists]
 
-    def _check_names(self, rows: list[dict[str, Any]]) -> None:
+    def _check_names(self, rows: list[Json]) -> None:
         wanted = set(self.names or ())
         for number, row in enumerate(rows):
             if row.keys() != wanted:
@@ -117,7 +122,7 @@ class RowFormat:
                     f"{unknown[:5]}. This classifier takes {list(self.names or ())}.",
                 )
 
-    def _numbers(self, rows: list[Any]) -> Any:
+    def _numbers(self, rows: list[object]) -> NDArray[np.float64]:
         try:
             values = np.array(rows)
         except ValueError:
@@ -135,7 +140,7 @@ class RowFormat:
             raise Refused(422, "Each row must hold finite numbers, but one is infinity.")
         return values
 
-    def join(self, parts: Sequence[Rows]) -> Any:
+    def join(self, parts: Sequence[Rows]) -> object:
         """Return rows of one kind as one input of the classifier."""
         kind = parts[0].kind
         if kind == "frame":
@@ -145,14 +150,14 @@ class RowFormat:
             return [row for part in parts for row in part.values]
         if len(parts) == 1:
             return parts[0].values
-        return np.concatenate([part.values for part in parts])
+        return np.concatenate([np.asarray(part.values) for part in parts])
 
 
-def _no_number(text: str) -> Any:
+def _no_number(text: str) -> NoReturn:
     raise ValueError(f"{text} is no number of JSON")
 
 
-def _all_numbers(rows: list[Any]) -> bool:
+def _all_numbers(rows: list[object]) -> bool:
     """Whether rows are lists of one length of numbers and nulls."""
     return len({len(row) if isinstance(row, list) else -1 for row in rows} | {-2}) == 2 and all(
         isinstance(row, list)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import ipaddress
 import socket
 import sys
-from typing import Any
+
+from sklearn.base import BaseEstimator
 
 from skquee.serving._app import make_app
 from skquee.values._checks import check_integer
@@ -18,13 +19,13 @@ LEAST_TOKEN = 16
 
 
 def serve(
-    classifier: Any,
+    classifier: BaseEstimator,
     *,
     host: str = "127.0.0.1",
     port: int = 8000,
     token: str | None = None,
     grace: int = 30,
-    **options: Any,
+    **options: int,
 ) -> None:
     """Serve a fitted classifier over HTTP until SIGTERM or Ctrl-C.
 

@@ -20,6 +20,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from skquee.networks import MultiExitNetwork
+
 __all__ = ["external_engines"]
 
 Classify = Callable[[Tensor | NDArray[np.floating]], NDArray[np.float32]]
@@ -33,7 +35,7 @@ NOISY = ("nncf", "torch.onnx", "torch.utils.cpp_extension")
 
 
 def external_engines(
-    network: Any, calibration: Any, *, threads: int = 1
+    network: MultiExitNetwork, calibration: Any, *, threads: int = 1
 ) -> tuple[dict[str, Classify], dict[str, str]]:
     """Build the whole float network, last head included, on other engines.
 
@@ -84,7 +86,7 @@ def external_engines(
 class _Whole(nn.Module):
     """Images (n, C, H, W) to probabilities (n, n_classes) through every float block."""
 
-    def __init__(self, network: Any) -> None:
+    def __init__(self, network: MultiExitNetwork) -> None:
         super().__init__()
         self.blocks = nn.Sequential(*network.float_blocks)
         self.pool = network.exit_pools[-1]

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
 from torch import Tensor
 from tqdm import tqdm
 
 from skquee.bank import MultiPathClassifierBank
 from skquee.baselines import FixedPath
+from skquee.networks import MultiExitNetwork
 from skquee.networks.engines import LatencyTable
 from skquee.routers import CostAwareRouter
 from skquee.speed._engines import external_engines
@@ -50,7 +51,7 @@ ROUTERS = {
 
 
 def measure_speed(
-    network: Any,
+    network: MultiExitNetwork,
     validation: tuple[Any, ArrayLike],
     test: tuple[Any, ArrayLike],
     *,
@@ -252,7 +253,11 @@ def _parts(
 
 
 def _calibrated(
-    network: Any, router: Any, bank: Any, rows: Any, batch_sizes: Sequence[int]
+    network: MultiExitNetwork,
+    router: BaseEstimator,
+    bank: BaseEstimator,
+    rows: Any,
+    batch_sizes: Sequence[int],
 ) -> LatencyTable:
     """Return the network's latency table with what this router's walk takes beside blocks."""
     knobs = np.quantile(router.default_knobs(router.paths_), (0, 0.25, 0.5, 0.75), method="lower")
@@ -273,7 +278,7 @@ def _calibrated(
 
 
 def _operating_points(
-    router: Any, table: Any, y: ArrayLike, wanted: Mapping[str, float]
+    router: BaseEstimator, table: Any, y: ArrayLike, wanted: Mapping[str, float]
 ) -> Iterator[tuple[str, Any]]:
     """Yield the cheapest trade-off for every accuracy wanted on validation rows."""
     curve = router.cost_curve(None, table, y)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from torch import Tensor
 
+from skquee.networks import MultiExitNetwork
 from skquee.networks.engines._cuda import GraphedBlock
 from skquee.networks.engines._engines import Cast
 
@@ -34,17 +35,17 @@ Classify = Callable[[Tensor], NDArray[np.floating]]
 TYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-def device_of(network: Any) -> torch.device:
+def device_of(network: MultiExitNetwork) -> torch.device:
     """Return where a network runs."""
     return next(network.float_blocks.parameters()).device
 
 
-def float_run(network: Any) -> Classify:
+def float_run(network: MultiExitNetwork) -> Classify:
     """Return the float network, eager."""
     return _through(network, list(network.float_blocks))
 
 
-def along(network: Any, levels: Sequence[Any]) -> Classify:
+def along(network: MultiExitNetwork, levels: Sequence[Any]) -> Classify:
     """Return blocks at these levels, and the exit after the last one."""
     *before, last = levels
 
@@ -56,7 +57,7 @@ def along(network: Any, levels: Sequence[Any]) -> Classify:
     return run
 
 
-def _through(network: Any, blocks: Sequence[Callable[[Tensor], Tensor]]) -> Classify:
+def _through(network: MultiExitNetwork, blocks: Sequence[Callable[[Tensor], Tensor]]) -> Classify:
     def run(state: Tensor) -> NDArray[np.floating]:
         with torch.no_grad():
             for block in blocks:
@@ -66,7 +67,7 @@ def _through(network: Any, blocks: Sequence[Callable[[Tensor], Tensor]]) -> Clas
     return run
 
 
-def graphed(network: Any) -> dict[str, Classify]:
+def graphed(network: MultiExitNetwork) -> dict[str, Classify]:
     """Return the whole network as one CUDA graph, in each type, on a GPU; else nothing."""
     if device_of(network).type != "cuda":
         return {}
@@ -84,7 +85,7 @@ def _logits_of(whole: GraphedBlock, state: Tensor) -> NDArray[np.floating]:
         return whole.run(state)[1].softmax(dim=1).cpu().numpy()
 
 
-def frozen(network: Any, image: Tensor) -> dict[str, Classify]:
+def frozen(network: MultiExitNetwork, image: Tensor) -> dict[str, Classify]:
     """Return ``torch.compile`` of each type with frozen weights, where it works here.
 
     On a GPU its kernels are recorded as CUDA graphs, too.
@@ -136,7 +137,7 @@ def predict_at(router: BaseEstimator, bank: BaseEstimator) -> Callable[[Tensor],
     return run
 
 
-def answers(network: Any, run: Classify, rows: Any) -> NDArray[Any]:
+def answers(network: MultiExitNetwork, run: Classify, rows: Any) -> NDArray[np.generic]:
     """Return the labels that a run gives to rows."""
     device = device_of(network)
     found = [run(batch.to(device)).argmax(axis=1) for batch in rows.batches(256)]

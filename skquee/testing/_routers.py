@@ -12,11 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import NotFittedError
 from sklearn.utils import get_tags
 
@@ -83,7 +82,7 @@ def _name(router: Router) -> str:
 
 def _fitted(
     router: Router, n_samples: int = 200
-) -> tuple[Any, PathProbabilities, NDArray[np.intp]]:
+) -> tuple[BaseEstimator, PathProbabilities, NDArray[np.intp]]:
     table, y = make_path_probabilities(n_samples)
     fitted, name = fitted_by(router, table, y), _name(router)
     for attribute in ("classes_", "paths_", "n_features_in_"):
@@ -380,7 +379,7 @@ def check_bad_input(router: Router) -> None:
     table, y = make_path_probabilities(200)
     values, tree = np.asarray(table), table.paths
 
-    def fit(X: ArrayLike, labels: ArrayLike = y) -> Any:
+    def fit(X: ArrayLike, labels: ArrayLike = y) -> BaseEstimator:
         return clone(router).fit(X, labels)
 
     def broken(value: float) -> PathProbabilities:

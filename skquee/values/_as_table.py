@@ -11,12 +11,13 @@ from skquee.values._costs import check_costs
 from skquee.values._sources import numeric
 from skquee.values._table import PathProbabilities
 from skquee.values._tree import PathTree
+from skquee.values._types import Rows
 
 __all__ = ["as_path_probabilities"]
 
 
 def as_path_probabilities(
-    X: ArrayLike,
+    X: Rows,
     paths: PathTree | None = None,
     *,
     path_costs: ArrayLike | None = None,

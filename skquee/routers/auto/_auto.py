@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
-from sklearn.model_selection import check_cv
+from sklearn.model_selection import BaseCrossValidator, check_cv
 from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
@@ -20,7 +20,7 @@ from skquee.routers import BudgetMixin
 from skquee.routers._checking import check_folds
 from skquee.routers.auto._board import Line, near, rank, survivors
 from skquee.routers.auto._candidates import default_candidates
-from skquee.routers.auto._judging import ladder
+from skquee.routers.auto._judging import Rungs, ladder
 from skquee.routers.auto._search import (
     Swept,
     fit_on,
@@ -34,6 +34,7 @@ from skquee.values._checks import check_n_jobs, check_number, check_seed
 from skquee.values._labels import check_weights, spawn_seeds, stored
 from skquee.values._optional import require
 from skquee.values._shipping import TableLoop
+from skquee.values._types import Seed
 from skquee.walk import Decider, RoutingMixin
 from skquee.walk._curves import check_curve_rows
 
@@ -124,13 +125,13 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
         self,
         lambda_: float = 1.0,
         *,
-        candidates: Mapping[str, Any] | None = None,
-        cv: Any = 3,
+        candidates: Mapping[str, BaseEstimator] | None = None,
+        cv: int | BaseCrossValidator | Iterable[tuple[NDArray[np.intp], NDArray[np.intp]]] = 3,
         paths: PathTree | None = None,
         path_costs: ArrayLike | None = None,
-        classes: Sequence[Any] | None = None,
+        classes: Sequence[object] | None = None,
         discard: float | None = 2.0,
-        random_state: Any = None,
+        random_state: Seed = None,
         n_jobs: int | None = None,
     ) -> None:
         self.lambda_ = lambda_
@@ -146,7 +147,7 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
     # ------------------------------------------------------------------ fit
 
     def fit(
-        self, X: Any, y: ArrayLike | None = None, *, sample_weight: ArrayLike | None = None
+        self, X: ArrayLike, y: ArrayLike | None = None, *, sample_weight: ArrayLike | None = None
     ) -> AutoRouter:
         """Try every candidate on folds, choose, and fit the choice on all rows.
 
@@ -225,11 +226,11 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
 
     def _race(
         self,
-        routers: Mapping[str, Any],
-        rows: tuple[PathProbabilities, NDArray[Any] | None, NDArray[np.float64] | None],
+        routers: Mapping[str, BaseEstimator],
+        rows: tuple[PathProbabilities, NDArray[np.generic] | None, NDArray[np.float64] | None],
         splits: Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]],
         parts: Sequence[NDArray[np.float64]] | None,
-        clusters: list[Any] | None,
+        clusters: list[BaseEstimator] | None,
     ) -> dict[str, list[Swept]]:
         """Try the candidates fold after fold, those far behind no further."""
         found: dict[str, list[Swept]] = {name: [] for name in routers}
@@ -275,7 +276,7 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
 
     # ------------------------------------------------------------------ route
 
-    def explain_route(self, X: Any) -> pd.DataFrame:
+    def explain_route(self, X: ArrayLike) -> pd.DataFrame:
         """Return what each gate of the chosen router saw, predicted and chose.
 
         Parameters
@@ -318,7 +319,7 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
             return order[np.argmin(loss[..., order], axis=-1)]
         return rungs[2][np.interp(np.log(np.maximum(prices, TINY)), *rungs[:2]).round().astype(int)]
 
-    def _ladder(self, tree: PathTree) -> Any:
+    def _ladder(self, tree: PathTree) -> Rungs | None:
         if self.router_.knob.order is None:
             return None
         return ladder(self.cv_curve_.knobs, self._accuracy, self._spent(tree))
@@ -330,10 +331,10 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
             return self._paid
         return np.asarray(self._shares @ tree.path_costs)
 
-    def _at(self, lambda_: float) -> Any:
+    def _at(self, lambda_: float) -> BaseEstimator:
         """Return the chosen router at the operating point of a price."""
         router = copy.copy(self.router_)
-        params: dict[str, Any] = {}
+        params: dict[str, object] = {}
         value = float(self.cv_curve_.knobs[self._operating_points(lambda_)])
         params[router.knob.name] = router.knob.of(value)
         if self.path_costs is not None or self.paths is not None:
@@ -362,7 +363,7 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
     def cost_curve(
         self,
         lambdas: ArrayLike | None = None,
-        X: Any = None,
+        X: ArrayLike | None = None,
         y: ArrayLike | None = None,
         *,
         sample_weight: ArrayLike | None = None,

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from sklearn.base import BaseEstimator
 
 from skquee.baselines import FixedPath, ThresholdRouter
-from skquee.method.policy import ClosedLoop, OptionValue, Pessimistic
+from skquee.method.policy import ClosedLoop, OptionValue, Pessimistic, Policy
 from skquee.routers import CostAwareRouter
 from skquee.values import PathTree
 
@@ -17,7 +18,7 @@ __all__ = ["default_candidates"]
 MANY_ROWS, MAX_SEQUENCES = 5000, 12
 
 
-def default_candidates(tree: PathTree, n_samples: int) -> dict[str, Any]:
+def default_candidates(tree: PathTree, n_samples: int) -> dict[str, BaseEstimator]:
     """Return the routers that :class:`AutoRouter` tries.
 
     Parameters
@@ -33,7 +34,7 @@ def default_candidates(tree: PathTree, n_samples: int) -> dict[str, Any]:
     dict of str to estimator
         Not fitted; simple ones first.
     """
-    policies: dict[str, Any] = {
+    policies: dict[str, Policy | str] = {
         "open loop": "open-loop",
         "option 0.1": OptionValue(0.1),
         "option 0.2": OptionValue(0.2),
@@ -43,7 +44,7 @@ def default_candidates(tree: PathTree, n_samples: int) -> dict[str, Any]:
     closed = {**policies, "closed loop": ClosedLoop()}
     errors = {"targets": "bernoulli", "regressor": "logistic", "features": "rich"}
     clusters = {**errors, "targets": "shrunken"}
-    kinds: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+    kinds: list[tuple[str, dict[str, Any], dict[str, Policy | str]]] = [
         ("errors, logistic", errors, closed),
         ("errors, logistic, recall", {**errors, "answer": "recall"}, closed),
         ("errors, logistic, ensemble", {**errors, "answer": "ensemble"}, closed),
@@ -53,7 +54,7 @@ def default_candidates(tree: PathTree, n_samples: int) -> dict[str, Any]:
     ]
     if n_samples >= MANY_ROWS:
         kinds.append(("errors, boosting", {**errors, "regressor": "boosting"}, policies))
-    found: dict[str, Any] = {"fixed paths": FixedPath()}
+    found: dict[str, BaseEstimator] = {"fixed paths": FixedPath()}
     sequences = np.flatnonzero(tree.depths > 1)
     if len(sequences) > MAX_SEQUENCES:
         sequences = np.flatnonzero(tree.depths == tree.n_exits)[-MAX_SEQUENCES:]

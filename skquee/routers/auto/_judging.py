@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,9 +92,13 @@ def paired(
     return mean, float(np.sqrt(((more - mean) ** 2) @ share**2))
 
 
+# Prices and places of the corners, then the order of points; see :func:`ladder`.
+Rungs: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.intp]]
+
+
 def ladder(
     knobs: NDArray[np.float64], accuracy: NDArray[np.float64], cost: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.intp]] | None:
+) -> Rungs | None:
     """Return how prices become points of a sweep, from the corners of its hull.
 
     A corner is best for a range of prices, and taken at the middle of it (of its logarithm);

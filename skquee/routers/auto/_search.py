@@ -5,11 +5,10 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.validation import has_fit_parameter
 
@@ -17,6 +16,7 @@ from skquee.method._targets import ClusteredErrorTargets
 from skquee.method.policy import ClosedLoop, OptionValue, Pessimistic
 from skquee.routers import CostAwareRouter
 from skquee.routers._router import SHRINKAGE
+from skquee.routers._survey import Surveyed
 from skquee.values import PathProbabilities
 from skquee.values._threads import threads
 
@@ -32,6 +32,9 @@ __all__ = [
 # Candidates that differ in nothing but one of these policies share one training.
 SHARED = (OptionValue, Pessimistic, ClosedLoop)
 
+# Of a candidate that failed.
+NO_PATHS, NOTHING = np.empty((0, 0), dtype=np.intp), np.empty((0, 0))
+
 
 class Swept:
     """What one fold says of one candidate."""
@@ -40,26 +43,26 @@ class Swept:
         self,
         knobs: NDArray[np.float64],
         seconds: float,
-        paths: Any = None,
-        correct: Any = None,
+        paths: NDArray[np.intp] = NO_PATHS,
+        correct: NDArray[np.floating] = NOTHING,
         failed: str = "",
-        costs: Any = None,
+        costs: NDArray[np.float64] | None = None,
     ) -> None:
         self.knobs, self.seconds, self.failed = knobs, seconds, failed
         self.paths, self.correct = paths, correct
         self.costs = costs  # of each row at each point, where rows have prices
 
 
-def seeded(router: Any, seed: int) -> Any:
+def seeded(router: BaseEstimator, seed: int) -> BaseEstimator:
     copied = clone(router)
     if copied.get_params(deep=False).get("random_state", 0) is None:
         copied.set_params(random_state=seed)
     return copied
 
 
-def share_trainings(candidates: Mapping[str, Any]) -> list[list[str]]:
+def share_trainings(candidates: Mapping[str, BaseEstimator]) -> list[list[str]]:
     """Gather candidates that one training serves: they differ in the policy alone."""
-    groups: dict[Any, list[str]] = {}
+    groups: dict[str, list[str]] = {}
     for name, router in candidates.items():
         policy = getattr(router, "policy", None)
         shared = type(router) is CostAwareRouter and (
@@ -73,13 +76,13 @@ def share_trainings(candidates: Mapping[str, Any]) -> list[list[str]]:
 
 
 def share_clusters(
-    routers: Iterable[Any],
+    routers: Iterable[BaseEstimator],
     table: PathProbabilities,
-    labels: NDArray[Any] | None,
+    labels: NDArray[np.generic] | None,
     weights: NDArray[np.float64] | None,
     seed: int,
     n_jobs: int | None,
-) -> list[Any] | None:
+) -> list[BaseEstimator] | None:
     """Return clusterers of every column for all folds: they need no labels. None: not needed."""
     if not any(_takes_clusters(router) for router in routers):
         return None
@@ -94,7 +97,7 @@ def share_clusters(
     return [FrozenEstimator(clusterer) for clusterer in targets.clusterers_]
 
 
-def _takes_clusters(router: Any) -> bool:
+def _takes_clusters(router: BaseEstimator) -> bool:
     """Whether a router's clusters are the default ones, of the table's own columns."""
     if type(router) is not CostAwareRouter or router.answer != "last":
         return False
@@ -104,12 +107,12 @@ def _takes_clusters(router: Any) -> bool:
 
 
 def fit_on(
-    router: Any,
+    router: BaseEstimator,
     table: PathProbabilities,
-    labels: NDArray[Any] | None,
+    labels: NDArray[np.generic] | None,
     weights: NDArray[np.float64] | None,
-    clusters: list[Any] | None = None,
-) -> Any:
+    clusters: list[BaseEstimator] | None = None,
+) -> BaseEstimator:
     fitted = clone(router)
     if clusters is not None and _takes_clusters(router):
         shrinkage = 0.0 if router.targets is None else SHRINKAGE
@@ -121,20 +124,20 @@ def fit_on(
 
 
 def try_out(
-    routers: Mapping[str, Any],
+    routers: Mapping[str, BaseEstimator],
     table: PathProbabilities,
-    labels: NDArray[Any] | None,
+    labels: NDArray[np.generic] | None,
     weights: NDArray[np.float64] | None,
     train: NDArray[np.intp],
     test: NDArray[np.intp],
-    clusters: list[Any] | None = None,
+    clusters: list[BaseEstimator] | None = None,
 ) -> dict[str, Swept]:
     """Train once for all these candidates and sweep each on the test rows."""
     found: dict[str, Swept] = {}
     kept = None if weights is None else weights[train]
     rest, answers = table[test], None if labels is None else labels[test]
-    shared: Any = None
-    survey: Any = None
+    shared: BaseEstimator | None = None
+    survey: Surveyed | None = None
     for name, router in routers.items():
         began, knobs = time.perf_counter(), np.empty(0)
         try:
