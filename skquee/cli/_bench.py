@@ -28,7 +28,8 @@ def run_bench(options: argparse.Namespace) -> None:
         held, test = rows[: len(y) // 3], np.sort(rows[len(y) // 3 :])
         validation = take_images(X, held), y[held]
     images, labels = take_images(X, test), y[test]
-    network.compile(options.levels, calibration=take_images(validation[0], np.arange(128)))
+    some = np.arange(min(128, len(validation[1])))
+    network.compile(options.levels, calibration=take_images(validation[0], some))
     found = measure_speed(
         network,
         validation,
