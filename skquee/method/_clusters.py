@@ -33,7 +33,7 @@ def cluster_column(
 ) -> tuple[BaseEstimator, NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Cluster one classifier's vectors; return clusterer, errors, sizes, and targets of rows."""
     if not isinstance(targets.clusterer, (list, tuple)):
-        clusterer = placed(clusterer, targets, table.path(path), weights, n_clusters, seed)
+        clusterer = placed(clusterer, targets, table, path, weights, n_clusters, seed)
     assigned = assign(clusterer, table, path)
     k = max(int(assigned.max()) + 1, getattr(clusterer, "n_clusters", 0) or 0)
     n_parts = int(part_of.max()) + 1
@@ -59,23 +59,26 @@ def cluster_column(
 def placed(
     clusterer: BaseEstimator | None,
     targets: BaseEstimator,
-    vectors: NDArray[np.floating],
+    table: PathProbabilities,
+    path: int,
     weights: NDArray[np.float64] | None,
     n_clusters: int,
     seed: int,
 ) -> BaseEstimator:
     """Return a clusterer fitted on one classifier's vectors; K-means where none is given."""
-    chosen = np.arange(len(vectors)) if weights is None else np.flatnonzero(weights)
+    chosen = np.arange(len(table)) if weights is None else np.flatnonzero(weights)
     rng = np.random.default_rng(seed)
     if targets.max_samples is not None and len(chosen) > targets.max_samples:
         chosen = np.sort(rng.choice(chosen, size=targets.max_samples, replace=False))
+    vectors = table[chosen].path(path)  # no others are read
+    weights = None if weights is None else weights[chosen]
     with threads().limit(limits=1), warnings.catch_warnings():
         # Fewer distinct vectors than clusters is fine: the empty ones get the path's error.
         warnings.filterwarnings("ignore", "Number of distinct clusters")
         if clusterer is None:
             return _k_means(
-                vectors[chosen].astype(np.float32, copy=False),
-                None if weights is None else weights[chosen],
+                vectors.astype(np.float32, copy=False),
+                weights,
                 n_clusters,
                 targets.n_init,
                 seed,
@@ -89,8 +92,8 @@ def placed(
             made.set_params(random_state=seed)
         extra = {}
         if weights is not None and has_fit_parameter(made, "sample_weight"):
-            extra["sample_weight"] = weights[chosen]
-        return made.fit(vectors[chosen], **extra)
+            extra["sample_weight"] = weights
+        return made.fit(vectors, **extra)
 
 
 def _k_means(

@@ -11,6 +11,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_random_state, column_or_1d
 
 from skquee.values._checks import check_labels_given
+from skquee.values._halves import widened
 from skquee.values._rows import own_values
 from skquee.values._table import PathProbabilities
 from skquee.values._table_checks import check_probabilities
@@ -67,7 +68,7 @@ def path_answers(table: PathProbabilities, *, check: bool = False) -> NDArray[np
     answers = np.empty(table.shape[:2], dtype=np.int32)
     silent: NDArray[np.bool_] | None = None
     for rows, chunk in table.chunks():
-        values = np.asarray(chunk)
+        values = widened(np.asarray(chunk))
         if check:
             check_probabilities(values, rows.start, readers)
         answers[rows] = values.argmax(axis=2)

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from skquee.values._blocks import MappedRows, RowBlocks, mapped_rows
 from skquee.values._checks import check_integer
 from skquee.values._facts import RowFacts, check_context, check_losses, check_prices, knowing
+from skquee.values._halves import widened
 from skquee.values._html import block, facts, folded
 from skquee.values._public import publish
 from skquee.values._rows import check_rows, own_values
@@ -374,9 +375,9 @@ class PathProbabilities(TableBuilders, StoredTables):
         column = self.paths.path_columns[self.paths.index(path)]
         if isinstance(self._base, RowBlocks):
             places = np.arange(len(self)) if self._rows is None else self._rows
-            return _wide(self._base.pick(places, np.full(len(places), column)))
+            return widened(self._base.pick(places, np.full(len(places), column)))
         rows = slice(None) if self._rows is None else self._rows
-        return _wide(np.asarray(self._base[rows, column]))
+        return widened(np.asarray(self._base[rows, column]))
 
 
 class _StoredWalk:
@@ -393,8 +394,8 @@ class _StoredWalk:
             return table.path(int(paths[0]))
         places = rows if table._rows is None else table._rows[rows]
         if isinstance(table._base, RowBlocks):
-            return _wide(table._base.pick(places, columns))
-        return _wide(np.asarray(table._base[places, columns]))
+            return widened(table._base.pick(places, columns))
+        return widened(np.asarray(table._base[places, columns]))
 
     def one(self, path: int) -> list[float]:
         """Return the answer of a path where the walk has one row."""
@@ -413,11 +414,6 @@ def rebuilt_table(
     """Return the table that a pickle or a task holds in parts."""
     values = values.open() if isinstance(values, MappedRows) else values
     return knowing(PathProbabilities(values, paths, _rows=rows), facts)
-
-
-def _wide(values: NDArray[Any]) -> NDArray[np.floating]:
-    """At least float32: float16 is a storage type."""
-    return values if values.dtype in (np.float32, np.float64) else values.astype(np.float32)
 
 
 publish("skquee.values", PathProbabilities)

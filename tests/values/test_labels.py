@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
+from skquee.values._halves import widened
 from skquee.values._labels import hold_out
 
 
@@ -30,3 +32,19 @@ def test_held_out_rows_are_a_share_of_each_class_that_has_several(
         found = np.bincount(codes[held], minlength=len(sizes))
         assert not found[~several].any()
         assert (np.abs(found - n_held * np.array(sizes) / shared)[several] < 1).all()
+
+
+@given(hnp.arrays(np.uint16, (3, 4), elements=st.integers(0, 2**16 - 1)), st.booleans())
+def test_half_precision_widens_to_the_same_numbers_whatever_their_bits(
+    bits: np.ndarray, plain: bool
+) -> None:
+    halves = (bits % 0x7C00 if plain else bits).view(np.float16)
+    for values in (halves, halves[:, ::2], halves.T, halves[:0], halves.astype(">f2")):
+        found = widened(values)
+        assert found.dtype == np.float32
+        assert np.array_equal(found, values.astype(np.float32), equal_nan=True)
+
+
+def test_every_number_of_half_precision_is_widened() -> None:
+    halves = np.arange(0x7C00, dtype=np.uint16).view(np.float16)
+    assert np.array_equal(widened(halves), halves.astype(np.float32))

@@ -63,7 +63,8 @@ class PathErrorRegressor(BaseEstimator):
     batch_size : int, default=512
         Pairs of sample and prefix in one step; fewer where an epoch would have under 20.
     max_epochs : int, default=200
-        Epochs at most. A ConvergenceWarning says where they were too few.
+        Epochs at most: passes over the pairs, or, with "plateau", even parts of one of at most 64
+        steps. A ConvergenceWarning says where they were too few.
     patience : int, default=12
         Stop after so many epochs without progress on the early-stopping rows.
     tol : float, default=1e-3

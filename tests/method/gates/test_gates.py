@@ -19,6 +19,7 @@ from sklearn.tree import DecisionTreeRegressor
 
 from skquee import PathErrorRegressor, PathProbabilities, PathTree
 from skquee.gates import entropy, gate_features, gate_layouts
+from skquee.method.gates._mlp import _deviations, _parted
 from skquee.testing import make_path_probabilities
 
 TABLE, Y = make_path_probabilities(240)
@@ -180,6 +181,22 @@ def test_too_few_epochs_warn_and_the_papers_schedule_does_not() -> None:
         schedule="constant", learning_rate=1e-3, max_epochs=2, random_state=0
     ).fit(TABLE, GOALS)
     assert [report["n_epochs"] for report in paper.reports_] == [2, 2]
+
+
+def test_epochs_are_even_parts_of_a_pass_where_it_is_long() -> None:
+    order = np.arange(1000)
+    for steps, n_parts in ((20, 1), (8, 3), (1, 20), (1000, 1)):
+        parts = _parted(order, 50, steps)
+        sizes = [len(part) for part in parts]
+        assert len(parts) == n_parts
+        assert max(sizes) <= steps
+        assert max(sizes) - min(sizes) <= 1
+        assert np.array_equal(np.concatenate([rows for part in parts for rows in part]), order)
+
+
+def test_deviations_are_those_of_all_columns_at_once_to_the_bit() -> None:
+    features = np.random.default_rng(0).gamma(0.5, size=(700, 131)).astype(np.float32)
+    assert np.array_equal(_deviations(features), features.std(axis=0, dtype=np.float64))
 
 
 def test_before_anything_has_run_every_sample_gets_the_mean_target() -> None:
