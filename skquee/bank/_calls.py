@@ -118,10 +118,7 @@ class AnswerStore:
         return closing(_Committing(base))
 
     def get(self, digests: Sequence[bytes]) -> dict[bytes, NDArray[np.float64]]:
-        """Return what is stored of some rows.
-
-        `digests`: from :func:`row_digest`. Returns (n_classes,).
-        """
+        """Return what is stored of some rows."""
         found: dict[bytes, NDArray[np.float64]] = {}
         with self._open() as base:
             for start in range(0, len(digests), 500):

@@ -104,18 +104,12 @@ class EstimatorEngine:
         return self.members[column].run(X, n_samples)
 
     def run_all(self, X: Rows) -> NDArray[np.floating]:
-        """Run every classifier on rows of X.
-
-        `X`: input. Returns (n_samples, n_columns, n_classes).
-        """
+        """Run every classifier on rows of X."""
         n_samples = n_rows_of(X)
         return np.stack([member.run(X, n_samples) for member in self.members], axis=1)
 
     def walk(self, X: Rows, n_samples: int) -> EstimatorWalk:
-        """Start a pass over rows of X.
-
-        `X`: input. `n_samples`: number of rows.
-        """
+        """Start a pass over rows of X."""
         return EstimatorWalk(self, X, n_samples)
 
 

@@ -87,10 +87,7 @@ class NetworkEngine:
         self.times = times
 
     def run_all(self, X: Rows) -> NDArray[np.float32]:
-        """Run every path on rows of X, each (prefix, level) block once.
-
-        `X`: as the network takes them. Returns (n_samples, n_columns, n_classes).
-        """
+        """Run every path on rows of X, each (prefix, level) block once."""
         network, tree = self.network, self.tree
         answers: dict[int, NDArray[np.floating]] = {}
 
@@ -106,10 +103,7 @@ class NetworkEngine:
         return np.stack(columns, axis=1).astype(np.float32, copy=False)
 
     def walk(self, X: Rows, n_samples: int) -> NetworkWalk:
-        """Start a pass over rows of X.
-
-        `X`: as the network takes them. `n_samples`: number of rows.
-        """
+        """Start a pass over rows of X."""
         return NetworkWalk(self, X, n_samples)
 
 
@@ -162,10 +156,7 @@ class NetworkWalk:
         return out
 
     def one(self, path: int) -> list[float]:
-        """Run the next block of the only row; groups and places need no keeping.
-
-        `path`: path it arrives at. Returns probabilities, one a class.
-        """
+        """Run the next block of the only row; groups and places need no keeping."""
         network, tree = self._engine.network, self._engine.tree
         if self._state is None:
             self._state, self._X = network.start(self._X), None

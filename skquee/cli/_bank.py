@@ -41,10 +41,7 @@ METHODS = {"ptq4vit": PTQ4ViT, "base": BasePTQ, "uniform": UniformPTQ}
 
 
 def build(options: argparse.Namespace) -> None:
-    """Make a bank and write it.
-
-    `options`: checked options of the command.
-    """
+    """Make a bank and write it."""
     # What ends hours of work otherwise: no place for its results, options that do not fit.
     for name in FILES:
         check_output(options.out / name, name)
@@ -127,10 +124,7 @@ def _stage(text: str) -> None:
 
 
 def evaluate(options: argparse.Namespace) -> None:
-    """Print what every path of a bank gets right.
-
-    `options`: checked options of the command.
-    """
+    """Print what every path of a bank gets right."""
     network = MultiExitNetwork.load(options.bank / "network", device=options.device)
     X, y = read_images(options.data)
     unknown = np.setdiff1d(y, network.classes_)

@@ -5,23 +5,23 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from skquee.cli._numbers import MOST_PIXELS, MOST_SEED, number, whole_number
-from skquee.cli._places import (
+from skquee.cli._arguments import (
     DATA,
+    MOST_PIXELS,
+    MOST_SEED,
     Commands,
     check_data,
     check_file_to_write,
     check_folder_to_write,
+    number,
+    whole_number,
 )
 
 __all__ = ["add_bank_commands"]
 
 
 def add_bank_commands(commands: Commands) -> None:
-    """Add the actions of ``bank``: build, evaluate, fit-router and predict.
-
-    `commands`: what ``add_subparsers`` returned.
-    """
+    """Add the actions of ``bank``: build, evaluate, fit-router and predict."""
     bank = commands.add_parser("bank", help="make a bank of paths from a network, or measure one")
     actions = bank.add_subparsers(title="actions", metavar="action", required=True)
     build = actions.add_parser(

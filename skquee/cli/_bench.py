@@ -14,10 +14,7 @@ from skquee.speed._verdict import speed_verdict
 
 
 def run_bench(options: argparse.Namespace) -> None:
-    """Measure, print one table, and write it where asked.
-
-    `options`: checked options of the command.
-    """
+    """Measure, print one table, and write it where asked."""
     network = MultiExitNetwork.load(options.network)
     X, y = read_images(options.data)
     test = np.arange(len(y))

@@ -5,8 +5,15 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from skquee.cli._numbers import MOST_SEED, number, whole_number
-from skquee.cli._places import DATA, Commands, check_data, check_file_to_write
+from skquee.cli._arguments import (
+    DATA,
+    MOST_SEED,
+    Commands,
+    check_data,
+    check_file_to_write,
+    number,
+    whole_number,
+)
 
 __all__ = ["add_bench_command"]
 
@@ -14,10 +21,7 @@ MOST_ROWS, MOST_THREADS = 2**16, 1024
 
 
 def add_bench_command(commands: Commands) -> None:
-    """Add ``bench``.
-
-    `commands`: what ``add_subparsers`` returned.
-    """
+    """Add ``bench``."""
     parser = commands.add_parser(
         "bench",
         help="accuracy and images a second, routed and with every fixed alternative",

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
-from skquee.cli._places import check_file_to_write
+from skquee.cli._arguments import Commands, check_file_to_write
 
 __all__ = ["add_card_command"]
 
 
-def add_card_command(commands: Any) -> None:
-    """Add ``card``.
-
-    `commands`: what ``add_subparsers`` returned.
-    """
+def add_card_command(commands: Commands) -> None:
+    """Add ``card``."""
     parser = commands.add_parser(
         "card",
         help="write the model card of a classifier that was saved with skquee.dump",

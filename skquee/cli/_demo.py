@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from skquee.bank import MultiPathClassifierBank
 from skquee.baselines import FixedPath, OracleRouter, ThresholdRouter
-from skquee.cli._numbers import N_HEADS
+from skquee.cli._arguments import N_HEADS
 from skquee.display import CostCurveDisplay
 from skquee.evaluation import CostCurve, paired_bootstrap, wilson_interval
 from skquee.method._targets import ClusteredErrorTargets
@@ -54,10 +54,7 @@ KNOBS = {
 
 
 def run_demo(options: argparse.Namespace) -> None:
-    """Run the demo, save its picture and tables and print the operating points.
-
-    `options`: checked options of the command.
-    """
+    """Run the demo, save its picture and tables and print the operating points."""
     # One thread: more are slower on matrices this small, and sum in an order that varies.
     torch.set_num_threads(1)
     train, validation, test = split_digits(options.seed)
@@ -129,10 +126,7 @@ Labelled: TypeAlias = tuple[NDArray[np.generic], NDArray[np.generic]]
 
 
 def split_digits(seed: int) -> list[Labelled]:
-    """Return images of 8 x 8 pixels from 0 to 1 and labels, to train, validate and test on.
-
-    `seed`: seed of the split.
-    """
+    """Return images of 8 x 8 pixels from 0 to 1 and labels, to train, validate and test on."""
     X, y = load_digits(return_X_y=True)
     images = X.reshape(-1, 8, 8) / 16
     rest, X_test, y_rest, y_test = train_test_split(
@@ -147,10 +141,7 @@ def split_digits(seed: int) -> list[Labelled]:
 def make_network(
     train: Labelled, validation: Labelled, options: argparse.Namespace
 ) -> MultiExitNetwork:
-    """Train a backbone, then its exits; quantise every block at every level.
-
-    `train`, `validation`: rows. `options`: sizes and seed.
-    """
+    """Train a backbone, then its exits; quantise every block at every level."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
         backbone = VisionTransformer(

@@ -43,10 +43,7 @@ Split = dict[str, Labelled]
 
 
 def run_reproduce(options: argparse.Namespace) -> None:
-    """Run the experiment and print where its report is.
-
-    `options`: checked options of the command.
-    """
+    """Run the experiment and print where its report is."""
     folder = options.out / options.dataset
     cache = folder / "cache"
     Store(cache).bind("options", _what_counts(options))

@@ -6,8 +6,13 @@ import argparse
 import os
 from pathlib import Path
 
-from skquee.cli._numbers import MOST_PIXELS, MOST_SEED, whole_number
-from skquee.cli._places import Commands, check_folder_to_write
+from skquee.cli._arguments import (
+    MOST_PIXELS,
+    MOST_SEED,
+    Commands,
+    check_folder_to_write,
+    whole_number,
+)
 
 __all__ = ["add_reproduce_command"]
 
@@ -17,10 +22,7 @@ EXITS = {"t2t_vit_7": [2, 4, 7], "t2t_vit_14": [5, 7, 11, 14]}
 
 
 def add_reproduce_command(commands: Commands) -> None:
-    """Add ``reproduce``.
-
-    `commands`: what ``add_subparsers`` returned.
-    """
+    """Add ``reproduce``."""
     parser = commands.add_parser(
         "reproduce",
         help="run the paper's whole experiment on a network and write its report",

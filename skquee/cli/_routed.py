@@ -27,10 +27,7 @@ IMAGES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".we
 
 
 def fit_router(options: argparse.Namespace) -> None:
-    """Fit a router on the validation table of a bank, and keep it beside the network.
-
-    `options`: checked options of the command.
-    """
+    """Fit a router on the validation table of a bank, and keep it beside the network."""
     folder: Path = options.bank
     table = PathProbabilities.load(folder / "val_probs.npy")
     labels = _labels(folder / "val_labels.npy", len(table))
@@ -107,10 +104,7 @@ def _tell(
 
 
 def predict(options: argparse.Namespace) -> None:
-    """Answer images by the router of a bank, running the chosen blocks only.
-
-    `options`: checked options of the command.
-    """
+    """Answer images by the router of a bank, running the chosen blocks only."""
     folder: Path = options.bank
     network = MultiExitNetwork.load(folder / "network", device=options.device)
     router = load(folder / ROUTER)

@@ -6,8 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
-from skquee.cli._numbers import whole_number
-from skquee.cli._places import Commands
+from skquee.cli._arguments import Commands, whole_number
 
 __all__ = ["add_serve_command"]
 
@@ -15,10 +14,7 @@ TOKEN = "SKQUEE_TOKEN"
 
 
 def add_serve_command(commands: Commands) -> None:
-    """Add ``serve``.
-
-    `commands`: what ``add_subparsers`` returned.
-    """
+    """Add ``serve``."""
     parser = commands.add_parser(
         "serve",
         help="answer over HTTP by a classifier that was saved with skquee.dump",

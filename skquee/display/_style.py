@@ -60,10 +60,7 @@ def line_style(place: int) -> dict[str, Any]:
 
 
 def new_axes(ax: Axes | None, figsize: tuple[float, float]) -> Axes:
-    """Return `ax`, or the axes of a new figure that makes room for legends outside.
-
-    `ax`: axes to plot on. `figsize`: width and height of a new figure, in inches.
-    """
+    """Return `ax`, or the axes of a new figure that makes room for legends outside."""
     if ax is not None:
         return ax
     require("matplotlib", "A plot")
@@ -123,10 +120,7 @@ def legend_of(ax: Axes, place: str = "auto", **kwargs: Any) -> Legend | None:
 
 
 def shades(color: str, n: int) -> list[tuple[float, ...]]:
-    """Return `n` shades of a colour, pale to full.
-
-    `color`: the full colour. `n`: how many.
-    """
+    """Return `n` shades of a colour, pale to full."""
     require("matplotlib", "A plot")
     from matplotlib.colors import to_rgb
 
@@ -135,10 +129,7 @@ def shades(color: str, n: int) -> list[tuple[float, ...]]:
 
 
 def colors_of(n: int) -> list[tuple[float, ...]]:
-    """Return `n` ordered colours, dark to light, that keep their order in grey.
-
-    `n`: how many.
-    """
+    """Return `n` ordered colours, dark to light, that keep their order in grey."""
     require("matplotlib", "A plot")
     from matplotlib import colormaps
 

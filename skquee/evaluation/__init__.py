@@ -2,14 +2,19 @@
 
 from skquee.evaluation._betting import wsr_p_value, wsr_upper_bound
 from skquee.evaluation._certify import Certificate, certify
-from skquee.evaluation._compare import compare
+from skquee.evaluation._compare import compare, oracle_share
 from skquee.evaluation._curve import CostCurve, hull_points
 from skquee.evaluation._intervals import (
     bootstrap_interval,
     subset_interval,
 )
-from skquee.evaluation._metrics import brier_score, calibration_bins, calibration_error, rmse
-from skquee.evaluation._oracle_share import oracle_share
+from skquee.evaluation._metrics import (
+    brier_score,
+    calibration_bins,
+    calibration_error,
+    rmse,
+    wilson_interval,
+)
 from skquee.evaluation._paired import PairedComparison, holm_adjusted, paired_bootstrap
 from skquee.evaluation._risk import (
     binomial_p_value,
@@ -27,7 +32,6 @@ from skquee.evaluation._scorers import (
     route,
     unpack,
 )
-from skquee.evaluation._shares import wilson_interval
 from skquee.values._public import publish
 
 __all__ = [

@@ -411,10 +411,7 @@ def points_of(
 def hull_area(
     cost: NDArray[np.float64], accuracy: NDArray[np.float64], low: float, high: float
 ) -> float:
-    """Return the mean height of a hull between two costs.
-
-    `cost`, `accuracy`: corners of the hull. `low`, `high`: range of cost.
-    """
+    """Return the mean height of a hull between two costs."""
     if not high > low:
         if high == low:  # one path only: the curve is a point
             return float(np.interp(low * (1 + CLOSE), cost, accuracy, left=0.0))
@@ -427,10 +424,7 @@ def hull_area(
 
 
 def check_cost_range(cost_range: tuple[float, float]) -> tuple[float, float]:
-    """Return a range of cost, checked.
-
-    `cost_range`: from and to.
-    """
+    """Return a range of cost, checked."""
     low, high = check_numbers(cost_range, "cost_range", shape=(2,), what="from and to").tolist()
     if high < low:
         raise ValueError(f"cost_range must rise, got ({low:g}, {high:g}).")

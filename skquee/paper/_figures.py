@@ -30,10 +30,7 @@ __all__ = ["CAPTIONS", "FIGURES", "TITLES", "accuracy_table", "common_range"]
 
 
 def common_range(curves: dict[str, CostCurve]) -> tuple[float, float]:
-    """Return the range of cost that all curves reach, up to the dearest path.
-
-    `curves`: curves.
-    """
+    """Return the range of cost that all curves reach, up to the dearest path."""
     low = max(float(curve.cost.min()) for curve in curves.values())
     return low, max(curve.cost_range[1] for curve in curves.values())
 

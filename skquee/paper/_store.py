@@ -48,10 +48,7 @@ class Store:
         folder.mkdir(parents=True, exist_ok=True)
 
     def curve(self, name: str, make: Callable[[], CostCurve]) -> CostCurve:
-        """Return a curve, computing it where no earlier run has.
-
-        `name`: its name. `make`: computes it.
-        """
+        """Return a curve, computing it where no earlier run has."""
         file = self.folder / f"{name}.npz"
         if not file.exists():
             found = self.timed(name, make)
@@ -118,10 +115,7 @@ class Store:
             fresh.write(json.dumps(now, indent=1).encode("utf8"))
 
     def timed(self, name: str, make: Callable[[], Made]) -> Made:
-        """Compute something and note how long it took.
-
-        `name`: its name. `make`: computes it. Returns what `make` returned.
-        """
+        """Compute something and note how long it took."""
         began = time.perf_counter()
         found = make()
         seconds = {**self.seconds, name: round(time.perf_counter() - began, 1)}

@@ -83,10 +83,7 @@ def dump(obj: object, file: str | os.PathLike[str]) -> None:
 
 
 def check_savable(obj: object) -> None:
-    """Raise where a part has no place in a skops file, and say what to do with it.
-
-    `obj`: what is to be saved.
-    """
+    """Raise where a part has no place in a skops file, and say what to do with it."""
     owner, found = type(obj).__name__, False
     for path, item in everything(obj):
         where = f"{owner}.{path}" if path else owner

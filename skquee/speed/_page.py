@@ -24,10 +24,7 @@ PARTS = {
 
 
 def speed_text(found: pd.DataFrame) -> str:
-    """Return what :func:`measure_speed` found as text.
-
-    `found`: its answer.
-    """
+    """Return what :func:`measure_speed` found as text."""
     lines: list[str] = []
     for n_threads, part in found.groupby("threads"):
         for what, form in (("images_per_second", "{:.0f}"), ("ratio", "{:.2f}")):

@@ -95,10 +95,7 @@ def member_offset(stream: IO[bytes], entry: zipfile.ZipInfo) -> int:
 
 
 def read_text_member(archive: zipfile.ZipFile, name: str, source: object, what: str) -> str:
-    """Return the text that one array of a table file holds.
-
-    `source`: the file, for messages.
-    """
+    """Return the text that one array of a table file holds."""
     if archive.getinfo(name).file_size > MOST_JSON:
         raise not_whole(source, what, f"{name!r} is larger than {MOST_JSON} bytes")
     return str(read_array(archive, name, source, what, kinds="U")[()])
@@ -179,10 +176,7 @@ def read_array(
 
 
 class Arrays(Mapping[str, NDArray[np.generic]]):
-    """The arrays of an open ``.npz``, each read when it is asked for.
-
-    `source`: the file, for messages.
-    """
+    """The arrays of an open ``.npz``, each read when it is asked for."""
 
     def __init__(self, archive: zipfile.ZipFile, source: object, what: str) -> None:
         self._archive, self._source, self._what = archive, source, what

@@ -37,10 +37,7 @@ def numeric(values: Any) -> Any:
 def columns_of(
     arrays: Mapping[str, ArrayLike] | Iterable[ArrayLike] | str | os.PathLike[str],
 ) -> tuple[list[str] | None, list[NDArray[np.generic]], Sequence[object] | None]:
-    """Return names, arrays of shape (n_samples, n_classes), and classes where frames tell them.
-
-    `arrays`: one array a classifier.
-    """
+    """Return names, arrays of shape (n_samples, n_classes), and classes where frames tell them."""
     if isinstance(arrays, (str, os.PathLike)):
         with open_arrays(arrays, "file of arrays") as archive:
             arrays = dict(archive)

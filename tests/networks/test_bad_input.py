@@ -475,7 +475,7 @@ def test_counts_are_a_mapping():
 
 
 def test_the_largest_picture_is_the_commands_too():
-    from skquee.cli import _numbers
+    from skquee.cli import _arguments
     from skquee.networks import _parameters
 
-    assert _numbers.MOST_PIXELS == _parameters.MOST_PIXELS
+    assert _arguments.MOST_PIXELS == _parameters.MOST_PIXELS

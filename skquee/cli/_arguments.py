@@ -1,12 +1,24 @@
-"""Where a command reads and writes: checked before any work."""
+"""What the commands' options may be: numbers, and where to read and write."""
 
 from __future__ import annotations
 
 import argparse
+import math
+from collections.abc import Callable
 from typing import Any, Protocol
 
-__all__ = ["Commands", "check_data", "check_file_to_write", "check_folder_to_write"]
+__all__ = [
+    "Commands",
+    "check_data",
+    "check_file_to_write",
+    "check_folder_to_write",
+    "number",
+    "whole_number",
+]
 
+MOST_PIXELS = 8192  # a side of an image, as networks take it
+MOST_SEED = 2**32 - 1
+N_HEADS = 4  # attention heads of the demo's network
 DATA = "a folder with a folder of images for each class, or an .npz with X and y"
 
 
@@ -15,6 +27,38 @@ class Commands(Protocol):
 
     def add_parser(self, name: str, **options: Any) -> argparse.ArgumentParser:
         """Add a command."""
+
+
+def number(low: float = -math.inf, high: float = math.inf) -> Callable[[str], float]:
+    """Return a parser of finite numbers of a range."""
+
+    def parse(text: str) -> float:
+        bounds = "" if math.isinf(low) else f" from {low:g} to {high:g}"
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not (math.isfinite(value) and low <= value <= high):
+            raise argparse.ArgumentTypeError(f"must be a finite number{bounds}, got {text!r}")
+        return value
+
+    return parse
+
+
+def whole_number(low: int, high: int | None = None) -> Callable[[str], int]:
+    """Return a parser of whole numbers of a range."""
+
+    def parse(text: str) -> int:
+        wanted = f"a whole number from {low}" + (" up" if high is None else f" to {high}")
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"must be {wanted}, got {text!r}") from None
+        if value < low or (high is not None and value > high):
+            raise argparse.ArgumentTypeError(f"must be {wanted}, got {value}")
+        return value
+
+    return parse
 
 
 def check_data(parser: argparse.ArgumentParser, options: argparse.Namespace, *names: str) -> None:
@@ -58,10 +102,7 @@ def check_file_to_write(
 def check_folder_to_write(
     parser: argparse.ArgumentParser, options: argparse.Namespace, name: str
 ) -> None:
-    """End where a folder cannot be made or written in.
-
-    `parser`: of the command. `options`: what was given. `name`: the option.
-    """
+    """End where a folder cannot be made or written in."""
     from skquee.values._checks import check_folder
 
     try:
