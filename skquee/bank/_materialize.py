@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,7 +23,7 @@ from skquee.values._table_checks import check_probabilities
 from skquee.values._table_files import check_storage_type, tree_text
 from skquee.values._types import Json, Rows
 
-__all__ = ["LazyTable", "column_names", "input_digest", "materialize"]
+__all__ = ["LazyTable", "input_digest", "materialize", "run_chunks"]
 
 
 class LazyTable(Protocol):
@@ -122,22 +122,27 @@ def _fill(
     done: int,
     remember: Callable[[int], None] | None,
 ) -> None:
-    names = column_names(table)
     total = len(table)
     with tqdm(total=total, initial=done, desc="running paths", unit="row", disable=None) as bar:
-        for start in range(done, total, batch_size):
-            chunk = table[start : start + batch_size]
-            answers = chunk.run_all()
-            check_probabilities(answers, start, names)
-            values[start : start + len(chunk)] = answers
+        for rows, answers in run_chunks(table, batch_size, done):
+            values[rows] = answers
             if remember is not None:
-                remember(start + len(chunk))
-            bar.update(len(chunk))
+                remember(rows.stop)
+            bar.update(len(answers))
 
 
-def column_names(table: LazyTable) -> list[str]:
-    """Return the first path that reads each column, for messages."""
-    return [table.paths.names[path] for path in table.paths.first_of_column.tolist()]
+def run_chunks(
+    table: LazyTable, batch_size: int, done: int = 0, first: int = 0
+) -> Iterator[tuple[slice, NDArray[np.floating]]]:
+    """Run a table chunk by chunk; yield rows, from `done` on, and their checked answers.
+
+    `first`: what messages call row 0.
+    """
+    names = [table.paths.names[path] for path in table.paths.first_of_column.tolist()]
+    for start in range(done, len(table), batch_size):
+        answers = table[start : start + batch_size].run_all()
+        check_probabilities(answers, first + start, names)
+        yield slice(start, start + len(answers)), answers
 
 
 def _resume(note: Path, partial: Path, job: Json) -> int:

@@ -13,7 +13,7 @@ from joblib.parallel import get_active_backend
 from tqdm import tqdm
 
 from skquee._version import __version__
-from skquee.bank._materialize import LazyTable, column_names, input_digest
+from skquee.bank._materialize import LazyTable, input_digest, run_chunks
 from skquee.values import PathProbabilities
 from skquee.values._atomic import held, write_text
 from skquee.values._checks import check_folder, check_integer, check_n_jobs
@@ -31,7 +31,6 @@ from skquee.values._shards import (
 )
 from skquee.values._shipping import here, sent
 from skquee.values._table import CHUNK_BYTES
-from skquee.values._table_checks import check_probabilities
 from skquee.values._table_files import check_storage_type, tree_text
 
 __all__ = ["is_folder", "materialize_shards"]
@@ -156,11 +155,8 @@ def _run_shard(
         raise FileNotFoundError(
             f"This worker has no folder {folder}: out= must be one that every worker sees."
         )
-    names = column_names(part)
     values = np.empty(part.shape, dtype=record.dtype)
-    for start in range(0, len(part), batch_size):
-        answers = part[start : start + batch_size].run_all()
-        check_probabilities(answers, record.starts[number] + start, names)
-        values[start : start + len(answers)] = answers
+    for rows, answers in run_chunks(part, batch_size, first=record.starts[number]):
+        values[rows] = answers
     write_shard(str(file), values, number, record, digest)
     return len(part)

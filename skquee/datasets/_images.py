@@ -109,24 +109,13 @@ def load_cifar100(
     ----------
     root : str or path
         Folder that holds ``cifar-100-python``.
-    download : bool, default=False
-        Download it into `root` where it is absent.
-    n_validation : int, default=5000
-        How many of the 50,000 training images validate.
-    random_state : int, RandomState or None, default=0
-        Seed of the choice of these.
+    download, n_validation, random_state
+        As of :func:`load_cifar10`.
 
     Returns
     -------
     Splits
         Images of 32 by 32 pixels, with their fine labels.
-
-    Raises
-    ------
-    FileNotFoundError
-        If files are absent and `download` is False.
-    ValueError
-        If a file is damaged, or `n_validation` leaves no image to train or to validate.
 
     Examples
     --------

@@ -9,14 +9,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.model_selection import KFold
-from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
 from skquee.evaluation import calibration_error
 from skquee.method._clusters import assign, cluster_column
 from skquee.values import PathProbabilities, PathTree
-from skquee.values._as_table import as_path_probabilities
+from skquee.values._as_table import TakesTables, as_path_probabilities
 from skquee.values._checks import check_integer, check_n_jobs, check_number, check_seed
 from skquee.values._labels import (
     check_labels,
@@ -34,7 +33,7 @@ from skquee.values._types import Seed
 __all__ = ["ClusteredErrorTargets", "cross_fitted_targets"]
 
 
-class ClusteredErrorTargets(TransformerMixin, BaseEstimator):
+class ClusteredErrorTargets(TransformerMixin, TakesTables):
     """Approximate each path's probability of error by that of its cluster.
 
     The probability vectors of every path are clustered by K-means, and a sample's target is
@@ -115,13 +114,6 @@ class ClusteredErrorTargets(TransformerMixin, BaseEstimator):
         self.classes = classes
         self.random_state = random_state
         self.n_jobs = n_jobs
-
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.two_d_array = False
-        tags.input_tags.three_d_array = True
-        tags.target_tags.required = True
-        return tags
 
     def fit(
         self, probs: ArrayLike, y: ArrayLike | None, sample_weight: ArrayLike | None = None

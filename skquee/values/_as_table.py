@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
+from sklearn.base import BaseEstimator
+from sklearn.utils import Tags
 
 from skquee.values._costs import check_costs
 from skquee.values._sources import numeric
@@ -13,7 +15,18 @@ from skquee.values._table import PathProbabilities
 from skquee.values._tree import PathTree
 from skquee.values._types import Rows
 
-__all__ = ["as_path_probabilities"]
+__all__ = ["TakesTables", "as_path_probabilities"]
+
+
+class TakesTables(BaseEstimator):
+    """An estimator that learns from tables and labels."""
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.three_d_array = True
+        tags.target_tags.required = True
+        return tags
 
 
 def as_path_probabilities(

@@ -11,15 +11,14 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, clone, is_classifier
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
-from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
 from skquee.method.gates._logistic import MOST_FEATURES, fit_logistic
 from skquee.method.gates._one import OneLinear
 from skquee.method.gates._protocol import Judged
-from skquee.method.gates._rich import FEATURES, GateInputs, training_parts
+from skquee.method.gates._rich import FEATURES, GateInputs, check_goals, training_parts
 from skquee.values import PathProbabilities, PathTree
-from skquee.values._as_table import as_path_probabilities
+from skquee.values._as_table import TakesTables, as_path_probabilities
 from skquee.values._checks import check_n_jobs, check_number, check_option, check_seed
 from skquee.values._labels import check_weights, spawn_seeds
 from skquee.values._shipping import run_tasks
@@ -29,7 +28,7 @@ from skquee.values._types import Seed
 __all__ = ["PathErrorClassifier"]
 
 
-class PathErrorClassifier(BaseEstimator):
+class PathErrorClassifier(TakesTables):
     """Predict the errors of paths by a classifier for each prefix and path.
 
     An alternative to :class:`PathErrorRegressor`: no weights are shared between paths, so what
@@ -98,13 +97,6 @@ class PathErrorClassifier(BaseEstimator):
         self.random_state = random_state
         self.n_jobs = n_jobs
 
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.two_d_array = False
-        tags.input_tags.three_d_array = True
-        tags.target_tags.required = True
-        return tags
-
     def fit(
         self, probs: ArrayLike, targets: ArrayLike, sample_weight: ArrayLike | None = None
     ) -> PathErrorClassifier:
@@ -155,14 +147,7 @@ class PathErrorClassifier(BaseEstimator):
         -------
         self
         """
-        goals = np.asarray(targets, dtype=np.float64)
-        if goals.shape != (len(table), table.paths.n_paths):
-            raise ValueError(
-                "targets must have shape (n_samples, n_paths) = "
-                f"{(len(table), table.paths.n_paths)}, got {goals.shape}."
-            )
-        if not np.isfinite(goals).all() or goals.min() < 0 or goals.max() > 1:
-            raise ValueError("targets must be probabilities of error, between 0 and 1.")
+        goals = check_goals(targets, table)
         weights = check_weights(sample_weight, len(table))
         if weights is not None and not weights.all():  # a row without weight counts as absent
             rows = np.flatnonzero(weights)

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, clone
-from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 from tqdm import tqdm
 
@@ -17,9 +16,9 @@ from skquee.method.gates._mlp import GateNetwork, train_gate
 from skquee.method.gates._one import OneNetwork
 from skquee.method.gates._pairs import flat_inputs, gate_data, predict_flat
 from skquee.method.gates._protocol import Judged
-from skquee.method.gates._rich import FEATURES, GateInputs
+from skquee.method.gates._rich import FEATURES, GateInputs, check_goals
 from skquee.values import PathProbabilities, PathTree
-from skquee.values._as_table import as_path_probabilities
+from skquee.values._as_table import TakesTables, as_path_probabilities
 from skquee.values._checks import (
     check_integer,
     check_n_jobs,
@@ -35,7 +34,7 @@ from skquee.values._types import Seed
 __all__ = ["PathErrorRegressor"]
 
 
-class PathErrorRegressor(BaseEstimator):
+class PathErrorRegressor(TakesTables):
     """Predict each path's probability of error from what has already been computed.
 
     One module a gate (equations 13 to 16). After ``t`` blocks it sees the probabilities of
@@ -151,13 +150,6 @@ class PathErrorRegressor(BaseEstimator):
         self.random_state = random_state
         self.n_jobs = n_jobs
 
-    def __sklearn_tags__(self) -> Tags:
-        tags = super().__sklearn_tags__()
-        tags.input_tags.two_d_array = False
-        tags.input_tags.three_d_array = True
-        tags.target_tags.required = True
-        return tags
-
     def fit(
         self, probs: ArrayLike, targets: ArrayLike, sample_weight: ArrayLike | None = None
     ) -> PathErrorRegressor:
@@ -178,14 +170,7 @@ class PathErrorRegressor(BaseEstimator):
         """
         self._check_parameters()
         table = as_path_probabilities(probs, self.paths)
-        goals = np.asarray(targets, dtype=np.float32)
-        if goals.shape != (len(table), table.paths.n_paths):
-            raise ValueError(
-                f"targets must have shape (n_samples, n_paths) = "
-                f"{(len(table), table.paths.n_paths)}, got {goals.shape}."
-            )
-        if not np.isfinite(goals).all() or goals.min() < 0 or goals.max() > 1:
-            raise ValueError("targets must be probabilities of error, between 0 and 1.")
+        goals = check_goals(targets, table).astype(np.float32)
         checked = check_weights(sample_weight, len(table))
         weights = None if checked is None else checked.astype(np.float32)
         # In float64: float32 sums over many rows drift.

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from skquee.method.gates._features import gate_features, known_entropy
 from skquee.values import PathProbabilities
 
-__all__ = ["FEATURES", "ClassErrorRates", "GateInputs", "rich_features"]
+__all__ = ["FEATURES", "ClassErrorRates", "GateInputs", "check_goals", "rich_features"]
 
 FEATURES = ("paper", "rich")
 
@@ -99,6 +99,19 @@ def rich_features(
 def _log_odds(p: NDArray[np.floating]) -> NDArray[np.float64]:
     bounded = np.clip(p, TINY, 1 - TINY)
     return np.log(bounded / (1 - bounded))
+
+
+def check_goals(targets: ArrayLike, table: PathProbabilities) -> NDArray[np.float64]:
+    """Return what a gate learns, probabilities of shape (n_samples, n_paths)."""
+    goals = np.asarray(targets, dtype=np.float64)
+    shape = len(table), table.paths.n_paths
+    if goals.shape != shape:
+        raise ValueError(
+            f"targets must have shape (n_samples, n_paths) = {shape}, got {goals.shape}."
+        )
+    if not np.isfinite(goals).all() or goals.min() < 0 or goals.max() > 1:
+        raise ValueError("targets must be probabilities of error, between 0 and 1.")
+    return goals
 
 
 class ClassErrorRates:
