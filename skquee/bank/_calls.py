@@ -185,11 +185,10 @@ class Calls:
         n_rows: int,
         classes: NDArray[np.generic],
     ) -> NDArray[np.float64]:
-        """Return what a callable answers, NaN where it gave no answer.
+        """Return what a callable answers, (n_rows, n_classes): NaN where it gave no answer.
 
-        `name`: of the callable. `function`: takes rows of X. `X`: input. `n_rows`: number of rows.
-        `classes` (n_classes,): labels. Returns (n_rows, n_classes). Raises CallError if rows
-        failed for good and there is no fallback; it carries the answers of the rest.
+        Raises CallError if rows failed for good and there is no fallback; it carries the answers of
+        the rest.
         """
         out = np.full((n_rows, len(classes)), np.nan)
         left = np.arange(n_rows)

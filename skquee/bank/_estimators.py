@@ -20,11 +20,10 @@ __all__ = ["EstimatorEngine", "Member"]
 
 @dataclass(frozen=True, eq=False)
 class Member:
-    """One classifier of a bank, and where its columns go.
+    """One classifier of a bank: how it is called, and how its answers become probabilities.
 
-    `name`: its name. `model`: with ``predict_proba``, or called with rows. `classes` (n_classes,):
-    the bank's. `own` (n_own_classes,): labels of the estimator's columns; None for a callable.
-    `calls`: how a callable is called.
+    `model` has ``predict_proba``, or is called with rows. `classes` (n_classes,): the bank's. `own`
+    (n_own_classes,): labels of the estimator's columns; None for a callable.
     """
 
     name: str
@@ -114,11 +113,7 @@ class EstimatorEngine:
 
 
 class EstimatorWalk:
-    """One pass: runs classifiers on the rows that ask for them, and counts.
-
-    `engine`: the engine. `X`: input. `n_samples`: number of rows. `counts`: samples each
-    classifier was run on, by name.
-    """
+    """One pass: runs classifiers on the rows that ask for them, and counts these by name."""
 
     def __init__(self, engine: EstimatorEngine, X: Rows, n_samples: int) -> None:
         self.counts: dict[str, int] = {}

@@ -23,13 +23,10 @@ SHOWN = 5
 def fit_model(
     name: str, model: BaseEstimator, X: Rows, y: ArrayLike, sample_weight: ArrayLike | None
 ) -> tuple[BaseEstimator, NDArray[np.generic]]:
-    """Fit a clone of one classifier.
+    """Fit a clone of one classifier; return it, and the labels of its columns.
 
     A classifier that takes no labels but 0 to ``n_classes - 1`` (XGBoost's, say) is fitted on
-    those.
-
-    `name`: for messages. `model`: not changed. `X`, `y`: to fit on. `sample_weight`: passed on
-    where the classifier takes it. Returns fitted. Returns labels of its columns.
+    those. `name` is for messages; weights are passed on where the classifier takes them.
     """
     extra = {}
     if sample_weight is not None and has_fit_parameter(model, "sample_weight"):

@@ -60,10 +60,9 @@ class LevelTimes(Protocol):
 def run_exit(
     network: PathNetwork, state: State, block: int, level: Level
 ) -> tuple[State, NDArray[np.floating]]:
-    """Run a block and the exit after it, at once where the network can.
+    """Run a block (from 0) and the exit after it, at once where the network can.
 
-    `network`: the network. `state`: of the block before. `block`: from 0. `level`: to run it at.
-    Returns after the block. Returns `probabilities` (n, n_classes).
+    Returns the state after the block, and probabilities (n, n_classes).
     """
     both = getattr(network, "run_exit", None)
     if both is not None:
@@ -108,10 +107,9 @@ class NetworkEngine:
 
 
 class NetworkWalk:
-    """One pass: keeps the activations of the rows still active, and counts block runs.
+    """One pass: keeps the activations of the rows still active.
 
-    `engine`: the engine. `X`: input. `n_samples`: number of rows. `counts`: samples run, keyed
-    ``"block 1 at 8"``.
+    `counts`: samples that each block ran on, keyed ``"block 1 at 8"``.
     """
 
     def __init__(self, engine: NetworkEngine, X: Rows, n_samples: int) -> None:

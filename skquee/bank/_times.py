@@ -229,9 +229,8 @@ def measure_calls(
 ) -> CallTimes:
     """Time every classifier on groups of several sizes, medians of several calls.
 
-    `names`: classifiers. `call`: ``call(column, X)`` runs one of them. `take`: returns rows of the
-    input. `n_samples`: rows there are; larger groups are left out. `groups`: sizes. `clock`:
-    seconds.
+    `call`: ``call(column, X)`` runs one of them. `take`: returns rows of the input. Groups larger
+    than `n_samples` are left out. `clock`: seconds.
     """
     if n_samples < 1:
         raise ValueError("There are no rows to time calls on: give at least 1.")

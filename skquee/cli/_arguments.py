@@ -62,10 +62,7 @@ def whole_number(low: int, high: int | None = None) -> Callable[[str], int]:
 
 
 def check_data(parser: argparse.ArgumentParser, options: argparse.Namespace, *names: str) -> None:
-    """End where an option names no images.
-
-    `parser`: of the command. `options`: what was given. `*names`: options; None passes.
-    """
+    """End where an option names no images; None passes."""
     for name in names:
         source = getattr(options, name)
         try:
@@ -80,9 +77,8 @@ def check_data(parser: argparse.ArgumentParser, options: argparse.Namespace, *na
 def check_file_to_write(
     parser: argparse.ArgumentParser, options: argparse.Namespace, name: str, *suffixes: str
 ) -> None:
-    """End where a file cannot be written.
+    """End where a file cannot be written; an option that is None passes.
 
-    `parser`: of the command. `options`: what was given. `name`: the option; None passes.
     `*suffixes`: what its name ends in, and the endings of what is written beside it.
     """
     from skquee.values._checks import check_output  # numpy: not for help

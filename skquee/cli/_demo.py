@@ -200,11 +200,7 @@ def operating_point(
 def save(
     folder: Path, table: pd.DataFrame, paths: pd.DataFrame, curves: dict[str, CostCurve]
 ) -> list[Path]:
-    """Write the picture and the tables.
-
-    `folder`: where to. `table`, `paths`: operating points, and the paths with their cost and
-    accuracy. `curves`: every method's curve. Returns what was written.
-    """
+    """Write the table, the paths and the curves, also as a picture; return what was written."""
     points = [
         curve.to_frame().rename(columns={curve.knob: "setting"}).assign(method=name)
         for name, curve in curves.items()
@@ -236,11 +232,7 @@ def report(
     n_images: int,
     saved: list[Path],
 ) -> None:
-    """Print the operating points, the areas under the curves, a verdict and what was saved.
-
-    `table`: operating points. `curves`: every method's curve. `summaries`: by rows, of the default
-    router at the point that it chose. `n_images`: test images. `saved`: files.
-    """
+    """Print the operating points, and what the default router chose."""
     print(
         f"Operating points on {n_images} test images; accuracy with its 95 % interval. Cost 1 is "
         "the whole\nnetwork at the most bits. blocks: mean per image; blocks_run: what lazy "

@@ -182,7 +182,7 @@ def report_data(
 def page_of(data: Json) -> str:
     """Return the page that shows some data.
 
-    `data`: from :func:`report_data`. Returns names from outside stand in it escaped: as HTML in
+    `data`: from :func:`report_data`. Names from outside stand in it escaped: as HTML in
     headings and the table of points, and as JSON without ``<``, ``>`` and ``&``, from where the
     script puts them in as text. A policy in the page lets the browser run its own script alone,
     and fetch nothing.

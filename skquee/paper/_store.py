@@ -78,10 +78,7 @@ class Store:
             return CostCurve(archive["knobs"], paths, correct, tree, **texts)
 
     def frame(self, name: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-        """Return a table, computing it where no earlier run has.
-
-        `name`: its name. `make`: computes it. Returns its first column is the index.
-        """
+        """Return a table, computing it where no earlier run has; its first column is the index."""
         import pandas as pd
 
         file = self.folder / f"{name}.csv"

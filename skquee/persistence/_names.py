@@ -104,10 +104,9 @@ def allowed_types() -> list[str]:
 
 
 def current_name(module: str, name: str) -> tuple[str, str]:
-    """Return where a type of ours is found today.
+    """Return module and name of a class as they are now; as they were where it is none of ours.
 
-    `module`, `name`: what a file says: early ones name the private module that held the class.
-    Returns `module`, `name`: as they were where it is none of ours.
+    Early files name the private module that held the class.
     """
     private = module.startswith("skquee.") and f"{module}.{name}" not in OURS
     if private and name in _BY_CLASS:

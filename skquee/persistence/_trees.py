@@ -121,7 +121,7 @@ def _check_boosting(model: BaseEstimator) -> None:
         raise ValueError("boosted trees are no table of trees")
     _check_members(model, members.flat)
     columns, first = members.shape[1], model.init_
-    several = getattr(model._loss, "is_multiclass", None)
+    several = getattr(vars(model)["_loss"], "is_multiclass", None)
     guesses = type(first).__name__ in ("DummyClassifier", "DummyRegressor")
     n_classes = len(getattr(first, "classes_", ())) if guesses else columns
     known = isinstance(first, str) or guesses
@@ -138,14 +138,15 @@ def _check_boosting(model: BaseEstimator) -> None:
 
 
 def _check_hist(model: BaseEstimator) -> set[int]:
-    n_features, binned = _width(model), model._bin_mapper.is_categorical_
+    state = vars(model)  # as the file gave it
+    n_features, binned = _width(model), state["_bin_mapper"].is_categorical_
     n_columns = n_features
-    if model._preprocessor is not None:
-        n_columns = _columns(model._preprocessor)
+    if state["_preprocessor"] is not None:
+        n_columns = _columns(state["_preprocessor"])
     if np.shape(binned) != (n_features,) or n_columns != n_features:
         raise ValueError("boosting sees another number of features than it was fitted with")
     found: set[int] = set()
-    for predictor in (p for iteration in model._predictors for p in iteration):
+    for predictor in (p for iteration in state["_predictors"] for p in iteration):
         nodes, bits = predictor.nodes, predictor.raw_left_cat_bitsets
         if not isinstance(nodes, np.ndarray) or nodes.ndim != 1 or not len(nodes):
             raise ValueError("a boosted tree has no nodes")

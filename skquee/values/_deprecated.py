@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-import sys
+import inspect
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -31,8 +31,8 @@ def warn_of_old(old: str, new: str, version: str) -> None:
     >>> print(heard[0].message)
     `costs` of path_tree(): use path_costs; removed in version 0.3.
     """
-    level, frame = 1, sys._getframe()
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(HERE):
+    level, frame = 1, inspect.currentframe()
+    while frame is not None and frame.f_code.co_filename.startswith(HERE):
         level, frame = level + 1, frame.f_back
     warnings.warn(
         f"{old}: use {new}; removed in version {version}.", FutureWarning, stacklevel=level
