@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,14 +16,15 @@ from torch import Tensor
 from skquee.networks._costs import bit_operations
 from skquee.networks._execution import choose_device
 from skquee.networks._images import ImageRows
+from skquee.networks._measuring import time_gate
 from skquee.networks._members import NetworkLike, check_networks, named, whole_network
 from skquee.networks._multi_exit import MultiExitNetwork
+from skquee.networks._types import Labels, Level, Options, Size
 from skquee.networks.engines import BITS, LatencyTable, device_engines
-from skquee.networks.engines._engines import time_blocks
-from skquee.networks.engines._gate import gate_like
 from skquee.values import PathTree
 from skquee.values._checks import check_option
 from skquee.values._tree import relative_to_whole
+from skquee.values._types import Rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -99,10 +99,10 @@ class NetworkCascade:
         levels: Sequence[str] | None = None,
         *,
         paths: str = "cascade",
-        calibration: Any = None,
-        classes: Sequence[Any] | None = None,
-        img_size: int | tuple[int, int] | None = None,
-        data_config: dict[str, Any] | None = None,
+        calibration: Rows = None,
+        classes: Sequence[object] | None = None,
+        img_size: Size | None = None,
+        data_config: Options | None = None,
         batch_size: int = 64,
         runtime: str = "auto",
         device: str | None = None,
@@ -163,7 +163,7 @@ class NetworkCascade:
         return f"NetworkCascade({list(self._steps)})"
 
     @property
-    def classes_(self) -> NDArray[Any]:
+    def classes_(self) -> Labels:
         """Labels, in the order of the probabilities."""
         return next(iter(self.members.values())).classes_
 
@@ -174,7 +174,7 @@ class NetworkCascade:
 
     # ------------------------------------------------------------------ run
 
-    def rows(self, X: Any) -> ImageRows:
+    def rows(self, X: Rows) -> ImageRows:
         """Return images as rows a bank can pick from; nothing is read or run.
 
         Parameters
@@ -200,7 +200,7 @@ class NetworkCascade:
         found = [image_format.rows(X) for image_format in self._formats]
         return found[0]
 
-    def start(self, X: Any) -> _State:
+    def start(self, X: Rows) -> _State:
         """Return images to run networks on; each is read when a network first asks for it.
 
         Parameters
@@ -326,17 +326,13 @@ class NetworkCascade:
         for member in self.members.values():
             member.measure_costs(batch_sizes, threads=threads)
             tables.append(member.latency_)
-        sizes, n_exits = tables[0].batch_sizes, self.paths_.n_exits
-        gates = []
-        for n_rows in sizes:
-            gate = gate_like(n_rows, len(self.classes_), self.paths_.n_paths)
-            gates.append(time_blocks({"gate": [partial(_ignoring, gate)]}, [torch.zeros(1)]))
+        n_exits, shape = self.paths_.n_exits, (len(self.classes_), self.paths_.n_paths)
         times = np.concatenate([table.blocks for table in tables], axis=1)
         self.latency_ = replace(
             tables[0],
             levels=self.levels_,
             blocks=np.repeat(times, n_exits, axis=0),
-            gates=np.array([gate["gate"][0] for gate in gates]),
+            gates=np.array([time_gate(n, *shape) for n in tables[0].batch_sizes]),
         )
         return self.latency_.to_frame()
 
@@ -391,7 +387,7 @@ class NetworkCascade:
         tree = self.paths_.with_costs(self.path_costs(kind, **options), cost_unit="ms")
         return tree if kind == "latency" else relative_to_whole(tree)
 
-    def _index(self, name: str, engine: Any) -> int:
+    def _index(self, name: str, engine: Level) -> int:
         return self.members[name].paths_.index(str(engine))
 
     def _tree(self, paths: str, costs: Mapping[str, float]) -> PathTree:
@@ -419,7 +415,3 @@ class NetworkCascade:
             classes=self.classes_.tolist(),
             cost_unit="ms",
         )
-
-
-def _ignoring(run: Callable[[], object], state: Tensor) -> None:
-    run()

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Self
+from typing import Self, Unpack
 
 import numpy as np
 import torch
@@ -19,7 +19,8 @@ from skquee.networks._images import ImageRows
 from skquee.networks._measuring import CostedRunner
 from skquee.networks._parameters import check_tree_options
 from skquee.networks._parts import Parts
-from skquee.networks._running import run_with_exit
+from skquee.networks._running import WithExit, run_with_exit
+from skquee.networks._types import TreeOptions
 from skquee.networks.engines import (
     BITS,
     build_engine,
@@ -33,6 +34,7 @@ from skquee.networks.engines._openvino import OpenVinoBlock, openvino_available,
 from skquee.networks.quantization._operations import searched_ranges
 from skquee.values import PathTree
 from skquee.values._checks import check_integer, check_option
+from skquee.values._types import Rows
 
 __all__ = ["N_CALIBRATION", "CompiledRunner", "ranges_of", "rebuilt"]
 
@@ -49,11 +51,11 @@ class CompiledRunner(CostedRunner):
         self,
         levels: Sequence[str] | None = None,
         *,
-        calibration: Any = None,
+        calibration: Rows = None,
         device: str | None = None,
         batch_size: int = 64,
         runtime: str = "auto",
-        **tree_options: Any,
+        **tree_options: Unpack[TreeOptions],
     ) -> Self:
         """Run each block on real kernels: "int8", "fp8", "fp16", "bf16" or "fp32".
 
@@ -126,13 +128,14 @@ class CompiledRunner(CostedRunner):
         )
         kept = _that_pay(times)
         costs = np.stack([times[engine] for engine in kept], axis=1) / batch_size
+        which: TreeOptions = {"random_state": parts.seed, "first": "free", **tree_options}
         paths = PathTree.from_levels(
             len(costs),
             kept,
             costs,
             classes=self.classes_.tolist(),
             cost_unit="ms",
-            **{"random_state": parts.seed, "first": "free", **tree_options},
+            **which,
         )
         self.parts_ = parts.with_levels(
             {engine: built[engine] for engine in kept},
@@ -151,7 +154,7 @@ class CompiledRunner(CostedRunner):
         return self.parts_.blocks
 
 
-def ranges_of(parts: Parts, calibration: Any) -> dict[str, tuple[float, float]]:
+def ranges_of(parts: Parts, calibration: Rows) -> dict[str, tuple[float, float]]:
     """Return the least and greatest input of each linear layer.
 
     `parts`: of a network. `calibration`: None: those seen in ``fit``, or the scales found for 8
@@ -169,8 +172,7 @@ def ranges_of(parts: Parts, calibration: Any) -> dict[str, tuple[float, float]]:
 def rebuilt(parts: Parts, engine: str) -> tuple[nn.ModuleList, tuple[str, ...]]:
     """Return the blocks of an engine as they were compiled, of a network that was saved.
 
-    `parts`: with ``ranges`` and ``runtimes`` as saved. `engine`: the engine. Returns `runtimes`:
-    what runs each: torch, with a warning, where what ran them is not at hand.
+    And what runs each: torch, with a warning, where what ran them is not at hand.
     """
     chosen = tuple(parts.runtimes.get(engine, ("torch",) * len(parts.blocks)))
     absent = set(chosen) - set(_runtimes_for(parts, "auto"))
@@ -249,7 +251,7 @@ def _fastest(
         for engine in engines:
             others = built.get((engine, "torch"))
             _leave_out_what_fails(built[engine, "openvino"], others, states)
-    runs: dict[str, Any] = {
+    runs = {
         f"{engine} {runtime}": [partial(_exit, parts, b, block) for b, block in enumerate(blocks)]
         for (engine, runtime), blocks in built.items()
     }
@@ -273,7 +275,7 @@ def _fastest(
 
 def _exit(parts: Parts, number: int, block: nn.Module, state: Tensor) -> None:
     """Run a block and the exit after it, for timing."""
-    if getattr(block, "exit_head", None) is not None:
+    if isinstance(block, WithExit) and block.exit_head is not None:
         run_with_exit(block, state, None)
         return
     with torch.inference_mode():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import torch
@@ -47,11 +46,11 @@ def count_flops(blocks: Iterable[nn.Module], image: Tensor) -> NDArray[np.int64]
     return np.array(flops)
 
 
-def _matrix_by_vector(matrix: Sequence[int], *_: Any, **__: Any) -> int:
+def _matrix_by_vector(matrix: Sequence[int], *_: object, **__: object) -> int:
     return 2 * math.prod(matrix)
 
 
-def _add_matrix_by_vector(_: Any, matrix: Sequence[int], *__: Any, **___: Any) -> int:
+def _add_matrix_by_vector(_: object, matrix: Sequence[int], *__: object, **___: object) -> int:
     return 2 * math.prod(matrix)
 
 
@@ -84,7 +83,7 @@ def _plain_products() -> Iterator[None]:
 
 
 def bit_operations(
-    paths: Sequence[Sequence[Any]],
+    paths: Sequence[Sequence[float]],
     flops: ArrayLike,
     *,
     product: bool = False,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -25,12 +25,7 @@ from skquee.networks._head_trainer import HeadTrainer
 from skquee.networks._images import ImageFormat
 from skquee.networks._parameters import PRETRAINED, NetworkParameters, trainer_of
 from skquee.networks._parts import FLOAT, Parts
-from skquee.networks._record import (
-    FORMAT,
-    bounded,
-    check_format,
-    read_record,
-)
+from skquee.networks._record import FORMAT, bounded, check_format, read_record
 from skquee.networks._training import HeadKind
 from skquee.networks._types import Level
 from skquee.networks.backbones._checkpoint import load_checkpoint
@@ -47,6 +42,7 @@ from skquee.networks.quantization._restoring import needs_images
 from skquee.values._atomic import heal_folder, whole_folder
 from skquee.values._checks import check_folder, check_path
 from skquee.values._reading import not_whole
+from skquee.values._types import Json
 
 Network = TypeVar("Network", bound=NetworkParameters)
 
@@ -79,10 +75,7 @@ def check_target(folder: str | os.PathLike[str]) -> Path:
 
 
 def save(network: NetworkParameters, parts: Parts, folder: str | os.PathLike[str]) -> None:
-    """Write a fitted network.
-
-    `network`: its parameters are read. `parts`: what it is made of. `folder`: where to.
-    """
+    """Write a fitted network, its parameters and its parts, to a folder."""
     target = check_target(folder)
     quantized = {
         level: blocks
@@ -156,23 +149,9 @@ def load(
     pool: PoolKind | None,
     device: str | None,
 ) -> tuple[Network, Parts]:
-    """Read a network that was saved.
+    """Read a network that was saved, as :meth:`MultiExitNetwork.load` takes its arguments.
 
-    Parameters
-    ----------
-    cls : type
-        Makes a network of its parameters.
-    folder : path
-        Where it is.
-    backbone, heads, pool, device
-        As :meth:`MultiExitNetwork.load` takes them.
-
-    Returns
-    -------
-    network : MultiExitNetwork
-        Not fitted.
-    parts : Parts
-        What it is to be made of.
+    `cls`: makes a network of its parameters. Returns it, not fitted, and its parts.
     """
     source = check_path(folder, "folder")
     if backbone is not None and not isinstance(backbone, nn.Module):
@@ -286,7 +265,7 @@ def load(
     return network, replace(parts, levels=levels, runtimes=runtimes)
 
 
-def _params_of(network: NetworkParameters) -> dict[str, Any]:
+def _params_of(network: NetworkParameters) -> Json:
     """Return the parameters of a network as a file holds them, the trainer's beside its own."""
     trainer = trainer_of(network)
     found = {name: getattr(network, name) for name in PLAIN}
@@ -294,11 +273,11 @@ def _params_of(network: NetworkParameters) -> dict[str, Any]:
     return found | {name: getattr(trainer, name) for name in TRAINER}
 
 
-def _arguments_of(params: Mapping[str, Any], **functions: Any) -> dict[str, Any]:
+def _arguments_of(params: Json, *, heads: HeadKind, pool: PoolKind) -> Json:
     """Return the arguments of a network whose parameters were read from a file."""
-    found: dict[str, Any] = {name: params[name] for name in PLAIN}
+    found: Json = {name: params[name] for name in PLAIN}
     found["weights"] = PRETRAINED if params["pretrained"] else None
-    trainer = HeadTrainer(**functions, **{name: params[name] for name in TRAINER})
+    trainer = HeadTrainer(heads=heads, pool=pool, **{name: params[name] for name in TRAINER})
     return {**found, "trainer": trainer}
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -29,11 +28,13 @@ from skquee.networks._parameters import (
 from skquee.networks._parts import FLOAT, Parts
 from skquee.networks._sources import image_of, source_of
 from skquee.networks._training import check_head, check_trainable
+from skquee.networks._types import Labels
 from skquee.networks.backbones._cut import Cut, build_backbone, cut_backbone
 from skquee.networks.backbones._pools import make_pools, run_once
 from skquee.networks.engines import input_ranges
 from skquee.values import PathTree
 from skquee.values._tree import relative_to_whole
+from skquee.values._types import Rows
 
 __all__ = ["assemble", "fit_network"]
 
@@ -75,7 +76,7 @@ def assemble(
 
 @torch.inference_mode(False)  # heads are trained, wherever this is called
 def fit_network(
-    network: NetworkParameters, X: Any, y: ArrayLike | None, validation_data: Any
+    network: NetworkParameters, X: Rows, y: ArrayLike | None, validation_data: Rows
 ) -> Parts:
     """Fit a network and return its parts; it is left as it was.
 
@@ -147,12 +148,12 @@ def fit_network(
 def _rows(
     image_format: ImageFormat,
     own_size: Sequence[int] | None,
-    X: Any,
+    X: Rows,
     y: ArrayLike | None,
-    validation_data: Any,
+    validation_data: Rows,
     n_classes: int | None,
     seed: int,
-) -> tuple[ImageFormat, ImageRows, NDArray[np.int64], ImageRows, NDArray[np.int64], NDArray[Any]]:
+) -> tuple[ImageFormat, ImageRows, NDArray[np.int64], ImageRows, NDArray[np.int64], Labels]:
     images = image_format.rows(X)
     image_format = image_format.settled(images, own_size)
     images = image_format.rows(images)

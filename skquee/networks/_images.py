@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
-from skquee.networks._sources import image_of, several_sizes, size_of, source_of
+from skquee.networks._sources import (
+    Collate,
+    Data,
+    image_of,
+    several_sizes,
+    size_of,
+    source_of,
+)
+from skquee.networks._types import Options
+from skquee.values._types import Rows
 
 __all__ = ["ImageFormat", "ImageRows"]
 
@@ -50,7 +60,7 @@ class ImageFormat:
     crop_pct: float = 1.0
 
     @classmethod
-    def of(cls, channels: int, size: tuple[int, int] | None, config: dict[str, Any]) -> ImageFormat:
+    def of(cls, channels: int, size: tuple[int, int] | None, config: Options) -> ImageFormat:
         """Read the format from the data configuration of a backbone.
 
         `channels`: channels the backbone takes. `size`: height and width it takes. `config`: with
@@ -70,7 +80,7 @@ class ImageFormat:
             raise ValueError(f"crop_pct must lie in (0, 1], got {crop_pct}.")
         return cls(channels, size, mean, std, interpolation, crop_pct)
 
-    def rows(self, X: Any) -> ImageRows:
+    def rows(self, X: Rows) -> ImageRows:
         """Check images and return them as rows that become tensors when asked for.
 
         `X`: an array (n, H, W) or (n, H, W, C) of uint8 (of 255) or uint16 (of 65535), or of
@@ -105,20 +115,20 @@ class ImageFormat:
             raise ValueError(several_sizes(sizes))
         return replace(self, size=(int(own[0]), int(own[1])))
 
-    def check(self, data: Any) -> None:
-        """Raise where an array or tensor holds no images that this format takes.
-
-        `data`: see :meth:`rows`.
-        """
+    def check(self, data: NDArray[np.generic] | Tensor) -> None:
+        """Raise where an array or tensor holds no images that this format takes."""
         tensor = isinstance(data, Tensor)
-        if not tensor:
+        if isinstance(data, Tensor):
+            floats = data.dtype.is_floating_point
+            whole = not floats and data.dtype != torch.bool
+        else:
+            floats, whole = data.dtype.kind == "f", data.dtype.kind in "iu"
             if data.dtype.kind not in "fiub":
                 raise ValueError(
                     f"Images must be numbers, got an array of dtype {data.dtype} and shape "
                     f"{data.shape}: give uint8, floats from 0 to 1, a Dataset or a folder."
                 )
-        whole = not (data.dtype.is_floating_point if tensor else data.dtype.kind in "fb")
-        if whole and data.dtype != torch.bool and data.dtype not in SCALES:
+        if whole and data.dtype not in SCALES:
             raise ValueError(
                 f"Images must be uint8 (of 255) or uint16 (of 65535), or floats from 0 to 1, got "
                 f"{data.dtype}: the scale of the values is not known."
@@ -130,8 +140,7 @@ class ImageFormat:
         axis = 1 if tensor else 3
         fits = data.ndim == 4 and data.shape[axis] == self.channels
         fits = fits or (not tensor and data.ndim == 3 and self.channels == 1)
-        ready = tensor and data.dtype.is_floating_point
-        if ready and self.size is not None:
+        if tensor and floats and self.size is not None:
             fits = fits and tuple(data.shape[2:]) == self.size
         if not fits:
             raise ValueError(
@@ -140,14 +149,13 @@ class ImageFormat:
                 "have another height and width: they are resized."
             )
         # To look at pixels on another device is to wait for it; NaN shows in the answers.
-        floats = data.dtype.is_floating_point if tensor else data.dtype.kind == "f"
-        if floats and len(data) and not (tensor and data.device.type != "cpu"):
+        if floats and not (isinstance(data, Tensor) and data.device.type != "cpu"):
             for start in range(0, len(data), FINITE_CHUNK):
                 part = data[start : start + FINITE_CHUNK]
-                part = np.asarray(part.detach() if tensor else part)
-                self._check_pixels(part.reshape(len(part), -1), start, normalised=tensor)
+                shown = np.asarray(part.detach() if isinstance(part, Tensor) else part)
+                self._check_pixels(shown.reshape(len(part), -1), start, normalised=tensor)
 
-    def _check_pixels(self, pixels: NDArray[Any], start: int, normalised: bool) -> None:
+    def _check_pixels(self, pixels: NDArray[np.generic], start: int, normalised: bool) -> None:
         """Raise where a pixel is not finite, or on no scale that is known."""
         if not pixels.shape[1]:
             return
@@ -205,19 +213,16 @@ class ImageFormat:
             torch.tensor(value, device=device).view(1, -1, 1, 1) for value in (self.mean, self.std)
         )
 
-    def prepare_item(self, item: Any) -> Tensor:
-        """Turn one item of a data set into an image, resized and normalised.
-
-        `item`: see :meth:`rows`. Returns (channels, height, width).
-        """
+    def prepare_item(self, item: object) -> Tensor:
+        """Turn one item of a data set into an image (C, H, W), resized and normalised."""
         image = image_of(item)
-        if hasattr(image, "convert"):  # PIL
+        if isinstance(image, Image.Image):
             image = self._pixels(image)
         batch = image[None] if isinstance(image, Tensor) else np.asarray(image)[None]
         self.check(batch)
         return self.batch(batch)[0]
 
-    def _pixels(self, picture: Any) -> NDArray[Any]:
+    def _pixels(self, picture: Image.Image) -> NDArray[np.generic]:
         """Return a PIL image as an array; one of 16 bits or of floats keeps its depth."""
         if picture.mode not in ("I", "F") and not picture.mode.startswith("I;16"):
             modes = {1: "L", 4: "RGBA"}
@@ -233,11 +238,8 @@ class ImageFormat:
             pixels = pixels.astype(np.uint16)
         return np.repeat(pixels[..., None], self.channels, axis=2)
 
-    def batch(self, data: Any) -> Tensor:
-        """Turn checked images into input.
-
-        `data`: see :meth:`rows`. Returns (n, channels, height, width).
-        """
+    def batch(self, data: NDArray[np.generic] | Tensor) -> Tensor:
+        """Turn checked images into input (n, C, H, W)."""
         if isinstance(data, Tensor):
             ready = data.dtype.is_floating_point
             return data.detach().to(torch.float32).contiguous() if ready else self.prepare(data)
@@ -261,28 +263,29 @@ class ImageRows:
     """
 
     format: ImageFormat
-    data: Any
+    data: Data
     order: NDArray[np.intp]
     workers: int = 0
-    collate: Callable[[list[Any]], Any] | None = None
+    collate: Collate | None = None
 
     def __len__(self) -> int:
         return len(self.order)
 
-    def __getitem__(self, rows: Any) -> ImageRows:
+    def __getitem__(self, rows: int | slice | NDArray[np.integer | np.bool]) -> ImageRows:
         return replace(self, order=np.atleast_1d(self.order[rows]))
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+    def __array__(
+        self, dtype: DTypeLike | None = None, copy: bool | None = None
+    ) -> NDArray[np.generic]:
         return self.tensor().cpu().numpy().astype(dtype or np.float32, copy=False)
 
-    def __reduce__(self) -> Any:
-        if isinstance(self.data, Dataset):
+    def __reduce__(self) -> tuple[object, ...]:
+        if isinstance(self.data, (np.ndarray, Tensor)):
+            own: Data = _picked(self.data, self.order)
+        elif isinstance(self.data, (list, tuple)):
+            own = [self.data[row] for row in self.order]
+        else:
             return (ImageRows, (self.format, self.data, self.order, self.workers, self.collate))
-        own = (
-            self.data[self.order]
-            if not isinstance(self.data, (list, tuple))
-            else [self.data[row] for row in self.order]
-        )
         return (ImageRows, (self.format, own, np.arange(len(self.order))))
 
     @property
@@ -291,38 +294,33 @@ class ImageRows:
         return (len(self), self.format.channels, *(self.format.size or (0, 0)))
 
     def batches(self, batch_size: int) -> Iterator[Tensor]:
-        """Iterate over the input of the network.
-
-        `batch_size`: images at once. Yields (n, C, H, W).
-        """
+        """Yield the input of the network, (n, C, H, W), so many images at once."""
         if not isinstance(self.data, (np.ndarray, Tensor)):
             # Items may differ in size: each is resized by itself.
-            subset: Dataset[Any] = Subset(self.data, self.order.tolist())
+            items: Any = self.data  # whatever is numbered, which torch asks no more of
+            subset: Dataset[object] = Subset(items, self.order.tolist())
             collate = _Collate(self.format, self.collate)
             yield from DataLoader(subset, batch_size, num_workers=self.workers, collate_fn=collate)
             return
         for start in range(0, len(self), batch_size):
             order = self.order[start : start + batch_size]
-            picked: Any
             if isinstance(self.data, Tensor) and (np.diff(order) == 1).all():
                 # A GPU copies rows in succession faster than it looks up a list of them.
-                picked = self.data[int(order[0]) : int(order[-1]) + 1].clone()
+                yield self.format.batch(self.data[int(order[0]) : int(order[-1]) + 1].clone())
             else:
-                picked = _picked(self.data, order)
-            yield self.format.batch(picked)
+                yield self.format.batch(_picked(self.data, order))
 
     def tensor(self) -> Tensor:
-        """Return the input of the network, all at once.
-
-        Returns (n, C, H, W).
-        """
+        """Return the input of the network, (n, C, H, W), all at once."""
         if len(self) == 0:
             return torch.empty(0, self.format.channels, *(self.format.size or (1, 1)))
         parts = list(self.batches(len(self)))
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def _picked(data: Any, order: NDArray[np.intp]) -> Any:
+def _picked(
+    data: NDArray[np.generic] | Tensor, order: NDArray[np.intp]
+) -> NDArray[np.generic] | Tensor:
     if isinstance(data, Tensor) and data.dtype == torch.uint16:  # not every torch looks these up
         return data.view(torch.int16)[order].view(torch.uint16)
     return data[order]
@@ -333,26 +331,24 @@ class _Collate:
     """Items of a data set to a batch, in whichever process reads them."""
 
     format: ImageFormat
-    collate: Callable[[list[Any]], Any] | None
+    collate: Collate | None
 
-    def __call__(self, items: list[Any]) -> Tensor:
-        pictures: Any = items
+    def __call__(self, items: list[object]) -> Tensor:
+        pictures: Iterable[object] = items
         if self.collate is not None:
-            pictures = image_of(self.collate(items))
-            if not hasattr(pictures, "__len__") or len(pictures) != len(items):
+            made = image_of(self.collate(items))
+            if not isinstance(made, Collection) or len(made) != len(items):
+                shown = f"{len(made)}" if isinstance(made, Sized) else f"a {type(made).__name__}"
                 raise ValueError(
                     f"collate_fn must return as many images as it is given, {len(items)}, as a "
-                    f"batch or (batch, labels), got {_shown(pictures)}."
+                    f"batch or (batch, labels), got {shown}."
                 )
-            if isinstance(pictures, (np.ndarray, Tensor)):
-                self.format.check(pictures)
-                return self.format.batch(pictures)
+            if isinstance(made, (np.ndarray, Tensor)):
+                self.format.check(made)
+                return self.format.batch(made)
+            pictures = made
         ready = [self.format.prepare_item(item) for item in pictures]
         sizes = {tuple(image.shape[1:]) for image in ready}
         if len(sizes) > 1:
             raise ValueError(several_sizes(sizes))
         return torch.stack(ready)
-
-
-def _shown(batch: Any) -> str:
-    return f"{len(batch)}" if hasattr(batch, "__len__") else f"a {type(batch).__name__}"

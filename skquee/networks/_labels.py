@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Sized
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,15 +12,17 @@ from torch.utils.data import ConcatDataset, Subset, TensorDataset
 from tqdm import tqdm
 
 from skquee.networks._images import ImageRows
-from skquee.networks._sources import Files, source_of
+from skquee.networks._sources import Collate, Data, Files, label_of, source_of
+from skquee.networks._types import Labels
 from skquee.values._checks import check_labels_given
+from skquee.values._types import Rows
 
 __all__ = ["encode_labels", "known_codes", "labels_of"]
 
 CHUNK = 256  # items that are collated at once
 
 
-def labels_of(X: Any, who: str = "y is None and X") -> NDArray[Any]:
+def labels_of(X: Rows, who: str = "y is None and X") -> Labels:
     """Return the labels that images bring along.
 
     `X`: read from ``targets``, ``labels`` or the tensors of the data set where it has them,
@@ -42,7 +43,7 @@ def labels_of(X: Any, who: str = "y is None and X") -> NDArray[Any]:
             return _named(_collated(data, order, collate), names)
         if isinstance(first, tuple) and len(first) > 1:
             numbers = tqdm(order.tolist(), desc="labels", disable=None, leave=False)
-            return _named(np.asarray([data[row][1] for row in numbers]), names)
+            return _named(np.asarray([label_of(data[row]) for row in numbers]), names)
     brings = type(data if isinstance(X, ImageRows) else X).__name__
     raise ValueError(
         f"{who} ({brings}) brings no labels. Give y, or a data set of "
@@ -50,7 +51,7 @@ def labels_of(X: Any, who: str = "y is None and X") -> NDArray[Any]:
     )
 
 
-def _stored(data: Any) -> NDArray[Any] | None:
+def _stored(data: object) -> Labels | None:
     """Return the labels of every row that a data set keeps, or None where items tell them."""
     if isinstance(data, Subset):
         inner = _stored(data.dataset)
@@ -65,29 +66,30 @@ def _stored(data: Any) -> NDArray[Any] | None:
         return None
     for name in ("targets", "labels"):
         values = getattr(data, name, None)
-        if values is not None and hasattr(values, "__len__") and len(values) == len(data):
+        if values is None or not isinstance(data, Sized) or not hasattr(values, "__len__"):
+            continue
+        if len(values) == len(data):
             change = getattr(data, "target_transform", None)
             return np.asarray(values if change is None else [change(value) for value in values])
     return None
 
 
-def _transforms_jointly(data: Any) -> bool:
+def _transforms_jointly(data: object) -> bool:
     """Whether a data set of torchvision changes image and label by one function."""
     separate = (getattr(data, "transform", None), getattr(data, "target_transform", None))
     return getattr(data, "transforms", None) is not None and separate == (None, None)
 
 
-def _names(data: Any) -> NDArray[Any] | None:
+def _names(data: object) -> Labels | None:
     """Return the names of a data set's classes, where its labels are their numbers."""
     if isinstance(data, Subset):
         return _names(data.dataset)
     if isinstance(data, ConcatDataset):
         found = [_names(part) for part in data.datasets]
         first = found[0]
-        same = first is not None and all(
-            part is not None and np.array_equal(part, first) for part in found
-        )
-        return first if same else None
+        if first is None or any(part is None or not np.array_equal(part, first) for part in found):
+            return None
+        return first
     names = getattr(data, "classes", None)
     texts = isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names)
     if not texts or not names or len(set(names)) != len(names):
@@ -96,20 +98,20 @@ def _names(data: Any) -> NDArray[Any] | None:
     return None if changed else np.asarray(names)
 
 
-def _named(labels: NDArray[Any], names: NDArray[Any] | None) -> NDArray[Any]:
+def _named(labels: Labels, names: Labels | None) -> Labels:
     if names is None or labels.dtype.kind not in "iu" or labels.ndim != 1 or not len(labels):
         return labels
     return names[labels] if 0 <= labels.min() and labels.max() < len(names) else labels
 
 
-def _collated(data: Any, order: NDArray[np.intp], collate: Callable[[list[Any]], Any]) -> Any:
+def _collated(data: Data, order: NDArray[np.intp], collate: Collate) -> Labels:
     """Return the labels that a loader's own collate function makes."""
     parts = []
     for start in tqdm(range(0, len(order), CHUNK), desc="labels", disable=None, leave=False):
         rows = order[start : start + CHUNK].tolist()
         batch = collate([data[row] for row in rows])
-        labels = batch[1] if isinstance(batch, (tuple, list)) and len(batch) > 1 else None
-        if labels is None or len(labels) != len(rows):
+        labels = label_of(batch)
+        if not isinstance(labels, Sized) or len(labels) != len(rows):
             raise ValueError(
                 f"collate_fn must return (images, labels), one for each of {len(rows)} items, got "
                 f"a {type(batch).__name__}. Or give y."
@@ -120,7 +122,7 @@ def _collated(data: Any, order: NDArray[np.intp], collate: Callable[[list[Any]],
 
 def encode_labels(
     y: ArrayLike, n_classes: int | None, n_samples: int
-) -> tuple[NDArray[Any], NDArray[np.int64]]:
+) -> tuple[Labels, NDArray[np.int64]]:
     """Return the classes of labels, sorted, and the label of each sample as their index.
 
     `y` (n_samples,): labels of any type. `n_classes`: expected number. Where fewer occur, labels
@@ -150,7 +152,7 @@ def encode_labels(
     return np.arange(n_classes), labels.astype(np.int64)
 
 
-def known_codes(y: ArrayLike, classes: NDArray[Any], n_samples: int) -> NDArray[np.int64]:
+def known_codes(y: ArrayLike, classes: Labels, n_samples: int) -> NDArray[np.int64]:
     """Return the index among known classes of each label of validation rows.
 
     `y` (n_samples,): labels. `classes` (n_classes,): the classes, sorted. `n_samples`: number of

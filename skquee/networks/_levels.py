@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from skquee.networks._execution import run_in_parts
 from skquee.networks._images import ImageRows
 from skquee.networks._parts import FLOAT
 from skquee.networks._running import BlockRunner
+from skquee.networks._types import Level
 from skquee.values import PathTree
 
 __all__ = ["Quantizer", "accuracy_of_levels", "accuracy_of_paths", "keep_levels"]
@@ -41,7 +42,7 @@ def accuracy_of_paths(
     tree: PathTree,
     rows: ImageRows,
     codes: NDArray[np.int64],
-    levels: Mapping[Any, nn.ModuleList],
+    levels: Mapping[Level, nn.ModuleList],
     batch_size: int,
 ) -> NDArray[np.float64]:
     """Run every path of a tree, each (prefix, level) block once an image.
@@ -58,6 +59,7 @@ def accuracy_of_paths(
 
             def step(state: Tensor, path: int, expected: NDArray[np.int64] = expected) -> Tensor:
                 block, level = int(tree.depths[path]) - 1, tree.levels[path]
+                assert isinstance(level, (int, str))
                 with torch.inference_mode():
                     after = run_in_parts(levels[level][block], state)
                 answers = network.head(after, block, level).argmax(axis=1)
@@ -80,8 +82,9 @@ def accuracy_of_levels(
     """
     parts = network.parts_
     n_blocks = len(parts.blocks)
-    runs: dict[Any, nn.ModuleList] = {**parts.levels, FLOAT: parts.blocks}
-    uniform = {level: (level,) * n_blocks for level in sorted(runs)}
+    runs = {**parts.levels, FLOAT: parts.blocks}
+    widths = sorted(level for level in runs if isinstance(level, int))
+    uniform = {level: (level,) * n_blocks for level in widths}
     tree = PathTree.from_paths(
         [path[: d + 1] for path in uniform.values() for d in range(n_blocks)],
         np.ones(len(uniform) * n_blocks),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_is_fitted
-from torch import nn
+from torch import Tensor, nn
 
 from skquee.networks._costs import bit_operations, gate_flops
 from skquee.networks._parts import FLOAT
 from skquee.networks._running import BlockRunner
+from skquee.networks._types import Level
 from skquee.networks.engines import BITS, LatencyTable
 from skquee.networks.engines._engines import time_blocks
-from skquee.networks.engines._gate import gate_like
 from skquee.networks.engines._latency import check_sizes, this_machine
 from skquee.values import PathTree
 from skquee.values._checks import check_integer, check_option
@@ -28,7 +28,9 @@ from skquee.values._tree import relative_to_whole
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["CostedRunner"]
+__all__ = ["CostedRunner", "time_gate"]
+
+GATE_WIDTHS = (8, 16)
 
 
 class CostedRunner(BlockRunner):
@@ -166,7 +168,7 @@ class CostedRunner(BlockRunner):
         for name, size in sizes.items():
             check_integer(size, name, at_least=1)
         steps = [tree.steps(path) for path in range(tree.n_paths)]
-        bits: dict[Any, NDArray[np.float64]] = {}
+        bits: dict[Hashable, NDArray[np.float64]] = {}
         for level in self.levels_:
             if kind == "flops":
                 bits[level] = np.ones(n_exits)
@@ -200,7 +202,7 @@ class CostedRunner(BlockRunner):
         widths = self.parts_.widths
         columns = sorted({bits for shares in widths.values() for s in shares for bits in s})
         weights = self.flops_ / max(1, self.flops_.sum())
-        rows: dict[tuple[Any, Any], NDArray[np.float64]] = {}
+        rows: dict[tuple[Level, str], NDArray[np.float64]] = {}
         for level, shares in widths.items():
             table = np.array([[share.get(bits, 0.0) for bits in columns] for share in shares])
             rows.update({(level, f"block {b + 1}"): row for b, row in enumerate(table)})
@@ -261,18 +263,65 @@ class CostedRunner(BlockRunner):
         frame.attrs["cost_unit"] = tree.cost_unit
         return frame
 
-    def _measure(self, n_rows: int) -> tuple[NDArray[np.float64], ...]:
+    def _measure(self, n_rows: int) -> tuple[NDArray[np.float64], float]:
         states = self.parts_.states(n_rows)
         # As routing runs them: in groups, where a compiled network runs groups.
-        runs: dict[str, Any] = {
+        runs = {
             str(level): [partial(self.run_exit, block=b, level=level) for b in range(len(blocks))]
             for level, blocks in self.parts_.levels.items()
         }
         blocks = time_blocks(runs, states[:-1])
-        gate = gate_like(n_rows, len(self.classes_), self.paths_.n_paths)
-        gates = time_blocks({"gate": [lambda _: gate()]}, states[:1])
-        return np.stack([blocks[str(level)] for level in self.levels_], axis=1), gates["gate"][0]
+        gate = time_gate(n_rows, len(self.classes_), self.paths_.n_paths)
+        return np.stack([blocks[str(level)] for level in self.levels_], axis=1), gate
 
 
 def _n_parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
+
+
+def time_gate(n_rows: int, n_classes: int, n_paths: int) -> float:
+    """Return the milliseconds of a gate on so many rows."""
+    gate = _gate_like(n_rows, n_classes, n_paths)
+    return float(time_blocks({"gate": [gate]}, [torch.zeros(1)])["gate"][0])
+
+
+def _gate_like(n_rows: int, n_classes: int, n_paths: int) -> Callable[[Tensor], object]:
+    """Return what does as much as a gate of usual size and the walk around it; it means nothing.
+
+    Networks may not import what decides, but have to tell its time.
+    """
+    embedding, hidden = GATE_WIDTHS
+    random = np.random.default_rng(0)
+    p = random.dirichlet(np.ones(n_classes), size=n_rows).astype(np.float32)
+    first = random.normal(size=(2 * n_classes + 4, embedding)).astype(np.float32)
+    codes = random.normal(size=(n_paths, embedding)).astype(np.float32)
+    second = random.normal(size=(embedding, hidden)).astype(np.float32)
+    third = random.normal(size=hidden).astype(np.float32)
+    costs, rows, paths = random.random(n_paths), np.arange(n_rows), np.zeros(n_rows, dtype=np.intp)
+
+    def run(state: Tensor) -> NDArray[np.intp]:
+        # What comes out of a block is checked and noted.
+        good = (np.abs(p.sum(axis=1) - 1) < 1).all() and (p.min(axis=1) >= 0).all()
+        answers, final = p.argmax(axis=1), p.copy()
+        # The gate's input, for this exit and the one before.
+        u = np.zeros((n_rows, 2 * n_classes + 4), dtype=np.float32)
+        u[:, :n_classes] = u[:, n_classes:-4] = p
+        for place in (-4, -3):
+            u[:, place] = -np.einsum("nc,nc->n", p, np.log(np.maximum(p, 1e-30)))
+            u[:, place + 2] = p.max(axis=1)
+        # Errors of every path, and the best one.
+        for prefix in np.unique(paths[rows]):
+            mine = np.flatnonzero(paths == prefix)
+            inner = np.maximum((u[mine] @ first)[:, None] + codes, 0)
+            errors = 1 / (1 + np.exp(-(np.maximum(inner @ second, 0) @ third)))
+            order = np.argsort(costs, kind="stable")
+            scores = errors[:, order] + costs[order]
+            best = order[np.argmax(scores <= scores.min(axis=1, keepdims=True), axis=1)]
+        # Rows that go on, and where they stand.
+        going = np.flatnonzero((best >= 0) & good)
+        place_of = np.full(n_rows, -1)
+        place_of[rows[going]] = np.arange(len(going))
+        final[going] = p[going]
+        return np.where(best[going] >= 0, paths[going], answers[going])
+
+    return run

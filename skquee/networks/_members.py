@@ -6,11 +6,10 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from skquee.networks._costs import count_flops
@@ -18,6 +17,7 @@ from skquee.networks._images import ImageFormat
 from skquee.networks._multi_exit import MultiExitNetwork
 from skquee.networks._parameters import check_data_config
 from skquee.networks._parts import FLOAT, Parts
+from skquee.networks._types import Labels, Options, Size
 from skquee.networks.backbones._cut import build_backbone
 from skquee.values import PathTree
 from skquee.values._checks import check_sequence
@@ -37,10 +37,7 @@ class _Logs(nn.Module):
 
 @contextmanager
 def named(name: str) -> Iterator[None]:
-    """Say of which network an error or a warning is.
-
-    `name`: of the network.
-    """
+    """Say of which network, by its name, an error or a warning is."""
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         try:
@@ -52,10 +49,7 @@ def named(name: str) -> Iterator[None]:
 
 
 def check_networks(networks: object) -> None:
-    """Raise where networks are no mapping of names to what can be a member.
-
-    `networks`: as given. Raises TypeError, ValueError: with what was given, and what is expected.
-    """
+    """Raise where networks are no mapping of names to what can be a member."""
     if not isinstance(networks, Mapping) or not networks:
         raise TypeError(
             "networks must be a mapping of names to torch modules, names of timm models or fitted "
@@ -74,9 +68,9 @@ def check_networks(networks: object) -> None:
 def whole_network(
     name: str,
     network: NetworkLike,
-    img_size: int | tuple[int, int] | None,
-    data_config: dict[str, Any] | None,
-    classes: Sequence[Any] | None,
+    img_size: Size | None,
+    data_config: Options | None,
+    classes: Sequence[object] | None,
     device: torch.device,
 ) -> MultiExitNetwork:
     """Return a network as one of a single block that answers in logits, not compiled yet.
@@ -85,7 +79,7 @@ def whole_network(
     `classes`: as :meth:`skquee.MultiPathClassifierBank.from_networks` takes them. `device`: where
     to. Raises ValueError if it does not run, or does not answer with (n, n_classes).
     """
-    own: NDArray[Any] | None
+    own: Labels | None
     if isinstance(network, MultiExitNetwork):
         module, image_format, own = _of_exits(network, classes)
     else:
@@ -105,7 +99,7 @@ def whole_network(
     shape = (4, image_format.channels, *image_format.size)
     images = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device)
     module, n_classes = _logits(module, images)
-    labels: NDArray[Any] = np.arange(n_classes) if own is None else own
+    labels: Labels = np.arange(n_classes) if own is None else own
     if len(labels) != n_classes:
         raise ValueError(f"it answers {n_classes} classes, but classes has {len(labels)} labels")
     blocks = nn.ModuleList([module])
@@ -131,8 +125,8 @@ def whole_network(
 
 
 def _of_exits(
-    network: MultiExitNetwork, classes: Sequence[Any] | None
-) -> tuple[nn.Module, ImageFormat, NDArray[Any]]:
+    network: MultiExitNetwork, classes: Sequence[object] | None
+) -> tuple[nn.Module, ImageFormat, Labels]:
     """Return the whole float network of one with exits: all blocks, the last pool and head."""
     if not hasattr(network, "parts_"):
         raise ValueError("it is not fitted yet: call fit")
@@ -145,11 +139,9 @@ def _of_exits(
     return whole, parts.format, parts.classes
 
 
-def _format(
-    module: nn.Module, img_size: int | tuple[int, int] | None, data_config: dict[str, Any] | None
-) -> ImageFormat:
+def _format(module: nn.Module, img_size: Size | None, data_config: Options | None) -> ImageFormat:
     """Return what a module takes: its own configuration, as timm's have one, or what is given."""
-    own: dict[str, Any] = getattr(module, "pretrained_cfg", None) or {}
+    own: Options = getattr(module, "pretrained_cfg", None) or {}
     first = next((m for m in module.modules() if isinstance(m, nn.Conv2d)), None)
     channels = 3 if first is None else first.in_channels
     shape = own.get("input_size")

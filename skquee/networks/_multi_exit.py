@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,11 +24,12 @@ from skquee.networks._old import OLD, in_new_keywords, in_new_names
 from skquee.networks._parameters import check_tree_options, check_widths, trainer_of
 from skquee.networks._parts import FLOAT
 from skquee.networks._training import HeadKind
-from skquee.networks._types import Level
+from skquee.networks._types import Level, Options, Size, TreeOptions
 from skquee.networks.backbones._pools import PoolKind
 from skquee.networks.quantization import PTQ4ViT, float_copies
 from skquee.values._checks import check_flag, check_folder, check_number
 from skquee.values._deprecated import old_keywords
+from skquee.values._types import Rows, Seed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -129,14 +130,14 @@ class MultiExitNetwork(CompiledRunner, BaseEstimator):
         *,
         blocks: Sequence[str] | None = None,
         weights: str | os.PathLike[str] | None = None,
-        backbone_kwargs: dict[str, Any] | None = None,
-        img_size: int | tuple[int, int] | None = None,
+        backbone_kwargs: Options | None = None,
+        img_size: Size | None = None,
         in_chans: int = 3,
-        data_config: dict[str, Any] | None = None,
+        data_config: Options | None = None,
         n_classes: int | None = None,
         trainer: HeadTrainer | None = None,
         device: str | None = None,
-        random_state: int | np.random.RandomState | None = None,
+        random_state: Seed = None,
     ) -> None:
         self.backbone = backbone
         self.exits = exits
@@ -151,7 +152,7 @@ class MultiExitNetwork(CompiledRunner, BaseEstimator):
         self.device = device
         self.random_state = random_state
 
-    def set_params(self, **params: Any) -> MultiExitNetwork:
+    def set_params(self, **params: object) -> MultiExitNetwork:
         """Set parameters; the trainer's as ``trainer__max_epochs``.
 
         Parameters
@@ -177,10 +178,10 @@ class MultiExitNetwork(CompiledRunner, BaseEstimator):
 
     def fit(
         self,
-        X: Any,
+        X: Rows,
         y: ArrayLike | None = None,
         *,
-        validation_data: tuple[Any, ArrayLike] | Any = None,
+        validation_data: Rows = None,
     ) -> MultiExitNetwork:
         """Train a head for each exit on features of the frozen backbone.
 
@@ -218,11 +219,11 @@ class MultiExitNetwork(CompiledRunner, BaseEstimator):
         self,
         levels: Sequence[int] = (5, 6, 7, 8),
         *,
-        calibration: Any,
+        calibration: Rows,
         method: Quantizer | None = None,
         cache: str | os.PathLike[str] | None = None,
         cache_weights: bool = False,
-        **tree_options: Any,
+        **tree_options: Unpack[TreeOptions],
     ) -> MultiExitNetwork:
         """Make each block run at several bit widths; this replaces earlier levels.
 
@@ -303,7 +304,7 @@ class MultiExitNetwork(CompiledRunner, BaseEstimator):
 
     def select_levels(
         self,
-        X: Any,
+        X: Rows,
         y: ArrayLike | None = None,
         *,
         max_drop: float = 0.05,
@@ -361,7 +362,7 @@ class MultiExitNetwork(CompiledRunner, BaseEstimator):
         )
         return self
 
-    def evaluate(self, X: Any, y: ArrayLike | None = None) -> pd.DataFrame:
+    def evaluate(self, X: Rows, y: ArrayLike | None = None) -> pd.DataFrame:
         """Measure the accuracy of every path.
 
         Parameters
@@ -385,7 +386,7 @@ class MultiExitNetwork(CompiledRunner, BaseEstimator):
         self.parts_ = replace(parts, path_accuracy=accuracy)
         return self.summary()
 
-    def _labelled(self, X: Any, y: ArrayLike | None) -> tuple[ImageRows, NDArray[np.int64]]:
+    def _labelled(self, X: Rows, y: ArrayLike | None) -> tuple[ImageRows, NDArray[np.int64]]:
         rows = self.parts_.format.rows(X)
         if not len(rows):
             raise ValueError("X holds no image to measure accuracy on: give some, with labels.")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from skquee.networks._head_trainer import HeadTrainer
 from skquee.networks._parameters import PRETRAINED
+from skquee.networks._types import Options
 from skquee.values._deprecated import warn_of_old
 
 __all__ = ["OLD", "in_new_keywords", "in_new_names"]
@@ -21,17 +19,17 @@ OLD = {
 }
 
 
-def in_new_keywords(old: Mapping[str, Any]) -> dict[str, Any]:
+def in_new_keywords(old: Options) -> dict[str, object]:
     """Return the keywords of a network that say what old ones said.
 
     `old`: of ``OLD``. Returns ``trainer`` and ``weights``, where they were given.
     """
     own = {name: value for name, value in old.items() if name in TRAINERS}
-    new: dict[str, Any] = {"trainer": HeadTrainer(**own)} if own else {}
+    new: dict[str, object] = {"trainer": HeadTrainer(**own)} if own else {}
     return new | _weights(old)
 
 
-def in_new_names(params: Mapping[str, Any], weights: object) -> dict[str, Any]:
+def in_new_names(params: Options, weights: object) -> dict[str, object]:
     """Return parameters by their present names, as ``set_params`` takes them; old ones warn.
 
     `params`: by old or new names. `weights`: those that hold so far: ``pretrained=False`` takes no
@@ -46,7 +44,7 @@ def in_new_names(params: Mapping[str, Any], weights: object) -> dict[str, Any]:
     return kept | own | _weights(old, None if weights == PRETRAINED else weights)
 
 
-def _weights(old: Mapping[str, Any], before: object = None) -> dict[str, Any]:
+def _weights(old: Options, before: object = None) -> dict[str, object]:
     if "pretrained" not in old and "checkpoint" not in old:
         return {}
     file = old["checkpoint"] if "checkpoint" in old else None if old["pretrained"] else before

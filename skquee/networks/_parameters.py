@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from numbers import Integral
 from typing import Any, Protocol
 
-import numpy as np
 import timm
 from torch import nn
 from torchvision.transforms import InterpolationMode
 
 from skquee.networks._head_trainer import HeadTrainer
+from skquee.networks._types import Level, Options, Size, TreeOptions
 from skquee.values._checks import (
     check_integer,
     check_number,
@@ -22,6 +22,7 @@ from skquee.values._checks import (
     check_seed,
     check_sequence,
 )
+from skquee.values._types import Seed
 
 __all__ = [
     "MOST_PIXELS",
@@ -39,7 +40,6 @@ PRETRAINED = "pretrained"  # the weights that timm knows
 MOST_PIXELS = 8192  # a side of an image
 MOST_CLASSES = 10**6
 MOST_BITS = 32  # float: no quantisation
-TREE_OPTIONS = ("monotone", "first", "max_paths", "random_state")
 
 
 class NetworkParameters(Protocol):
@@ -49,21 +49,18 @@ class NetworkParameters(Protocol):
     exits: Sequence[int | str] | None
     blocks: Sequence[str] | None
     weights: str | os.PathLike[str] | None
-    backbone_kwargs: dict[str, Any] | None
-    img_size: int | tuple[int, int] | None
+    backbone_kwargs: Options | None
+    img_size: Size | None
     in_chans: int
-    data_config: dict[str, Any] | None
+    data_config: Options | None
     n_classes: int | None
     trainer: HeadTrainer | None
     device: str | None
-    random_state: int | np.random.RandomState | None
+    random_state: Seed
 
 
 def trainer_of(network: NetworkParameters) -> HeadTrainer:
-    """Return the trainer that holds: the one given, or one with default options.
-
-    `network`: fitted or not. Raises TypeError if it is none.
-    """
+    """Return the trainer that holds: the one given, or one with default options."""
     trainer = HeadTrainer() if network.trainer is None else network.trainer
     if not isinstance(trainer, HeadTrainer):
         raise TypeError(
@@ -73,11 +70,7 @@ def trainer_of(network: NetworkParameters) -> HeadTrainer:
 
 
 def check_parameters(network: NetworkParameters) -> None:
-    """Raise for the first parameter that cannot be used.
-
-    `network`: fitted or not. Raises ValueError, TypeError: with what was given, what is expected
-    and what to do.
-    """
+    """Raise for the first parameter that cannot be used."""
     _check_backbone(network)
     _check_exits(network.exits, network.blocks)
     if network.n_classes is not None:
@@ -89,7 +82,7 @@ def check_parameters(network: NetworkParameters) -> None:
     trainer_of(network).check()
 
 
-def check_widths(levels: Any) -> list[int]:
+def check_widths(levels: Sequence[int]) -> list[int]:
     """Return bit widths, lowest first.
 
     `levels`: distinct, from 2 to 32; 8.0 passes for 8. Raises ValueError if they are anything
@@ -106,16 +99,13 @@ def check_widths(levels: Any) -> list[int]:
     return sorted(widths)
 
 
-def check_tree_options(options: Mapping[str, Any]) -> None:
-    """Raise where an option is none that a tree of paths over levels takes.
-
-    `options`: what was given by name.
-    """
+def check_tree_options(options: Mapping[str, object]) -> None:
+    """Raise where an option is none that a tree of paths over levels takes."""
     for name in options:
-        check_option(name, "A further option", TREE_OPTIONS)
+        check_option(name, "A further option", TreeOptions.__annotations__)
 
 
-def check_data_config(config: Any, channels: int) -> dict[str, Any]:
+def check_data_config(config: Options | None, channels: int) -> dict[str, Any]:
     """Return what a user says of how images are prepared.
 
     `config`: any of ``mean``, ``std``, ``interpolation`` and ``crop_pct``. `channels`: channels of
@@ -190,7 +180,7 @@ def _check_backbone(network: NetworkParameters) -> None:
         )
 
 
-def _check_exits(exits: Any, blocks: Any) -> None:
+def _check_exits(exits: Sequence[Level] | None, blocks: Sequence[str] | None) -> None:
     if blocks is not None:
         for name in check_sequence(blocks, "blocks", "names of submodules"):
             if not isinstance(name, str):
@@ -204,7 +194,7 @@ def _check_exits(exits: Any, blocks: Any) -> None:
             raise ValueError(f"exits must hold {kinds}, got {layer!r}.")
 
 
-def _check_size(size: Any) -> None:
+def _check_size(size: Size) -> None:
     sides = list(size) if isinstance(size, (list, tuple)) else [size]
     if isinstance(size, (list, tuple)) and len(sides) != 2:
         raise ValueError(f"img_size must be pixels, or (height, width), got {size!r}.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from skquee.networks._coverage import mean_bits, widths_of
 from skquee.networks._images import ImageFormat
-from skquee.networks._types import Level
+from skquee.networks._types import Labels, Level, Ranges, TreeOptions
 from skquee.networks.engines import LatencyTable
 from skquee.values import PathTree
 from skquee.values._tree import relative_to_whole
@@ -58,14 +58,14 @@ class Parts:
     device: torch.device
     seed: int
     exits: tuple[Level, ...]
-    classes: NDArray[Any]
+    classes: Labels
     flops: NDArray[np.int64]
     head_flops: NDArray[np.int64]
     levels: Mapping[Level, nn.ModuleList]
     paths: PathTree
-    tree_options: Mapping[str, Any] = field(default_factory=dict)
+    tree_options: TreeOptions = field(default_factory=TreeOptions)
     validation_accuracy: NDArray[np.float64] | None = None
-    ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    ranges: Ranges = field(default_factory=dict)
     group: int | None = None
     runtimes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     latency: LatencyTable | None = None
@@ -82,7 +82,7 @@ class Parts:
         measured = dict.fromkeys(("latency", "level_accuracy", "path_accuracy"))
         return replace(self, levels=levels, paths=paths, **{**measured, "runtimes": {}, **changes})
 
-    def tree(self, widths: Sequence[int], **options: Any) -> PathTree:
+    def tree(self, widths: Sequence[int], **options: Unpack[TreeOptions]) -> PathTree:
         """Return the paths over some bit widths, with the costs of equation 17.
 
         What a level does not quantise counts in float.
@@ -91,7 +91,7 @@ class Parts:
         """
         options = {"random_state": self.seed, **options}
         classes = self.classes.tolist()
-        costs: NDArray[Any] = self.flops
+        costs: NDArray[np.float64 | np.int64] = self.flops
         if set(widths) <= set(self.levels):
             bits = np.stack([self.bits(width) for width in widths], axis=1)
             if (bits != widths).any():

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TypeGuard
 
 import timm
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 from torchvision.transforms import InterpolationMode
 
+from skquee.networks._calls import Args, Calls, Function, Kwargs
+from skquee.networks._images import ImageFormat
 from skquee.networks._parameters import MOST_PIXELS
 from skquee.networks._parts import FLOAT
+from skquee.networks._types import TreeOptions
 from skquee.networks.backbones._pools import check_pool
 from skquee.networks.engines import ENGINES, LatencyTable
 from skquee.values import PathTree
 from skquee.values._reading import field, read_json
+from skquee.values._types import Json
 
 __all__ = ["FORMAT", "bounded", "check_format", "read_record"]
 
@@ -74,7 +77,7 @@ PARAMETERS: dict[str, tuple[type, ...]] = {
 }
 
 
-def read_record(file: Path, *, named: bool = True) -> dict[str, Any]:
+def read_record(file: Path, *, named: bool = True) -> Json:
     """Read the description of a network and check what does not need its weights.
 
     `file`: of :meth:`skquee.networks.MultiExitNetwork.save`. `named`: whether its backbone is to
@@ -104,7 +107,7 @@ def read_record(file: Path, *, named: bool = True) -> dict[str, Any]:
         ("pool", (str, list, type(None)), "auto"),
         ("pools", (list,), []),
     ):
-        extra: tuple[Any, ...] = () if default is ... else (default,)
+        extra: tuple[object, ...] = () if default is ... else (default,)
         record[name] = field(record, name, kinds, file, *extra)
     _check(record["seed"] >= 0, file, "seed", "from 0 up", record["seed"])
     _check((record["n_outputs"] or 0) >= 0, file, "n_outputs", "from 0 up", record["n_outputs"])
@@ -121,7 +124,7 @@ def read_record(file: Path, *, named: bool = True) -> dict[str, Any]:
     return record
 
 
-def check_format(image_format: Mapping[str, Any], built: Any, file: Path) -> dict[str, Any]:
+def check_format(image_format: Json, built: ImageFormat, file: Path) -> Json:
     """Return a saved image format that fits the network built.
 
     `image_format`: as saved. `built`: of the network as it is built. `file`: for messages. Returns
@@ -176,17 +179,14 @@ class _TooLargeError(Exception):
     """More was asked for than a file's weights need."""
 
 
-class _Bounded(TorchFunctionMode):
+class _Bounded(Calls):
     """Counts what torch's factories are asked for, before they make it."""
 
     def __init__(self, elements: int, tensors: int) -> None:
         super().__init__()
         self.elements, self.tensors = elements, tensors
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
-    ) -> Any:
-        kwargs = kwargs or {}
+    def called(self, func: Function, args: Args, kwargs: Kwargs) -> object:
         if func in _FACTORIES:
             size = kwargs.get("size", args)
             if len(size) == 1 and not isinstance(size[0], int):
@@ -221,7 +221,7 @@ def _check_backbone(name: str | None, file: Path) -> None:
         )
 
 
-def _check_params(params: dict[str, Any], named: bool, file: Path) -> dict[str, Any]:
+def _check_params(params: Json, named: bool, file: Path) -> Json:
     where = f"{file}, 'params'"
     unknown = sorted(set(params) - set(PARAMETERS))
     if unknown:
@@ -249,7 +249,7 @@ def _check_params(params: dict[str, Any], named: bool, file: Path) -> dict[str, 
     return {**params, "img_size": tuple(size) if isinstance(size, list) else size}
 
 
-def _check_structure(record: dict[str, Any], file: Path) -> None:
+def _check_structure(record: Json, file: Path) -> None:
     """Check exits, heads, levels and paths against each other."""
     exits, widths = field(record, "exits", list, file), field(record, "head_widths", list, file)
     _check(
@@ -306,11 +306,11 @@ def _check_structure(record: dict[str, Any], file: Path) -> None:
         ("random_state", (int, type(None))),
     ):
         field(options, name, kinds, f"{file}, 'tree_options'", None)
-    unknown = sorted(set(options) - {"monotone", "first", "max_paths", "random_state"})
+    unknown = sorted(set(options) - set(TreeOptions.__annotations__))
     _check(not unknown, file, "tree_options", "options of PathTree.from_levels", unknown)
 
 
-def _check_operations(operations: Any, where: str) -> None:
+def _check_operations(operations: list[Json], where: str) -> None:
     """Check operations on grids, as ``describe`` says them."""
     _check(isinstance(operations, list), where, "it", "a list of operations", operations)
     for operation in operations:
@@ -324,29 +324,30 @@ def _check_operations(operations: Any, where: str) -> None:
             _check(good, where, name, "an operation on grids that this release knows", grid)
 
 
-def _is_grid(grid: Any) -> bool:
+def _is_grid(grid: object) -> bool:
     """Whether a grid is described as those of this release are."""
-    known = isinstance(grid, dict) and isinstance(grid.get("kind"), str) and grid["kind"] in GRIDS
-    if not known or not isinstance(grid.get("shapes"), dict):
+    if not isinstance(grid, dict):
         return False
-    fields, buffers = GRIDS[grid["kind"]]
-    if set(grid) != {"kind", "shapes", "bits", *fields} or set(grid["shapes"]) != set(buffers):
+    kind, shapes, bits = (grid.get(name) for name in ("kind", "shapes", "bits"))
+    if not isinstance(kind, str) or kind not in GRIDS or not isinstance(shapes, dict):
+        return False
+    fields, buffers = GRIDS[kind]
+    if set(grid) != {"kind", "shapes", "bits", *fields} or set(shapes) != set(buffers):
         return False
     whole = all(
         isinstance(shape, list) and all(type(n) is int and 0 <= n <= 2**24 for n in shape)
-        for shape in grid["shapes"].values()
+        for shape in shapes.values()
     )
-    small = whole and all(math.prod(shape) <= FREE for shape in grid["shapes"].values())
-    bits = grid["bits"]
     return (
-        small
+        whole
+        and all(math.prod(shape) <= FREE for shape in shapes.values())
         and type(bits) is int
         and 1 <= bits <= FLOAT
         and isinstance(grid.get("signed", True), bool)
     )
 
 
-def _check_measured(record: dict[str, Any], file: Path) -> None:
+def _check_measured(record: Json, file: Path) -> None:
     """Check what was counted and measured."""
     n_exits, n_paths, levels = len(record["exits"]), record["tree"].n_paths, record["levels"]
     for name, values in record["arrays"].items():
@@ -378,18 +379,18 @@ def _check_measured(record: dict[str, Any], file: Path) -> None:
         record["latency"] = table
 
 
-def _check(good: bool, where: object, name: str, wanted: str, got: Any) -> None:
+def _check(good: bool, where: object, name: str, wanted: str, got: object) -> None:
     if not good:
         shown = repr(got)
         shown = shown if len(shown) <= 60 else shown[:57] + "..."
         raise ValueError(f"{where}: {name!r} must be {wanted}, got {shown}.")
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _is_plain(value: Any) -> bool:
+def _is_plain(value: object) -> bool:
     """Whether a value is one number, truth value or word, or a list of them."""
     if isinstance(value, list):
         return len(value) <= 1000 and all(map(_is_plain, value))

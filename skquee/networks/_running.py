@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import Any, Self
+from typing import Protocol, Self, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -18,12 +18,27 @@ from skquee.networks._execution import run_in_parts
 from skquee.networks._images import ImageRows
 from skquee.networks._parts import Parts
 from skquee.networks._training import cache_features, check_head
-from skquee.networks._types import Level
+from skquee.networks._types import Labels, Level
 from skquee.networks.engines import LatencyTable
 from skquee.values import PathTree
 from skquee.values._checks import check_integer, check_sequence
+from skquee.values._types import Rows
 
-__all__ = ["BlockRunner", "run_with_exit"]
+__all__ = ["BlockRunner", "WithExit", "run_with_exit"]
+
+T = TypeVar("T")
+
+
+@runtime_checkable
+class WithExit(Protocol):
+    """A block that has the exit after it compiled in."""
+
+    @property
+    def exit_head(self) -> nn.Module | None:
+        """The head that is compiled with it; None where it answers with the state alone."""
+
+    def run(self, state: Tensor) -> list[Tensor]:
+        """Return state (n, ...) and logits (n, n_classes)."""
 
 
 class BlockRunner:
@@ -42,7 +57,7 @@ class BlockRunner:
         return tuple(self.parts_.levels)
 
     @property
-    def classes_(self) -> NDArray[Any]:
+    def classes_(self) -> Labels:
         """Labels, in the order of the probabilities."""
         return self.parts_.classes
 
@@ -64,41 +79,35 @@ class BlockRunner:
     @property
     def validation_accuracy_(self) -> NDArray[np.float64]:
         """Accuracy of each float exit on the validation rows of ``fit``."""
-        return self._measured("validation_accuracy", "fit")
+        return _measured(self.parts_.validation_accuracy, "validation_accuracy_", "fit")
 
     @property
     def level_accuracy_(self) -> Mapping[int, float]:
         """Accuracy of the last exit with every block at one level."""
-        return self._measured("level_accuracy", "select_levels")
+        return _measured(self.parts_.level_accuracy, "level_accuracy_", "select_levels")
 
     @property
     def path_accuracy_(self) -> NDArray[np.float64]:
         """Accuracy of every path."""
-        return self._measured("path_accuracy", "evaluate")
+        return _measured(self.parts_.path_accuracy, "path_accuracy_", "evaluate")
 
     @property
     def latency_(self) -> LatencyTable:
         """Milliseconds of blocks and gates."""
-        return self._measured("latency", "measure_costs")
+        return _measured(self.parts_.latency, "latency_", "measure_costs")
 
     @property
     def runtimes_(self) -> Mapping[str, tuple[str, ...]]:
         """What runs each block at each level, once compiled."""
-        return self._measured("runtimes", "compile")
-
-    def _measured(self, name: str, method: str) -> Any:
-        found = getattr(self.parts_, name)
-        if found is None or (name == "runtimes" and not found):
-            raise AttributeError(f"{name}_ is there once {method} was called.")
-        return found
+        return _measured(self.parts_.runtimes or None, "runtimes_", "compile")
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "parts_")
 
-    def _with(self, **changes: Any) -> Self:
+    def _with(self, parts: Parts) -> Self:
         """Return a copy of this network with other parts."""
         other = copy.copy(self)
-        other.parts_ = replace(self.parts_, **changes)
+        other.parts_ = parts
         return other
 
     def with_paths(self, paths: PathTree, *, heads: nn.ModuleList | None = None) -> Self:
@@ -140,9 +149,9 @@ class BlockRunner:
             )
         if heads is not None:
             self._check_heads(heads)
-        changes: dict[str, Any] = {} if heads is None else {"heads": heads}
+        parts = self.parts_ if heads is None else replace(self.parts_, heads=heads)
         own = paths.with_classes(self.classes_.tolist())
-        return self._with(paths=own, path_accuracy=None, validation_accuracy=None, **changes)
+        return self._with(replace(parts, paths=own, path_accuracy=None, validation_accuracy=None))
 
     def with_latency(self, latency: LatencyTable) -> Self:
         """Return this network with other times, which ``path_costs(kind="latency")`` goes by.
@@ -169,9 +178,9 @@ class BlockRunner:
                 f"latency holds {len(latency.blocks)} blocks at {latency.levels}; this network "
                 f"has {len(self.flops_)} at {levels}: measure_costs makes its table."
             )
-        return self._with(latency=latency)
+        return self._with(replace(self.parts_, latency=latency))
 
-    def _check_heads(self, heads: Any) -> None:
+    def _check_heads(self, heads: Sequence[nn.Module] | nn.ModuleList) -> None:
         if not isinstance(heads, (nn.ModuleList, list, tuple)):
             raise TypeError(f"heads must be a ModuleList, got a {type(heads).__name__}.")
         if len(heads) != len(self.parts_.pools):
@@ -181,7 +190,7 @@ class BlockRunner:
         for head, width in zip(heads, self.parts_.head_widths, strict=True):
             check_head(head, width, len(self.classes_))
 
-    def rows(self, X: Any) -> ImageRows:
+    def rows(self, X: Rows) -> ImageRows:
         """Return images as rows a bank can pick from; nothing is read or run.
 
         Parameters
@@ -196,7 +205,7 @@ class BlockRunner:
         check_is_fitted(self)
         return self.parts_.format.rows(X)
 
-    def start(self, X: Any) -> Tensor:
+    def start(self, X: Rows) -> Tensor:
         """Return images as the first block takes them.
 
         Parameters
@@ -211,7 +220,7 @@ class BlockRunner:
         check_is_fitted(self)
         return self.parts_.format.rows(X).tensor().to(self.parts_.device)
 
-    def run_block(self, state: Tensor, block: int, level: Any) -> Tensor:
+    def run_block(self, state: Tensor, block: int, level: Hashable) -> Tensor:
         """Run one block at a level.
 
         Parameters
@@ -240,7 +249,9 @@ class BlockRunner:
                 return _run(run, state)
             return torch.cat([_run(run, part) for part in state.split(self.parts_.group)])
 
-    def run_exit(self, state: Tensor, block: int, level: Any) -> tuple[Tensor, NDArray[np.float32]]:
+    def run_exit(
+        self, state: Tensor, block: int, level: Hashable
+    ) -> tuple[Tensor, NDArray[np.float32]]:
         """Run one block at a level, and the exit after it.
 
         Parameters
@@ -261,14 +272,14 @@ class BlockRunner:
         """
         run = self._at(block, level)
         # Some engines compile the exit with the block; other heads may have come since.
-        if getattr(run, "exit_head", None) is self.parts_.heads[block]:
+        if isinstance(run, WithExit) and run.exit_head is self.parts_.heads[block]:
             # Where a GPU's memory does not do for both at once, they run one after the other.
             with suppress(torch.OutOfMemoryError):
                 return run_with_exit(run, state, self.parts_.group)
         state = self.run_block(state, block, level)
         return state, self.head(state, block, level)
 
-    def _at(self, block: int, level: Any) -> Any:
+    def _at(self, block: int, level: Hashable) -> nn.Module:
         if not hasattr(self, "parts_"):  # the check is dear beside a small block
             check_is_fitted(self)
         if not isinstance(level, (int, str)) or level not in self.parts_.levels:
@@ -276,7 +287,7 @@ class BlockRunner:
         blocks = self.parts_.levels[level]
         return blocks[check_integer(block, "block", at_least=0, at_most=len(blocks) - 1)]
 
-    def head(self, state: Tensor, block: int, level: Any) -> NDArray[np.float32]:
+    def head(self, state: Tensor, block: int, level: Hashable) -> NDArray[np.float32]:
         """Return the probabilities of the exit after a block.
 
         Parameters
@@ -311,7 +322,9 @@ class BlockRunner:
         check_is_fitted(self)
         return self.parts_.pools
 
-    def features(self, X: Any, levels: Sequence[Any], *, batch_size: int = 128) -> list[Tensor]:
+    def features(
+        self, X: Rows, levels: Sequence[Hashable], *, batch_size: int = 128
+    ) -> list[Tensor]:
         """Run images along one path and return what the head of each exit reads.
 
         Parameters
@@ -377,7 +390,9 @@ class BlockRunner:
 
 
 @contextmanager
-def _explained(state: Any, block: int, level: Any, *, after: bool = False) -> Iterator[None]:
+def _explained(
+    state: object, block: int, level: Hashable, *, after: bool = False
+) -> Iterator[None]:
     """Say which block or exit was given a state that it does not take."""
     if not isinstance(state, Tensor):
         raise TypeError(f"{_taken(block, after)}, a tensor, got a {type(state).__name__}.")
@@ -398,13 +413,18 @@ def _taken(block: int, after: bool) -> str:
     return f"{'The exit after block' if after else 'Block'} {block} takes what {what} returned"
 
 
-def run_with_exit(
-    block: Any, state: Tensor, group: int | None
-) -> tuple[Tensor, NDArray[np.float32]]:
-    """Run a block that has the exit after it compiled in.
+def _measured(found: T | None, name: str, method: str) -> T:
+    if found is None:
+        raise AttributeError(f"{name} is there once {method} was called.")
+    return found
 
-    `block`: with an ``exit_head``. `state` (n, ...): its input. `group`: rows run together at
-    most. Returns `state` (n, ...). Returns `probabilities` (n, n_classes).
+
+def run_with_exit(
+    block: WithExit, state: Tensor, group: int | None
+) -> tuple[Tensor, NDArray[np.float32]]:
+    """Run a block that has the exit after it compiled in, on so many rows together at most.
+
+    Returns its state (n, ...) and probabilities (n, n_classes).
     """
     with torch.inference_mode():
         parts = [block.run(part) for part in state.split(group or len(state))]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import torch
@@ -25,17 +25,42 @@ from torch.utils.data import (
     default_convert,
 )
 
-__all__ = ["Files", "Source", "image_of", "several_sizes", "size_of", "source_of"]
+from skquee.values._types import Rows
+
+__all__ = [
+    "Collate",
+    "Data",
+    "Files",
+    "Source",
+    "image_of",
+    "label_of",
+    "several_sizes",
+    "size_of",
+    "source_of",
+]
 
 SHUFFLED = (RandomSampler, SubsetRandomSampler, WeightedRandomSampler)
 MOST_DRAWS = 100  # times the rows of a data set, of a sampler that does not say how many it draws
 
 
-class Files(Dataset[Image.Image]):
-    """Images in files, opened one by one.
+@runtime_checkable
+class Numbered(Protocol):
+    """Items that are asked for by number: a data set, or a list."""
 
-    `paths`: the files.
-    """
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, row: int, /) -> object: ...
+
+
+#: What holds images: as numbers, or as items that bring one each.
+Data: TypeAlias = NDArray[np.generic] | Tensor | Numbered
+
+#: Of a loader: items of a data set to a batch.
+Collate: TypeAlias = Callable[[list[object]], object]
+
+
+class Files(Dataset[Image.Image]):
+    """Images in files, opened one by one."""
 
     def __init__(self, paths: Sequence[str | Path]) -> None:
         self.paths = [str(path) for path in paths]
@@ -57,23 +82,25 @@ class Source:
     data set. `collate`: a loader's own: items to a batch.
     """
 
-    data: Any
+    data: Data
     order: NDArray[np.intp]
     workers: int = 0
-    collate: Callable[[list[Any]], Any] | None = None
+    collate: Collate | None = None
 
 
-def source_of(X: Any) -> Source:
+def source_of(X: Rows) -> Source:
     """Return where images are; nothing is read.
 
     `X`: as :meth:`MultiExitNetwork.fit` takes them. Of a loader the rows that its sampler or batch
     sampler draws, drawn once; where they are shuffled, in the order of the data set.
     """
     if isinstance(X, DataLoader):
-        if isinstance(X.dataset, IterableDataset):
+        if isinstance(X.dataset, IterableDataset) or not isinstance(X.dataset, Numbered):
             raise TypeError("Images must be a map-style Dataset: rows are asked for by number.")
         own = X.collate_fn not in (default_collate, default_convert)
-        return Source(X.dataset, _drawn(X), X.num_workers, X.collate_fn if own else None)
+        return Source(
+            X.dataset, _drawn(X, len(X.dataset)), X.num_workers, X.collate_fn if own else None
+        )
     if isinstance(X, (str, Path)):
         from torchvision.datasets import ImageFolder
 
@@ -85,12 +112,11 @@ def source_of(X: Any) -> Source:
     if isinstance(X, (list, tuple)) and len(X) > 0:
         if isinstance(X[0], (str, Path)):
             X = Files(_checked(X))
-        elif hasattr(X[0], "convert"):
+        elif isinstance(X[0], Image.Image):
             return Source(X, np.arange(len(X)))
     if isinstance(X, np.ndarray) and X.ndim == 1 and X.dtype.kind in "UO" and len(X):
         X = Files(_checked(X.tolist()))
-    numbered = hasattr(X, "__getitem__") and hasattr(X, "__len__") and not hasattr(X, "shape")
-    if numbered and not isinstance(X, (list, tuple)):
+    if isinstance(X, Numbered) and not hasattr(X, "shape") and not isinstance(X, (list, tuple)):
         return Source(X, np.arange(len(X)))
     try:
         data = X if isinstance(X, Tensor) else np.asarray(X)
@@ -102,17 +128,21 @@ def source_of(X: Any) -> Source:
     return Source(data, np.arange(len(data)) if data.ndim else np.arange(0))
 
 
-def image_of(item: Any) -> Any:
+def image_of(item: object) -> object:
     """Return the image of an item or batch, which may bring labels along."""
     return item[0] if isinstance(item, (tuple, list)) else item
 
 
-def size_of(image: Any) -> tuple[int, ...]:
+def label_of(item: object) -> object:
+    """Return the label of an item, or those of a batch; None where it brings none."""
+    return item[1] if isinstance(item, (tuple, list)) and len(item) > 1 else None
+
+
+def size_of(image: object) -> tuple[int, ...]:
     """Return height and width of a PIL image, an array or a tensor."""
-    if hasattr(image, "convert"):
+    if isinstance(image, Image.Image):
         return (image.height, image.width)
-    shape = tuple(np.shape(image))
-    return shape[-2:] if isinstance(image, Tensor) else shape[:2]
+    return tuple(image.shape[-2:]) if isinstance(image, Tensor) else np.asarray(image).shape[:2]
 
 
 def several_sizes(sizes: Iterable[tuple[int, ...]]) -> str:
@@ -124,22 +154,23 @@ def several_sizes(sizes: Iterable[tuple[int, ...]]) -> str:
     )
 
 
-def _checked(paths: Sequence[Any]) -> Sequence[Any]:
+def _checked(paths: Iterable[object]) -> list[str | Path]:
+    found = []
     for row, path in enumerate(paths):
         if not isinstance(path, (str, Path)):
             raise TypeError(f"Files must be paths, but entry {row} is a {type(path).__name__}.")
         if not Path(path).is_file():
             raise FileNotFoundError(f"Entry {row} of the files of images, {path}, is no file.")
-    return paths
+        found.append(path)
+    return found
 
 
-def _drawn(loader: DataLoader[Any]) -> NDArray[np.intp]:
-    """Return the rows that a loader reads; its sampler draws once."""
-    n_rows = len(loader.dataset)  # type: ignore[arg-type]
-    sampler: Any = loader.batch_sampler
-    batches: Iterable[Any] = loader.sampler if sampler is None else sampler
+def _drawn(loader: DataLoader[object], n_rows: int) -> NDArray[np.intp]:
+    """Return the rows that a loader reads of a data set; its sampler draws once."""
+    sampler = loader.batch_sampler
+    batches: Iterable[object] = loader.sampler if sampler is None else sampler
     limit = None if hasattr(batches, "__len__") else MOST_DRAWS * max(n_rows, 1)
-    rows: list[Any] = []
+    rows: list[object] = []
     # A sampler draws from torch's global generator where it has none: keep the caller's state.
     with torch.random.fork_rng(devices=[]):
         for batch in islice(batches, limit):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +19,7 @@ from skquee.networks._images import ImageFormat, ImageRows
 from skquee.networks._labels import encode_labels
 from skquee.networks.backbones._transformers import Transformer, image_shape
 from skquee.values._checks import check_integer, check_number, check_seed
+from skquee.values._types import Rows, Seed
 
 HeadKind = str | Callable[[int, int], nn.Module]
 
@@ -236,14 +236,14 @@ def _as_in_use(module: nn.Module) -> Iterator[None]:
 @torch.enable_grad()
 def train_backbone(
     backbone: Transformer,
-    X: Any,
+    X: Rows,
     y: ArrayLike,
     *,
     epochs: int = 30,
     batch_size: int = 64,
     learning_rate: float = 2e-3,
     weight_decay: float = 0.05,
-    random_state: int | np.random.RandomState | None = None,
+    random_state: Seed = None,
 ) -> Transformer:
     """Train a small backbone from scratch: AdamW, one-cycle learning rate, label smoothing.
 

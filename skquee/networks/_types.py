@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, TypeAlias, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["DataConfig", "Labels", "Level", "Options", "Ranges", "Size"]
+__all__ = ["Labels", "Level", "Options", "Ranges", "Size", "TreeOptions"]
 
 #: A bit width, or the name of an engine; of an exit its layer, or the name of a module.
 Level: TypeAlias = int | str
@@ -26,10 +26,10 @@ Ranges: TypeAlias = Mapping[str, tuple[float, float]]
 Size: TypeAlias = int | tuple[int, int]
 
 
-class DataConfig(TypedDict, total=False):
-    """How images are prepared, where it is not as the backbone says."""
+class TreeOptions(TypedDict, total=False):
+    """Which paths over levels there are, as :meth:`skquee.PathTree.from_levels` takes it."""
 
-    mean: Sequence[float] | None
-    std: Sequence[float] | None
-    interpolation: str | None
-    crop_pct: float | None
+    monotone: bool
+    first: str
+    max_paths: int | None
+    random_state: int | None
