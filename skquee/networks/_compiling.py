@@ -155,10 +155,9 @@ class CompiledRunner(CostedRunner):
 
 
 def ranges_of(parts: Parts, calibration: Rows) -> dict[str, tuple[float, float]]:
-    """Return the least and greatest input of each linear layer.
+    """Return the least and greatest input of each layer: on images, or by default as known.
 
-    `parts`: of a network. `calibration`: None: those seen in ``fit``, or the scales found for 8
-    bits.
+    That is as seen in ``fit``, or by the scales found for 8 bits.
     """
     if calibration is None:
         own = dict(parts.ranges)

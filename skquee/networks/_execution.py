@@ -11,10 +11,9 @@ __all__ = ["choose_device", "run_in_parts"]
 
 
 def choose_device(device: str | torch.device | None) -> torch.device:
-    """Return the device to run on.
+    """Return a device as torch names it; by default CUDA where there is one, else the CPU.
 
-    `device`: as torch names it. None: CUDA where there is one, else the CPU. Raises ValueError if
-    there is no such device here.
+    Raises ValueError if there is no such device here.
     """
     if device is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -32,7 +31,6 @@ def choose_device(device: str | torch.device | None) -> torch.device:
 def run_in_parts(run: Callable[[Tensor], Tensor], state: Tensor) -> Tensor:
     """Run something on rows; where the device's memory does not do, on half of them at a time.
 
-    `run`: tensor of rows to tensor of as many rows. `state` (n, ...): rows. Returns (n, ...).
     Raises MemoryError if one row alone does not fit.
     """
     try:

@@ -78,11 +78,7 @@ def assemble(
 def fit_network(
     network: NetworkParameters, X: Rows, y: ArrayLike | None, validation_data: Rows
 ) -> Parts:
-    """Fit a network and return its parts; it is left as it was.
-
-    `network`: whose parameters are read. `X`, `y`, `validation_data`: as in ``fit``. Returns in
-    float.
-    """
+    """Fit a network, which is left as it was, and return its parts, in float."""
     check_parameters(network)
     device, trainer = choose_device(network.device), trainer_of(network)
     random = check_random_state(network.random_state)

@@ -175,11 +175,7 @@ class ImageFormat:
             )
 
     def prepare(self, images: Tensor) -> Tensor:
-        """Resize and normalise a batch of images of one size.
-
-        `images` (n, C, H, W): of uint8 or uint16, or of floats from 0 to 1. Returns (n, channels,
-        height, width).
-        """
+        """Resize and normalise images of one size (n, C, H, W), of whole numbers or of 0 to 1."""
         if images.dtype == torch.uint16:  # which torch does not resize
             images = images.to(torch.float32) / SCALES[torch.uint16]
         height, width = images.shape[2:]

@@ -153,11 +153,7 @@ def encode_labels(
 
 
 def known_codes(y: ArrayLike, classes: Labels, n_samples: int) -> NDArray[np.int64]:
-    """Return the index among known classes of each label of validation rows.
-
-    `y` (n_samples,): labels. `classes` (n_classes,): the classes, sorted. `n_samples`: number of
-    images. Returns (n_samples,).
-    """
+    """Return the index among known classes, which are sorted, of each label of validation rows."""
     labels = np.asarray(y)
     if labels.shape != (n_samples,):
         raise ValueError(

@@ -45,11 +45,9 @@ def accuracy_of_paths(
     levels: Mapping[Level, nn.ModuleList],
     batch_size: int,
 ) -> NDArray[np.float64]:
-    """Run every path of a tree, each (prefix, level) block once an image.
+    """Return the share of right answers of each path: each (prefix, level) runs once an image.
 
-    `network`: whose heads answer. `tree`: paths over `levels`. `rows`: images. `codes` (n,): index
-    of the right class of each. `levels`: blocks at each level. `batch_size`: images run at once.
-    Returns (n_paths,): share of right answers.
+    `codes` (n,): index of the right class of each row. `levels`: blocks at each.
     """
     right = np.zeros(tree.n_paths)
     done = 0
@@ -75,11 +73,7 @@ def accuracy_of_paths(
 def accuracy_of_levels(
     network: BlockRunner, rows: ImageRows, codes: NDArray[np.int64], batch_size: int
 ) -> dict[int, float]:
-    """Return the accuracy of the last exit with every block at one bit width, float among them.
-
-    `network`: whose levels are bit widths. `rows`, `codes`, `batch_size`: as in
-    :func:`accuracy_of_paths`. Returns fewest bits first.
-    """
+    """Return the accuracy of the last exit with every block at one bit width, float among them."""
     parts = network.parts_
     n_blocks = len(parts.blocks)
     runs = {**parts.levels, FLOAT: parts.blocks}

@@ -75,9 +75,8 @@ def whole_network(
 ) -> MultiExitNetwork:
     """Return a network as one of a single block that answers in logits, not compiled yet.
 
-    `name`: what to call its block. `network`: a module is copied. `img_size`, `data_config`,
-    `classes`: as :meth:`skquee.MultiPathClassifierBank.from_networks` takes them. `device`: where
-    to. Raises ValueError if it does not run, or does not answer with (n, n_classes).
+    As :meth:`skquee.MultiPathClassifierBank.from_networks` takes its options; a module is copied.
+    Raises ValueError if it does not run, or does not answer with (n, n_classes).
     """
     own: Labels | None
     if isinstance(network, MultiExitNetwork):

@@ -83,11 +83,7 @@ def check_parameters(network: NetworkParameters) -> None:
 
 
 def check_widths(levels: Sequence[int]) -> list[int]:
-    """Return bit widths, lowest first.
-
-    `levels`: distinct, from 2 to 32; 8.0 passes for 8. Raises ValueError if they are anything
-    else.
-    """
+    """Return bit widths, lowest first: distinct, from 2 to 32; 8.0 passes for 8."""
     given = check_sequence(levels, "levels", "bit widths, (4, 8)")
     name = "Each bit width of levels"
     widths = [
@@ -106,11 +102,7 @@ def check_tree_options(options: Mapping[str, object]) -> None:
 
 
 def check_data_config(config: Options | None, channels: int) -> dict[str, Any]:
-    """Return what a user says of how images are prepared.
-
-    `config`: any of ``mean``, ``std``, ``interpolation`` and ``crop_pct``. `channels`: channels of
-    images. Raises ValueError if it holds something else, or a value does not fit.
-    """
+    """Return what a user says of how images are prepared, or raise where something does not fit."""
     known = ("mean", "std", "interpolation", "crop_pct")
     if config is None:
         return {}

@@ -75,19 +75,14 @@ class Parts:
     def with_levels(
         self, levels: Mapping[Level, nn.ModuleList], paths: PathTree, **changes: Any
     ) -> Parts:
-        """Return parts at other levels; what was measured of the earlier ones is gone.
-
-        `levels`: the blocks at each. `paths`: over these levels. `**changes`: other fields.
-        """
+        """Return parts at other levels; what was measured of the earlier ones is gone."""
         measured = dict.fromkeys(("latency", "level_accuracy", "path_accuracy"))
         return replace(self, levels=levels, paths=paths, **{**measured, "runtimes": {}, **changes})
 
     def tree(self, widths: Sequence[int], **options: Unpack[TreeOptions]) -> PathTree:
-        """Return the paths over some bit widths, with the costs of equation 17.
+        """Return the paths over some bit widths, lowest first, with the costs of equation 17.
 
         What a level does not quantise counts in float.
-
-        `widths`: bit widths, lowest first. `**options`: of :meth:`skquee.PathTree.from_levels`.
         """
         options = {"random_state": self.seed, **options}
         classes = self.classes.tolist()
@@ -112,16 +107,12 @@ class Parts:
     def bits(self, level: int, *, power: int = 1) -> NDArray[np.float64]:
         """Return the bits of each block at a bit width, what is not quantised counted in float.
 
-        `level`: one of the levels. `power`: 2 for the root of the mean square: bits of weights
-        times those of activations. Returns (n_exits,).
+        `power`: 2 for the root of the mean square: bits of weights times those of activations.
         """
         return mean_bits(level, self.widths[level], self.flops, power=power)
 
     def states(self, n_rows: int) -> list[Tensor]:
-        """Return random images, and what each float block makes of them.
-
-        `n_rows`: number of images. Returns the input of every block, and the output of the last.
-        """
+        """Return random images, and what each float block makes of them, the last one's too."""
         if self.format.size is None:
             raise ValueError("The network takes images of any size: give img_size= before fit.")
         generator = torch.Generator().manual_seed(0)

@@ -125,11 +125,7 @@ def read_record(file: Path, *, named: bool = True) -> Json:
 
 
 def check_format(image_format: Json, built: ImageFormat, file: Path) -> Json:
-    """Return a saved image format that fits the network built.
-
-    `image_format`: as saved. `built`: of the network as it is built. `file`: for messages. Returns
-    arguments of an ImageFormat.
-    """
+    """Return the arguments of a saved image format that fits that of the network built."""
     where = f"{file}, 'image_format'"
     known = {"channels", "size", "mean", "std", "interpolation", "crop_pct"}
     if set(image_format) != known:
@@ -161,10 +157,7 @@ def check_format(image_format: Json, built: ImageFormat, file: Path) -> Json:
 
 @contextmanager
 def bounded(tensors: Mapping[str, Tensor], file: Path) -> Iterator[None]:
-    """Let torch make no larger tensors inside than the weights of a file need.
-
-    `tensors`: the weights. `file`: for the message.
-    """
+    """Let torch make no larger tensors inside than the weights of a file need."""
     total = sum(tensor.numel() for tensor in tensors.values())
     try:
         with _Bounded(4 * total + FREE, 8 * len(tensors) + FREE_TENSORS):

@@ -76,10 +76,9 @@ class Files(Dataset[Image.Image]):
 
 @dataclass(frozen=True)
 class Source:
-    """Images that are rows of something.
+    """Images that are rows of something: which rows, in which order.
 
-    `data`: what holds them. `order`: which rows, in which order. `workers`: processes that read a
-    data set. `collate`: a loader's own: items to a batch.
+    `workers`: processes that read a data set. `collate`: a loader's own.
     """
 
     data: Data

@@ -38,11 +38,10 @@ __all__ = [
 def make_heads(
     widths: Sequence[int], n_classes: int, kind: HeadKind, generator: torch.Generator
 ) -> nn.ModuleList:
-    """Make a head for each exit.
+    """Make a head for each exit, of so many features.
 
-    `widths`: features each reads. `n_classes`: outputs. `kind`: one linear layer, as vision
-    transformers end in, or ``(n_features, n_classes)`` to a module that maps features to logits.
-    `generator`: draws the weights.
+    `kind`: one linear layer, as vision transformers end in, or ``(n_features, n_classes)`` to a
+    module that maps features to logits.
     """
     if callable(kind):
         # A module of the user's draws from torch's global generator: keep the caller's state.
@@ -72,11 +71,7 @@ def make_heads(
 
 
 def check_head(head: nn.Module, width: int, n_classes: int) -> None:
-    """Raise where a head does not map features to a logit for each class.
-
-    `head`: run on two rows of zeros; a copy is, so that it stays as it is. `width`: features it
-    reads. `n_classes`: logits it has to give. Raises ValueError: with what it gives instead.
-    """
+    """Raise where a head, a copy of which runs on two rows, does not map features to logits."""
     like = next(head.parameters(), None)
     features = torch.zeros(2, width, device=None if like is None else like.device)
     wanted = f"A head must map features (n, {width}) to logits (n, {n_classes})"
@@ -91,10 +86,7 @@ def check_head(head: nn.Module, width: int, n_classes: int) -> None:
 
 
 def check_trainable(heads: Sequence[nn.Module], max_epochs: int) -> None:
-    """Raise where heads that are to be trained have nothing to train.
-
-    `heads`: those not kept as they are. `max_epochs`: 0 trains none.
-    """
+    """Raise where heads that are to be trained have nothing to train; 0 epochs train none."""
     for number, head in enumerate(heads, start=1):
         weights = list(head.parameters())
         if not weights or (max_epochs and not any(weight.requires_grad for weight in weights)):
@@ -111,12 +103,10 @@ def augmented(
     *,
     look: bool = False,
 ) -> Tensor:
-    """Return images changed one by one, as they were before they were normalised.
+    """Return normalised images (n, C, H, W) changed one by one, as they were before.
 
-    `augmentation`: an image (C, H, W) of floats from 0 to 1 to a changed one. `images` (n, C, H,
-    W): normalised. `image_format`: how they were normalised. `look`: look for NaN, too, which
-    waits for the device. Returns (n, C, H, W): normalised again. Raises ValueError if it returns
-    anything else.
+    `augmentation`: an image (C, H, W) of floats from 0 to 1 to a changed one. `look`: look for NaN,
+    too, which waits for the device. Raises ValueError if it returns anything else.
     """
     changed = []
     for picture in image_format.pixels(images).unbind():

@@ -65,10 +65,7 @@ class _Given(nn.Module):
 
 
 def check_pool(pool: PoolKind) -> None:
-    """Raise where `pool` is nothing that heads can read by.
-
-    Raises ValueError: naming what is expected.
-    """
+    """Raise where `pool` is nothing that heads can read by."""
     parts = [pool] if isinstance(pool, str) or not isinstance(pool, Sequence) else list(pool)
     good = all(part in NAMED if isinstance(part, str) else callable(part) for part in parts)
     if not (parts and good) or any(isinstance(part, type) for part in parts):
@@ -130,10 +127,9 @@ def make_pools(
 ) -> nn.ModuleList:
     """Return what makes the features of each head.
 
-    `pool`: as checked. `blocks`: each takes what the one before gives. `tail`: takes what the last
-    one gives. `states`: an image, and the state after each block. `names`: after what each block
-    ends. Raises ValueError if it is not clear what axis of a state holds channels, or features are
-    no table.
+    `pool`: as checked. `tail`: takes what the last block gives. `states`: an image, and the state
+    after each block. `names`: after what each ends. Raises ValueError if it is not clear what axis
+    of a state holds channels, or features are no table.
     """
     kinds = _one_each(pool, names)
     axes: Sequence[int] = ()
@@ -170,11 +166,10 @@ def _look(pool: nn.Module, state: Tensor, name: Level) -> None:
 
 
 def run_once(blocks: Iterable[nn.Module], image: Tensor, names: Sequence[Level]) -> list[Tensor]:
-    """Run one image, and return it with the state after each block.
+    """Run one image (1, C, H, W), and return it with the state after each block.
 
-    `blocks`: each takes what the one before gives. `image` (1, C, H, W): as the first takes it.
-    `names`: after what each block ends. Raises ValueError if a block does not run on it, or what
-    crosses a cut is not one tensor (n, ...).
+    Raises ValueError if a block does not run on it, or what crosses a cut, after one of `names`, is
+    not one tensor (n, ...).
     """
     states = [image]
     with torch.inference_mode():

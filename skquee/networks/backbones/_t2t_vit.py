@@ -37,11 +37,7 @@ TOKEN_WIDTH = 64  # of the tokens inside the tokens-to-token module
 
 
 class TokenPerformer(nn.Module):
-    """Attention of linear cost among soft-split tokens (Performer, positive random features).
-
-    `dim`, `token_dim`: width of tokens that come and go. `proj_drop`: dropout after the projection
-    and the MLP.
-    """
+    """Attention of linear cost among soft-split tokens (Performer, positive random features)."""
 
     float_products = True  # the random features, whose exponential is taken: no quantiser's
 
@@ -86,10 +82,7 @@ class TokenPerformer(nn.Module):
 
 
 class TokenAttention(nn.Module):
-    """Plain attention of one head that changes the width of tokens.
-
-    `dim`, `token_dim`: width of tokens that come and go.
-    """
+    """Plain attention of one head that changes the width of tokens."""
 
     def __init__(self, dim: int, token_dim: int) -> None:
         super().__init__()
@@ -107,10 +100,7 @@ class TokenAttention(nn.Module):
 
 
 class TokenTransformer(nn.Module):
-    """A transformer layer among soft-split tokens, of the ``t`` variants.
-
-    `dim`, `token_dim`: width of tokens that come and go. `proj_drop`: dropout of the MLP.
-    """
+    """A transformer layer among soft-split tokens, of the ``t`` variants."""
 
     def __init__(self, dim: int, token_dim: int, proj_drop: float) -> None:
         super().__init__()
@@ -240,28 +230,18 @@ class T2TViT(nn.Module):
         return self.head
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Put a new head in place.
-
-        `num_classes`: its outputs; 0 for none. `global_pool`: for timm's convention.
-        """
+        """Put a new head in place, or none (0 classes); the pooling is for timm's convention."""
         self.num_classes = num_classes
         self.head = nn.Linear(self.embed_dim, num_classes) if num_classes > 0 else nn.Identity()
 
     def forward_features(self, images: Tensor) -> Tensor:
-        """Return normalised tokens, the class token first.
-
-        `images` (n, C, H, W): normalised images. Returns (n, 1 + n_tokens, embed_dim).
-        """
+        """Return normalised tokens (n, 1 + n_tokens, embed_dim), the class token first."""
         tokens = self.tokens_to_token(images)
         tokens = torch.cat((self.cls_token.expand(tokens.shape[0], -1, -1), tokens), dim=1)
         return self.norm(self.blocks(tokens + self.pos_embed))
 
     def forward_head(self, tokens: Tensor, pre_logits: bool = False) -> Tensor:
-        """Return logits, or the class token they are read from.
-
-        `tokens` (n, 1 + n_tokens, embed_dim): of ``forward_features``. `pre_logits`: stop before
-        the head. Returns (n, num_classes) or (n, embed_dim).
-        """
+        """Return logits of what ``forward_features`` gave, or the class token they read."""
         return tokens[:, 0] if pre_logits else self.head(tokens[:, 0])
 
     def forward(self, images: Tensor) -> Tensor:

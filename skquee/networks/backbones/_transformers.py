@@ -82,10 +82,7 @@ class Pool(nn.Module):
         self.transformer = emptied
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Return the features of each image.
-
-        `tokens` (n, n_tokens, embed_dim): output of a block. Returns (n, n_features).
-        """
+        """Return features (n, n_features) of tokens (n, n_tokens, embed_dim)."""
         transformer = self.transformer
         tokens = transformer.norm(tokens)
         if hasattr(transformer, "dist_token"):

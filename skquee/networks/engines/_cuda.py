@@ -58,10 +58,7 @@ def torchao_available() -> bool:
 
 
 def cuda_engines(capability: tuple[int, int], torchao: bool) -> tuple[str, ...]:
-    """Return the engines a GPU has kernels for, cheapest first.
-
-    `capability`: of ``torch.cuda.get_device_capability``. `torchao`: whether torchao is at hand.
-    """
+    """Return the engines a GPU of some capability has kernels for, cheapest first."""
     ampere, ada = capability >= (8, 0), capability >= (8, 9)
     has = {"int8": torchao and ampere, "fp8": torchao and ada, "fp16": True, "bf16": ampere}
     return (*(engine for engine, there in has.items() if there), "fp32")
@@ -102,8 +99,7 @@ def _fits(module: nn.Module, name: str) -> bool:
 def capture(run: Run, static: Tensor) -> tuple[Callable[[], None], list[Tensor]]:
     """Record what is done to a tensor as a CUDA graph.
 
-    `run`: what is done: a tensor on a GPU to tensors. `static`: input; fill it anew before each
-    replay. Returns `replay`: does it again. Returns `answers`: what it fills.
+    `static`: input; fill it anew before each replay. Returns what does it again, and what it fills.
     """
     device = static.device
     with torch.cuda.device(device):
@@ -185,17 +181,11 @@ class GraphedBlock(nn.Module):
         return self._exit[1]
 
     def forward(self, state: Tensor) -> Tensor:
-        """Run the block.
-
-        `state` (n, ...): input. Returns (n, ...).
-        """
+        """Return what the block makes of a state (n, ...)."""
         return self._replayed(self._alone, state)[0]
 
     def run(self, state: Tensor) -> list[Tensor]:
-        """Run the block and the exit after it.
-
-        `state` (n, ...): input. Returns state (n, ...) and logits (n, n_classes).
-        """
+        """Return state (n, ...) and logits (n, n_classes): the exit runs with the block."""
         return self._replayed(self._with_exit, state)
 
     def _alone(self, state: Tensor) -> list[Tensor]:

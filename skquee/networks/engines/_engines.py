@@ -35,10 +35,7 @@ HALF = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 class Cast(nn.Module):
-    """A block that runs in a type of its own, whatever the state comes in.
-
-    `block`: the block, its parameters of that type. `dtype`: the type.
-    """
+    """A block that runs in a type of its own, whatever the state comes in."""
 
     def __init__(self, block: nn.Module, dtype: torch.dtype) -> None:
         super().__init__()
@@ -46,18 +43,12 @@ class Cast(nn.Module):
         self.dtype = dtype
 
     def forward(self, state: Tensor) -> Tensor:
-        """Run the block.
-
-        `state` (n, ...): cast only where its type is another. Returns (n, ...).
-        """
+        """Run the block; a state is cast only where its type is another."""
         return self.block(state.to(self.dtype))
 
 
 def device_engines(device: torch.device) -> tuple[str, ...]:
-    """Return what a device runs without emulation, cheapest first.
-
-    `device`: where the network is.
-    """
+    """Return what a device runs without emulation, cheapest first."""
     if device.type == "cuda":
         return cuda_engines(torch.cuda.get_device_capability(device), torchao_available())
     # A CPU has no products of float16; int8 ones are oneDNN's, where they are right.
@@ -66,10 +57,9 @@ def device_engines(device: torch.device) -> tuple[str, ...]:
 
 
 def check_engines(levels: Sequence[str] | None, runs: Sequence[str]) -> tuple[str, ...]:
-    """Return engines in the order of their cost.
+    """Return engines in the order of their cost, by default all that the device `runs`.
 
-    `levels`: of ENGINES; None: all that the device runs. `runs`: what the device runs. Raises
-    ValueError if one is unknown, named twice or not for this device, or there is none.
+    Raises ValueError if one is unknown, named twice or not for this device, or there is none.
     """
     if levels is None:
         return tuple(runs)

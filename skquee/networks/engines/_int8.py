@@ -77,8 +77,6 @@ def suits_int8(module: nn.Module) -> bool:
     """Tell whether a module is a plain linear layer, or a plain convolution padded with zeros.
 
     A subclass with a ``forward`` of its own computes something else, and stays in float.
-
-    `module`: any.
     """
     if isinstance(module, nn.Conv2d):
         plain = type(module).forward is nn.Conv2d.forward
@@ -272,11 +270,7 @@ class Int8Conv2d(_Int8Layer[nn.Conv2d]):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the layer's answer.
-
-        `x` (n, n_in, height, width): floats. Returns (n, n_out, height, width): float32, channels
-        last in memory.
-        """
+        """Return the layer's answer: float32, channels last in memory."""
         codes = self.encode(x).contiguous(memory_format=torch.channels_last)
         return getattr(torch.ops.onednn, CONVOLVE)(
             codes,
@@ -303,20 +297,12 @@ class Int8Conv2d(_Int8Layer[nn.Conv2d]):
 
 
 def weight_scales(weight: Tensor, top: int | None = None) -> Tensor:
-    """Return the scale of each output's weights.
-
-    `weight` (n_out, ...): in float. `top`: code of the largest. Default: of :func:`weight_top`.
-    Returns (n_out,).
-    """
+    """Return the scale of each output's weights, whose largest code is `top`."""
     return weight.abs().flatten(1).amax(dim=1).clamp(min=1e-12) / (top or weight_top())
 
 
 def folded(convolution: nn.Conv2d, norm: nn.BatchNorm2d | None) -> tuple[Tensor, Tensor | None]:
-    """Return weight and bias of a convolution that does what a batch normalisation does, too.
-
-    `convolution`: in float. `norm`: after it, in evaluation. Returns `weight` (n_out, n_in /
-    groups, height, width). Returns `bias` (n_out,).
-    """
+    """Return weight and bias of a convolution that does what a batch normalisation does, too."""
     weight, bias = convolution.weight.detach(), convolution.bias
     bias = None if bias is None else bias.detach()
     if norm is None or norm.running_mean is None or norm.running_var is None:
@@ -337,10 +323,7 @@ def without_norm(norm: nn.Module) -> nn.Module:
 
 
 class Int8Mlp(nn.Module):
-    """Two linear layers with GELU between, which happens inside the first.
-
-    `first`, `second`: in float. `first_span`, `second_span`: ranges of their inputs.
-    """
+    """Two linear layers with GELU between, which happens inside the first."""
 
     def __init__(
         self, first: nn.Linear, second: nn.Linear, first_span: Range, second_span: Range
@@ -350,10 +333,7 @@ class Int8Mlp(nn.Module):
         self.fc2 = Int8Linear(second, second_span)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the answer.
-
-        `x` (..., n_in): input. Returns (..., n_out).
-        """
+        """Return the answer."""
         return self.fc2(self.fc1(x))
 
 

@@ -292,10 +292,7 @@ def _runs(counts: Mapping[str, int]) -> Iterator[tuple[int, str, int]]:
 
 
 def this_machine(device: torch.device) -> str:
-    """Return what identifies a machine for timings: processor or GPU, and torch.
-
-    `device`: where blocks run.
-    """
+    """Return what identifies a machine for timings: processor or GPU, and torch."""
     name = platform.processor() or platform.machine()
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
@@ -307,11 +304,7 @@ def this_machine(device: torch.device) -> str:
 
 
 def check_sizes(batch_sizes: Sequence[int]) -> tuple[int, ...]:
-    """Return numbers of rows in rising order.
-
-    `batch_sizes`: numbers of rows. Raises ValueError if there is none, or one is not a whole
-    number of at least 1.
-    """
+    """Return numbers of rows in rising order, or raise where one is not whole and positive."""
     given = check_sequence(batch_sizes, "batch_sizes", "numbers of rows, (1, 64)")
     sizes = {check_integer(size, "Each of batch_sizes", at_least=1) for size in given}
     if not sizes:

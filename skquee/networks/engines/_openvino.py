@@ -97,10 +97,7 @@ class FakeInt8Linear(_FakeInt8):
         keep_geometry(linear, self)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the layer's answer.
-
-        `x` (..., n_in): floats. Returns (..., n_out).
-        """
+        """Return the layer's answer (..., n_out)."""
         return F.linear(*self.rounded(x), self.bias)
 
 
@@ -122,10 +119,7 @@ class FakeInt8Conv2d(_FakeInt8):
         self.geometry = Geometry.of(convolution)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the layer's answer.
-
-        `x` (n, n_in, height, width): floats. Returns (n, n_out, height, width).
-        """
+        """Return the layer's answer (n, n_out, height, width)."""
         return self.geometry.conv2d(*self.rounded(x), self.bias)
 
 
@@ -217,18 +211,11 @@ class OpenVinoBlock(nn.Module):
         return None if self.engine == "bf16" else self._source[2]
 
     def forward(self, state: Tensor) -> Tensor:
-        """Run the block.
-
-        `state` (n, ...): on the CPU. Returns (n, ...).
-        """
+        """Return what the block makes of a state (n, ...) on the CPU."""
         return self.run(state)[0]
 
     def run(self, state: Tensor) -> list[Tensor]:
-        """Run the block, and the exit after it where there is an ``exit_head``.
-
-        `state` (n, ...): on the CPU. Returns state (n, ...), and logits (n, n_classes) where there
-        is an ``exit_head``.
-        """
+        """Return the state (n, ...), and logits (n, n_classes) where there is an ``exit_head``."""
         openvino = import_openvino()
         with self._lock:
             request = self._request()

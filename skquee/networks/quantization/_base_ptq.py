@@ -134,8 +134,6 @@ def as_product(observed: Observation) -> Product:
 
     An output whose gradient is zero throughout counts by its plain squared error, faintly: its
     scale would else be left to chance. Where all are zero only squared errors count.
-
-    `observed`: what calibration has shown of it.
     """
     operation = observed.operation
     if isinstance(operation, MatMul):

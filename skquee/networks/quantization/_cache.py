@@ -26,10 +26,7 @@ Found = dict[str, tuple[Grid, Grid]]
 
 
 def fingerprint(tensors: Iterable[tuple[str, Tensor]]) -> str:
-    """Return a digest of named tensors.
-
-    `tensors`: names and values. Returns SHA-256, in hexadecimal.
-    """
+    """Return a digest of named tensors: SHA-256, in hexadecimal."""
     digest = hashlib.sha256()
     for name, tensor in tensors:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
@@ -67,10 +64,7 @@ class GridCache:
         return self.folder / f"{name}.safetensors"
 
     def read(self, unit: str, level: int) -> Found | None:
-        """Return what was found before, or None.
-
-        `unit`: its name. `level`: bit width. Returns None also where the file is damaged.
-        """
+        """Return what was found before; None also where the file is damaged."""
         if self.folder is None:
             return None
         try:
@@ -89,10 +83,7 @@ class GridCache:
         return found
 
     def write(self, unit: str, level: int, found: Found) -> None:
-        """Keep what was found; the file appears whole or not at all.
-
-        `unit`: its name. `level`: bit width. `found`: the grids.
-        """
+        """Keep what was found; the file appears whole or not at all."""
         if self.folder is None:
             return
         described = {name: [grid.describe() for grid in grids] for name, grids in found.items()}

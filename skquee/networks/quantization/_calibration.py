@@ -19,10 +19,7 @@ __all__ = ["Observation", "Unit", "check_images", "cut_units", "sample_labels", 
 
 @dataclass
 class Unit:
-    """Layers that are calibrated together.
-
-    `name`: dotted name from the list of blocks: ``"0.layer1"``. `module`: maps state to state.
-    """
+    """Layers that are calibrated together, named from the list of blocks: ``"0.layer1"``."""
 
     name: str
     module: nn.Module
@@ -34,11 +31,7 @@ class Unit:
 
 
 def cut_units(blocks: nn.ModuleList) -> list[Unit]:
-    """Cut blocks into units: children of a Sequential, or whole blocks.
-
-    `blocks`: explicit blocks. Returns run one after another they are the blocks run one after
-    another.
-    """
+    """Cut explicit blocks into units: children of a Sequential, or whole blocks, in their order."""
     units = []
     for number, block in enumerate(blocks):
         if type(block) is nn.Sequential:
@@ -49,11 +42,7 @@ def cut_units(blocks: nn.ModuleList) -> list[Unit]:
 
 
 def check_images(images: Tensor) -> None:
-    """Raise if calibration images cannot tell the range of an activation.
-
-    `images` (n, ...): calibration images. Raises ValueError if there is none, one is not finite,
-    or all of several are the same.
-    """
+    """Raise if calibration images (n, ...) cannot tell the range of an activation."""
     if len(images) == 0:
         raise ValueError("The calibration images hold no image.")
     if not torch.isfinite(images).all():
@@ -85,11 +74,7 @@ class Observation:
     gradient: list[Tensor] = field(default_factory=list)
 
     def see(self, name: str, operands: Sequence[Tensor]) -> None:
-        """Widen the ranges to operands.
-
-        `name`: name of the operation in its block, for the error. `operands`: input, or left and
-        right factor. Raises ValueError if a value is NaN or infinite.
-        """
+        """Widen the ranges to operands, or raise where one is not finite."""
         ends = []
         for x in operands:
             if isinstance(self.operation, MatMul) and x.ndim == 4:
@@ -120,11 +105,9 @@ class Observation:
         budget: float,
         generator: torch.Generator,
     ) -> None:
-        """Keep some rows of a sub-batch for the search.
+        """Keep so many rows of a sub-batch, drawn by chance, for the search.
 
-        `operands`: input, or left and right factor. `gradient`: loss gradient with respect to the
-        output, where the metric needs it. `budget`: rows wanted of this sub-batch; infinite for
-        all. `generator`: source of chance in the choice of rows.
+        `gradient`: of the loss with respect to the output, where the metric needs it.
         """
         factors = Factors.of(self.operation, operands)
         if gradient is not None:
@@ -143,9 +126,6 @@ def sample_labels(logits: Tensor, generator: torch.Generator) -> Tensor:
 
     The gradient of the cross-entropy at these is that of the Fisher information; at the
     probabilities themselves it would be zero, whatever the network.
-
-    `logits` (n, n_classes): of the float model. `generator`: source of chance, on the CPU. Returns
-    (n,).
     """
     probabilities = logits.detach().double().softmax(dim=1).cpu()
     return torch.multinomial(probabilities, 1, generator=generator).squeeze(1).to(logits.device)

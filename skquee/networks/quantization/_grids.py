@@ -22,11 +22,7 @@ GELU_MINIMUM = 0.16997124254703522  # by how far GELU dips below 0
 
 
 class Grid(nn.Module, ABC):
-    """What grids have in common.
-
-    `scale`: finest step between values, broadcastable to what is quantised. `bits`: bit width of a
-    code.
-    """
+    """What grids have in common: the finest step between values, and the bits of a code."""
 
     options: ClassVar[tuple[str, ...]] = ()  # attributes a description holds beside the bits
     scale: Tensor
@@ -85,10 +81,7 @@ class UniformGrid(Grid):
 
     @classmethod
     def over(cls, largest: Tensor, bits: int) -> UniformGrid:
-        """Put the largest code, ``2**(bits-1) - 1``, on the largest value.
-
-        `largest`: largest absolute value; where it is 0, any scale will do. `bits`: bit width.
-        """
+        """Put the largest code, ``2**(bits-1) - 1``, on the largest value, be it 0."""
         scale = largest.to(torch.float32) / (2 ** (bits - 1) - 1)
         return cls(torch.where(scale > 0, scale, 1.0), bits)
 

@@ -29,10 +29,7 @@ __all__ = [
 
 
 class ExplicitAttention(nn.Module):
-    """timm's attention with its two products as modules.
-
-    `attention`: its submodules are used as they are.
-    """
+    """timm's attention with its two products as modules; its submodules are used as they are."""
 
     def __init__(self, attention: Attention) -> None:
         super().__init__()
@@ -98,10 +95,7 @@ class _QuantizedWeight(nn.Module):
 
 
 class QuantizedLinear(_QuantizedWeight):
-    """A linear layer at a bit width.
-
-    Its bias stays float. `weight`: grid of its weight: a scale for each output channel, or one.
-    """
+    """A linear layer at a bit width; its bias stays float."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the layer's output."""
@@ -112,10 +106,7 @@ class QuantizedLinear(_QuantizedWeight):
 
 
 class QuantizedConv2d(_QuantizedWeight):
-    """A convolution at a bit width.
-
-    Its bias stays float. `weight`: grid of its weight: a scale for each output channel, or one.
-    """
+    """A convolution at a bit width; its bias stays float."""
 
     def __init__(self, layer: nn.Conv2d, weight: UniformGrid, input: Grid) -> None:
         super().__init__(layer, weight, input)
@@ -130,10 +121,7 @@ class QuantizedConv2d(_QuantizedWeight):
 
 
 class QuantizedMatMul(nn.Module):
-    """A product of two activations at a bit width.
-
-    `left`, `right`: grids of the factors: one scale, or one a head.
-    """
+    """A product of two activations at a bit width, each with one scale, or one a head."""
 
     def __init__(self, left: Grid, right: Grid) -> None:
         super().__init__()
@@ -159,9 +147,8 @@ def quantized(operation: nn.Module, left: Grid, right: Grid) -> nn.Module:
 def explicit_copies(blocks: Iterable[nn.Module], sample: Tensor) -> nn.ModuleList:
     """Copy blocks, weights shared, with the products of their own code as modules.
 
-    `blocks`: each takes what the one before gives. `sample` (n, C, H, W): a few images, run to see
-    which products there are. Raises TypeError if a product cannot be quantised; the layer is
-    named.
+    A few images (n, C, H, W) run, to see which there are. Raises TypeError if a product cannot be
+    quantised; the layer is named.
     """
     made, state = [], sample
     for block in blocks:
@@ -195,7 +182,7 @@ def operations(block: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 def searched_ranges(blocks: Iterable[nn.Module]) -> dict[str, tuple[float, float]]:
     """Return the ranges of the inputs that a quantiser put on one uniform grid.
 
-    `blocks`: quantised. Returns by the layer's name, the block's number first.
+    By the layer's name, the block's number first.
     """
     found = {}
     for number, block in enumerate(blocks):

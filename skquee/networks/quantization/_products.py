@@ -29,10 +29,7 @@ class Factors:
 
     @classmethod
     def of(cls, operation: nn.Module, operands: Sequence[Tensor]) -> Factors:
-        """Arrange the operands of an operation.
-
-        `operation`: the operation. `operands`: its input, or left and right factor.
-        """
+        """Arrange the operands of an operation: its input, or left and right factor."""
         if isinstance(operation, MatMul):
             left, right = operands
             batch = torch.broadcast_shapes(left.shape[:-2], right.shape[:-2])
@@ -44,10 +41,7 @@ class Factors:
 
     @staticmethod
     def weight(operation: nn.Linear | nn.Conv2d) -> Tensor:
-        """Return a weight as the right factor.
-
-        `operation`: the layer. Returns (1, n_groups, n_inner, n_columns).
-        """
+        """Return a weight as the right factor (1, n_groups, n_inner, n_columns)."""
         n_groups = operation.groups if isinstance(operation, nn.Conv2d) else 1
         return operation.weight.detach().flatten(1).unflatten(0, (n_groups, -1)).mT.unsqueeze(0)
 
@@ -55,8 +49,7 @@ class Factors:
 def output_as(operation: nn.Module, out: Tensor) -> Tensor:
     """Arrange an output, or its gradient, as the product of factors.
 
-    `operation`: the operation. `out`: in the shape the operation gives. Returns (n_samples,
-    n_groups, n_rows, n_columns).
+    Returns (n_samples, n_groups, n_rows, n_columns).
     """
     if isinstance(operation, MatMul):
         return _with_groups(out)
@@ -131,11 +124,9 @@ def importance(
 def take(
     factors: Factors, gradient: Tensor | None, rows: Tensor | None
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Take rows of a weighted layer, or samples of a product.
+    """Take rows of a weighted layer, or samples of a product, that :func:`importance` chose.
 
-    `factors`: the operands. `gradient`: as :func:`output_as` gives it. `rows`: of
-    :func:`importance`. Returns `left`, `right`, `gradient`: right or gradient are None where they
-    were.
+    Of the gradient, too, as :func:`output_as` gives it; what is None stays so.
     """
     axis = 2 if factors.right is None else 0
     parts = (factors.left, factors.right, gradient)

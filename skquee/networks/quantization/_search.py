@@ -82,11 +82,7 @@ class Candidates:
         return self.steps.shape[1], self.steps.shape[3]
 
     def grid(self, chosen: Tensor, rows: slice = slice(None)) -> Grid:
-        """Make grids.
-
-        `chosen`: numbers of candidates. `rows`: rows that `chosen` is for, where they have scales
-        of their own.
-        """
+        """Make grids of chosen candidates, for rows that have scales of their own."""
         steps = self.steps if self.shape[1] == 1 else self.steps[:, :, :, rows]
         return self.build(steps.gather(2, chosen[None, ..., None]))
 
@@ -123,11 +119,7 @@ def uniform_candidates(
 
 
 def gelu_candidates(largest: Tensor, bits: int, part: tuple[float, float], n: int) -> Candidates:
-    """Twin grids for GELU outputs, ordered by the step above 0.
-
-    `largest` (n_groups or 1, n_rows or 1): largest values of what shares a scale. `bits`: bit
-    width. `part`: from which part to which. `n`: number of candidates.
-    """
+    """Twin grids for GELU outputs, ordered by the step above 0; see :func:`uniform_candidates`."""
     steps, start = _steps(largest, 2 ** (bits - 1) - 0.5, part, n)
     return Candidates(steps, lambda step: GELUGrid.above(step, bits), start)
 
@@ -135,8 +127,7 @@ def gelu_candidates(largest: Tensor, bits: int, part: tuple[float, float], n: in
 def softmax_candidates(like: Tensor, bits: int) -> Candidates:
     """Twin grids for softmax outputs, split at powers of two from 1 down.
 
-    `like` (n_groups or 1, 1): has an element for each group with a split of its own. `bits`: bit
-    width.
+    `like` (n_groups or 1, 1): has an element for each group with a split of its own.
     """
     splits = torch.exp2(-torch.arange(N_SPLITS, device=like.device)).view(1, 1, -1, 1, 1)
     steps = splits.expand(1, len(like), -1, 1, 1)
@@ -144,7 +135,7 @@ def softmax_candidates(like: Tensor, bits: int) -> Candidates:
 
 
 class Errors(Protocol):
-    """:func:`squared_errors` or :func:`cosine_errors`."""
+    """Errors of candidates for the left factor, where the right one, rounded, is `fixed`."""
 
     def __call__(
         self, product: Product, candidates: Candidates, fixed: Tensor, numbers: Tensor
@@ -268,11 +259,7 @@ def _outputs(
 def squared_errors(
     product: Product, candidates: Candidates, fixed: Tensor, numbers: Tensor
 ) -> Tensor:
-    """Sum of ``(gradient * (quantised - float output))**2`` over what shares a scale.
-
-    `product`: its left factor is to be rounded. `candidates`: of the left factor. `fixed`
-    (n_samples, n_groups, n_inner, n_columns): right factor, rounded. `numbers`: candidates to try.
-    """
+    """Sum of ``(gradient * (quantised - float output))**2`` over what shares a scale."""
     parts, output = _outputs(product, candidates, fixed, numbers)
     errors = torch.zeros(numbers.shape, dtype=torch.float64, device=numbers.device)
     for part in parts:
@@ -291,10 +278,6 @@ def cosine_errors(
     """Mean of minus the cosine between rows of quantised and float output, where a scale is shared.
 
     Rows are those of the product: columns of the output where it is the weight that is rounded.
-
-    `product`: its left factor is to be rounded; the gradient does not matter. `candidates`: of the
-    left factor. `fixed` (n_samples, n_groups, n_inner, n_columns): right factor, rounded.
-    `numbers`: candidates to try.
     """
     parts, output = _outputs(product, candidates, fixed, numbers)
     errors = torch.zeros(numbers.shape, dtype=torch.float64, device=numbers.device)
