@@ -21,13 +21,7 @@ from skquee.networks._parameters import check_tree_options
 from skquee.networks._parts import Parts
 from skquee.networks._running import WithExit, run_with_exit
 from skquee.networks._types import TreeOptions
-from skquee.networks.engines import (
-    BITS,
-    build_engine,
-    check_engines,
-    device_engines,
-    input_ranges,
-)
+from skquee.networks.engines import BITS, build_engine, check_engines, device_engines, input_ranges
 from skquee.networks.engines._cuda import GraphedBlock, has_8_bit_layers
 from skquee.networks.engines._engines import time_blocks
 from skquee.networks.engines._openvino import OpenVinoBlock, openvino_available, openvino_blocks
@@ -130,12 +124,7 @@ class CompiledRunner(CostedRunner):
         costs = np.stack([times[engine] for engine in kept], axis=1) / batch_size
         which: TreeOptions = {"random_state": parts.seed, "first": "free", **tree_options}
         paths = PathTree.from_levels(
-            len(costs),
-            kept,
-            costs,
-            classes=self.classes_.tolist(),
-            cost_unit="ms",
-            **which,
+            len(costs), kept, costs, classes=self.classes_.tolist(), cost_unit="ms", **which
         )
         self.parts_ = parts.with_levels(
             {engine: built[engine] for engine in kept},

@@ -200,7 +200,7 @@ def load(
         raise ValueError(
             f"{described}: 'exits' names {len(record['exits'])}, the network has {len(cut.blocks)}."
         )
-    image_format = check_format(record["image_format"], picture, described)
+    picture = ImageFormat(**check_format(record["image_format"], picture, described))
     load_checkpoint(module, _part(tensors, "backbone."), source=str(source / WEIGHTS))
     generator = torch.Generator().manual_seed(record["seed"])
     classes = list(tree.classes)
@@ -215,11 +215,9 @@ def load(
     blocks = cut.blocks.to(where)
     shared = _addresses(blocks)
     levels: dict[Level, nn.ModuleList] = {FLOAT: blocks}
-    shape = (2, image_format["channels"], *(image_format["size"] or (64, 64)))
     for level, description in record["quantized"].items():
         with _described(described), bounded(tensors, described):
-            asked = needs_images(description)
-            sample = torch.randn(shape, generator=generator).to(where) if asked else None
+            sample = picture.noise(2, where) if needs_images(description) else None
             quantized = restore(blocks, description, sample)
         own = _part(tensors, f"levels.{level}.")
         state = quantized.state_dict()
@@ -242,7 +240,7 @@ def load(
         heads=heads_.requires_grad_(False).eval().to(where),
         head_widths=tuple(record["head_widths"]),
         final_head_kept=record["final_head_kept"],
-        format=ImageFormat(**image_format),
+        format=picture,
         device=where,
         seed=record["seed"],
         exits=tuple(record["exits"]),

@@ -27,7 +27,7 @@ from skquee.networks._parameters import (
 )
 from skquee.networks._parts import FLOAT, Parts
 from skquee.networks._sources import image_of, source_of
-from skquee.networks._training import check_head, check_trainable
+from skquee.networks._training import check_head, check_trainable, is_probability
 from skquee.networks._types import Labels
 from skquee.networks.backbones._cut import Cut, build_backbone, cut_backbone
 from skquee.networks.backbones._pools import make_pools, run_once
@@ -201,10 +201,6 @@ def _own_size(backbone: nn.Module) -> Sequence[int] | None:
     return None if size is None else size[1:]
 
 
-def _is_one(total: Tensor) -> bool:
-    return torch.allclose(total, torch.ones_like(total), atol=1e-4)
-
-
 def _place_own_head(
     network: NetworkParameters,
     trainer: HeadTrainer,
@@ -230,7 +226,7 @@ def _place_own_head(
             f"{n_classes} classes. Let it be trained: final_head='train'."
         )
     keep = trainer.final_head == "keep" or (trainer.final_head == "auto" and fits and trained)
-    if keep and bool((answer >= 0).all()) and _is_one(answer.sum(dim=1)):
+    if keep and is_probability(answer):
         raise ValueError(
             "The backbone's own head answers probabilities (not negative, of sum 1), where logits "
             "are needed: their softmax would be taken twice. Give the backbone without its last "

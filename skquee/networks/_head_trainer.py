@@ -12,13 +12,7 @@ from sklearn.base import BaseEstimator
 from torch import Tensor, nn
 
 from skquee.networks._images import ImageRows
-from skquee.networks._training import (
-    HeadKind,
-    augmented,
-    cache_features,
-    make_heads,
-    train_heads,
-)
+from skquee.networks._training import HeadKind, augmented, cache_features, make_heads, train_heads
 from skquee.networks.backbones._pools import PoolKind, check_pool
 from skquee.values._checks import check_integer, check_number, check_option
 

@@ -16,14 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
-from skquee.networks._sources import (
-    Collate,
-    Data,
-    image_of,
-    several_sizes,
-    size_of,
-    source_of,
-)
+from skquee.networks._sources import Collate, Data, image_of, several_sizes, size_of, source_of
 from skquee.networks._types import Options
 from skquee.values._types import Rows
 
@@ -173,6 +166,12 @@ class ImageFormat:
                 f"{low[row]:.4g} to {high[row]:.4g}. Divide 0 to 255 by 255, or give uint8; images "
                 "that are normalised already go in as a tensor (n, C, H, W)."
             )
+
+    def noise(self, n: int, device: torch.device) -> Tensor:
+        """Return random input (n, C, H, W), always the same; of 64 pixels where any will do."""
+        generator = torch.Generator().manual_seed(0)
+        shape = (n, self.channels, *(self.size or (64, 64)))
+        return torch.randn(shape, generator=generator).to(device)
 
     def prepare(self, images: Tensor) -> Tensor:
         """Resize and normalise images of one size (n, C, H, W), of whole numbers or of 0 to 1."""

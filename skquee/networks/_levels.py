@@ -91,10 +91,7 @@ def accuracy_of_levels(
 
 
 def keep_levels(
-    accuracy: Mapping[int, float],
-    levels: Sequence[int],
-    max_drop: float,
-    max_top_drop: float,
+    accuracy: Mapping[int, float], levels: Sequence[int], max_drop: float, max_top_drop: float
 ) -> list[int]:
     """Apply the paper's rule for which bit widths to keep (section 5.1).
 

@@ -17,6 +17,7 @@ from skquee.networks._images import ImageFormat
 from skquee.networks._multi_exit import MultiExitNetwork
 from skquee.networks._parameters import check_data_config
 from skquee.networks._parts import FLOAT, Parts
+from skquee.networks._training import is_probability
 from skquee.networks._types import Labels, Options, Size
 from skquee.networks.backbones._cut import build_backbone
 from skquee.values import PathTree
@@ -94,9 +95,7 @@ def whole_network(
         image_format = _format(module, img_size, data_config)
         own = None if classes is None else np.asarray(check_sequence(classes, "classes", "labels"))
     module = module.to(device)
-    assert image_format.size is not None
-    shape = (4, image_format.channels, *image_format.size)
-    images = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device)
+    images = image_format.noise(4, device)
     module, n_classes = _logits(module, images)
     labels: Labels = np.arange(n_classes) if own is None else own
     if len(labels) != n_classes:
@@ -167,7 +166,6 @@ def _logits(module: nn.Module, images: Tensor) -> tuple[nn.Module, int]:
     if not good or answer.shape[1] < 2:
         got = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
         raise ValueError(f"it must answer {len(images)} images with (n, n_classes), got {got}")
-    sums = answer.sum(dim=1)
-    if bool((answer >= 0).all()) and torch.allclose(sums, torch.ones_like(sums), atol=1e-4):
+    if is_probability(answer):
         return nn.Sequential(module, _Logs()), answer.shape[1]
     return module, answer.shape[1]

@@ -177,11 +177,7 @@ class MultiExitNetwork(CompiledRunner, BaseEstimator):
         return f"MultiExitNetwork({name}, exits={self.exits_}, levels={self.levels_})"
 
     def fit(
-        self,
-        X: Rows,
-        y: ArrayLike | None = None,
-        *,
-        validation_data: Rows = None,
+        self, X: Rows, y: ArrayLike | None = None, *, validation_data: Rows = None
     ) -> MultiExitNetwork:
         """Train a head for each exit on features of the frozen backbone.
 
@@ -445,7 +441,6 @@ class MultiExitNetwork(CompiledRunner, BaseEstimator):
         ValueError
             If files are damaged, or do not fit each other or the backbone; it names the field.
         """
-        made = load(cls, folder, backbone=backbone, heads=heads, pool=pool, device=device)
-        network: MultiExitNetwork = made[0]
-        network.parts_ = made[1]
+        network, parts = load(cls, folder, backbone=backbone, heads=heads, pool=pool, device=device)
+        network.parts_ = parts
         return network

@@ -98,10 +98,7 @@ class Parts:
     @cached_property
     def widths(self) -> Mapping[Level, list[dict[int, float]]]:
         """Share of each block's multiplications at each number of bits, for every level."""
-        generator = torch.Generator().manual_seed(0)
-        # One that takes images of any size is asked at 64 pixels.
-        shape = (1, self.format.channels, *(self.format.size or (64, 64)))
-        image = torch.randn(shape, generator=generator).to(self.device)
+        image = self.format.noise(1, self.device)
         return widths_of(self.blocks, self.levels, image, self.ranges)
 
     def bits(self, level: int, *, power: int = 1) -> NDArray[np.float64]:
@@ -115,9 +112,7 @@ class Parts:
         """Return random images, and what each float block makes of them, the last one's too."""
         if self.format.size is None:
             raise ValueError("The network takes images of any size: give img_size= before fit.")
-        generator = torch.Generator().manual_seed(0)
-        shape = (n_rows, self.format.channels, *self.format.size)
-        states = [torch.randn(shape, generator=generator).to(self.device)]
+        states = [self.format.noise(n_rows, self.device)]
         with torch.inference_mode():
             for block in self.blocks:
                 states.append(block(states[-1]))

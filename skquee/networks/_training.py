@@ -29,6 +29,7 @@ __all__ = [
     "cache_features",
     "check_head",
     "check_trainable",
+    "is_probability",
     "make_heads",
     "train_backbone",
     "train_heads",
@@ -83,6 +84,12 @@ def check_head(head: nn.Module, width: int, n_classes: int) -> None:
     if not isinstance(logits, Tensor) or logits.shape != (2, n_classes):
         given = f"{tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
         raise ValueError(f"{wanted}, but two rows gave {given}: {head!r:.80}.")
+
+
+def is_probability(answer: Tensor) -> bool:
+    """Tell whether answers (n, n_classes) are probabilities, not logits."""
+    sums = answer.sum(dim=1)
+    return bool((answer >= 0).all()) and torch.allclose(sums, torch.ones_like(sums), atol=1e-4)
 
 
 def check_trainable(heads: Sequence[nn.Module], max_epochs: int) -> None:

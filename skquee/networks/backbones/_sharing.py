@@ -16,17 +16,9 @@ Module = TypeVar("Module", bound=nn.Module)
 
 # What layers say of themselves, for code around them that asks.
 GEOMETRY = (
-    "in_features",
-    "out_features",
-    "in_channels",
-    "out_channels",
-    "kernel_size",
-    "stride",
-    "padding",
-    "padding_mode",
-    "dilation",
-    "groups",
-)
+    "in_features out_features in_channels out_channels kernel_size stride padding padding_mode "
+    "dilation groups"
+).split()
 
 
 @dataclass(frozen=True)

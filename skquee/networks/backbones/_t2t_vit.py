@@ -7,7 +7,7 @@ ICCV 2021. Parameter names and shapes are those of the authors' checkpoints.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -20,18 +20,7 @@ from skquee.networks._types import Options
 from skquee.networks.backbones._checkpoint import unwrap
 from skquee.networks.backbones._matmul import MatMul
 
-__all__ = [
-    "T2TViT",
-    "t2t_vit_7",
-    "t2t_vit_10",
-    "t2t_vit_12",
-    "t2t_vit_14",
-    "t2t_vit_19",
-    "t2t_vit_24",
-    "t2t_vit_t_14",
-    "t2t_vit_t_19",
-    "t2t_vit_t_24",
-]
+__all__ = ["T2TViT"]  # timm adds the variants
 
 TOKEN_WIDTH = 64  # of the tokens inside the tokens-to-token module
 
@@ -276,82 +265,39 @@ def _cfg(file: str) -> dict[str, object]:
     }
 
 
+_LITE = {"embed_dim": 256, "num_heads": 4, "mlp_ratio": 2.0}
+_14 = {"embed_dim": 384, "depth": 14, "num_heads": 6, "mlp_ratio": 3.0}
+_19 = {"embed_dim": 448, "depth": 19, "num_heads": 7, "mlp_ratio": 3.0}
+_24 = {"embed_dim": 512, "depth": 24, "num_heads": 8, "mlp_ratio": 3.0}
+_PLAIN = {"tokens_type": "transformer"}  # attention between tokens
+# The authors' weights, with their accuracy on ImageNet, and what each variant is.
+VARIANTS: dict[str, tuple[str, Options]] = {
+    "t2t_vit_7": ("71.7_T2T_ViT_7", {**_LITE, "depth": 7}),  # 4.3 M parameters
+    "t2t_vit_10": ("75.2_T2T_ViT_10", {**_LITE, "depth": 10}),  # 5.9 M
+    "t2t_vit_12": ("76.5_T2T_ViT_12", {**_LITE, "depth": 12}),  # 6.9 M
+    "t2t_vit_14": ("81.5_T2T_ViT_14", _14),  # 21.5 M
+    "t2t_vit_19": ("81.9_T2T_ViT_19", _19),  # 39.2 M
+    "t2t_vit_24": ("82.3_T2T_ViT_24", _24),  # 64.1 M
+    "t2t_vit_t_14": ("81.7_T2T_ViTt_14", {**_14, **_PLAIN}),
+    "t2t_vit_t_19": ("82.4_T2T_ViTt_19", {**_19, **_PLAIN}),
+    "t2t_vit_t_24": ("82.6_T2T_ViTt_24", {**_24, **_PLAIN}),
+}
 default_cfgs = generate_default_cfgs(
-    {
-        "t2t_vit_7.authors_in1k": _cfg("71.7_T2T_ViT_7.pth.tar"),
-        "t2t_vit_10.authors_in1k": _cfg("75.2_T2T_ViT_10.pth.tar"),
-        "t2t_vit_12.authors_in1k": _cfg("76.5_T2T_ViT_12.pth.tar"),
-        "t2t_vit_14.authors_in1k": _cfg("81.5_T2T_ViT_14.pth.tar"),
-        "t2t_vit_19.authors_in1k": _cfg("81.9_T2T_ViT_19.pth.tar"),
-        "t2t_vit_24.authors_in1k": _cfg("82.3_T2T_ViT_24.pth.tar"),
-        "t2t_vit_t_14.authors_in1k": _cfg("81.7_T2T_ViTt_14.pth.tar"),
-        "t2t_vit_t_19.authors_in1k": _cfg("82.4_T2T_ViTt_19.pth.tar"),
-        "t2t_vit_t_24.authors_in1k": _cfg("82.6_T2T_ViTt_24.pth.tar"),
-    }
+    {f"{name}.authors_in1k": _cfg(f"{file}.pth.tar") for name, (file, _) in VARIANTS.items()}
 )
 
 
-def _build(variant: str, pretrained: bool, **kwargs: Any) -> T2TViT:
-    return build_model_with_cfg(
-        T2TViT, variant, pretrained, pretrained_filter_fn=_weights_of, **kwargs
-    )
+def _registered(name: str, own: Options) -> Callable[..., T2TViT]:
+    """Make a variant known to timm."""
+
+    def build(pretrained: bool = False, **kwargs: Any) -> T2TViT:
+        options = {**own, **kwargs}
+        return build_model_with_cfg(
+            T2TViT, name, pretrained, pretrained_filter_fn=_weights_of, **options
+        )
+
+    build.__name__ = build.__qualname__ = name
+    return register_model(build)
 
 
-_LITE: Options = {"embed_dim": 256, "num_heads": 4, "mlp_ratio": 2.0}
-_14: Options = {"embed_dim": 384, "depth": 14, "num_heads": 6, "mlp_ratio": 3.0}
-_19: Options = {"embed_dim": 448, "depth": 19, "num_heads": 7, "mlp_ratio": 3.0}
-_24: Options = {"embed_dim": 512, "depth": 24, "num_heads": 8, "mlp_ratio": 3.0}
-
-
-@register_model
-def t2t_vit_7(pretrained: bool = False, **kwargs: object) -> T2TViT:
-    """T2T-ViT-7: 4.3 M parameters."""
-    return _build("t2t_vit_7", pretrained, **{**_LITE, "depth": 7, **kwargs})
-
-
-@register_model
-def t2t_vit_10(pretrained: bool = False, **kwargs: object) -> T2TViT:
-    """T2T-ViT-10: 5.9 M parameters."""
-    return _build("t2t_vit_10", pretrained, **{**_LITE, "depth": 10, **kwargs})
-
-
-@register_model
-def t2t_vit_12(pretrained: bool = False, **kwargs: object) -> T2TViT:
-    """T2T-ViT-12: 6.9 M parameters."""
-    return _build("t2t_vit_12", pretrained, **{**_LITE, "depth": 12, **kwargs})
-
-
-@register_model
-def t2t_vit_14(pretrained: bool = False, **kwargs: object) -> T2TViT:
-    """T2T-ViT-14: 21.5 M parameters."""
-    return _build("t2t_vit_14", pretrained, **{**_14, **kwargs})
-
-
-@register_model
-def t2t_vit_19(pretrained: bool = False, **kwargs: object) -> T2TViT:
-    """T2T-ViT-19: 39.2 M parameters."""
-    return _build("t2t_vit_19", pretrained, **{**_19, **kwargs})
-
-
-@register_model
-def t2t_vit_24(pretrained: bool = False, **kwargs: object) -> T2TViT:
-    """T2T-ViT-24: 64.1 M parameters."""
-    return _build("t2t_vit_24", pretrained, **{**_24, **kwargs})
-
-
-@register_model
-def t2t_vit_t_14(pretrained: bool = False, **kwargs: object) -> T2TViT:
-    """T2T-ViT_t-14, plain attention between tokens: 21.5 M parameters."""
-    return _build("t2t_vit_t_14", pretrained, **{"tokens_type": "transformer", **_14, **kwargs})
-
-
-@register_model
-def t2t_vit_t_19(pretrained: bool = False, **kwargs: object) -> T2TViT:
-    """T2T-ViT_t-19, plain attention between tokens: 39.2 M parameters."""
-    return _build("t2t_vit_t_19", pretrained, **{"tokens_type": "transformer", **_19, **kwargs})
-
-
-@register_model
-def t2t_vit_t_24(pretrained: bool = False, **kwargs: object) -> T2TViT:
-    """T2T-ViT_t-24, plain attention between tokens: 64.1 M parameters."""
-    return _build("t2t_vit_t_24", pretrained, **{"tokens_type": "transformer", **_24, **kwargs})
+globals().update({name: _registered(name, own) for name, (_, own) in VARIANTS.items()})

@@ -11,13 +11,7 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
-__all__ = [
-    "GraphedBlock",
-    "cuda_engines",
-    "has_8_bit_layers",
-    "torchao_available",
-    "with_8_bits",
-]
+__all__ = ["GraphedBlock", "cuda_engines", "has_8_bit_layers", "torchao_available", "with_8_bits"]
 
 # What torchao 0.18, the oldest that we take, asks for.
 TORCH_OF_TORCHAO = (2, 11)

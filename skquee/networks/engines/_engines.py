@@ -79,10 +79,7 @@ def check_engines(levels: Sequence[str] | None, runs: Sequence[str]) -> tuple[st
 
 
 def build_engine(
-    engine: str,
-    blocks: nn.ModuleList,
-    ranges: Ranges,
-    states: Sequence[Tensor] | None = None,
+    engine: str, blocks: nn.ModuleList, ranges: Ranges, states: Sequence[Tensor] | None = None
 ) -> nn.ModuleList:
     """Return blocks on an engine.
 

@@ -18,13 +18,7 @@ from torch.nn import functional as F
 from skquee.networks._types import Ranges
 from skquee.networks.backbones._sharing import Geometry, copy_sharing_weights, keep_geometry
 from skquee.networks.engines._folding import norms_to_fold
-from skquee.networks.engines._int8 import (
-    CODES,
-    folded,
-    grid,
-    replace_layers,
-    weight_scales,
-)
+from skquee.networks.engines._int8 import CODES, folded, grid, replace_layers, weight_scales
 
 __all__ = [
     "FakeInt8Linear",
@@ -109,10 +103,7 @@ class FakeInt8Conv2d(_FakeInt8):
     """
 
     def __init__(
-        self,
-        convolution: nn.Conv2d,
-        span: tuple[float, float],
-        norm: nn.BatchNorm2d | None = None,
+        self, convolution: nn.Conv2d, span: tuple[float, float], norm: nn.BatchNorm2d | None = None
     ) -> None:
         super().__init__(*folded(convolution, norm), span)
         keep_geometry(convolution, self)

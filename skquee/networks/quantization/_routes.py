@@ -134,13 +134,7 @@ def _reversed(route: Route, other: Tensor, input: Tensor) -> Tensor:
 
 
 def _added(
-    route: Route,
-    input: Tensor,
-    left: Tensor,
-    right: Tensor,
-    *,
-    beta: float = 1,
-    alpha: float = 1,
+    route: Route, input: Tensor, left: Tensor, right: Tensor, *, beta: float = 1, alpha: float = 1
 ) -> Tensor:
     return beta * input + alpha * _matmul(route, left, right)
 
