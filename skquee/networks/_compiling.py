@@ -19,12 +19,13 @@ from skquee.networks._images import ImageRows
 from skquee.networks._measuring import CostedRunner
 from skquee.networks._parameters import check_tree_options
 from skquee.networks._parts import Parts
-from skquee.networks._running import WithExit, run_with_exit
+from skquee.networks._running import run_with_exit
 from skquee.networks._types import TreeOptions
 from skquee.networks.engines import BITS, build_engine, check_engines, device_engines, input_ranges
 from skquee.networks.engines._cuda import GraphedBlock, has_8_bit_layers
 from skquee.networks.engines._engines import time_blocks
 from skquee.networks.engines._openvino import OpenVinoBlock, openvino_available, openvino_blocks
+from skquee.networks.engines._with_exit import WithExit
 from skquee.networks.quantization._operations import searched_ranges
 from skquee.values import PathTree
 from skquee.values._checks import check_integer, check_option

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import Protocol, Self, TypeVar, runtime_checkable
+from typing import Self, TypeVar
 
 import numpy as np
 import torch
@@ -20,25 +20,14 @@ from skquee.networks._parts import Parts
 from skquee.networks._training import cache_features, check_head
 from skquee.networks._types import Labels, Level
 from skquee.networks.engines import LatencyTable
+from skquee.networks.engines._with_exit import WithExit
 from skquee.values import PathTree
 from skquee.values._checks import check_integer, check_sequence
 from skquee.values._types import Rows
 
-__all__ = ["BlockRunner", "WithExit", "run_with_exit"]
+__all__ = ["BlockRunner", "run_with_exit"]
 
 T = TypeVar("T")
-
-
-@runtime_checkable
-class WithExit(Protocol):
-    """A block that has the exit after it compiled in."""
-
-    @property
-    def exit_head(self) -> nn.Module | None:
-        """The head that is compiled with it; None where it answers with the state alone."""
-
-    def run(self, state: Tensor) -> list[Tensor]:
-        """Return state (n, ...) and logits (n, n_classes)."""
 
 
 class BlockRunner:

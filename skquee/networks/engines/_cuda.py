@@ -11,6 +11,8 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
+from skquee.networks.engines._with_exit import WithExit
+
 __all__ = ["GraphedBlock", "cuda_engines", "has_8_bit_layers", "torchao_available", "with_8_bits"]
 
 # What torchao 0.18, the oldest that we take, asks for.
@@ -131,7 +133,7 @@ def filled(n_rows: int) -> int:
     return -(-n_rows // step) * step
 
 
-class GraphedBlock(nn.Module):
+class GraphedBlock(WithExit):
     """A block replayed as a CUDA graph: one launch in place of one for each of its kernels.
 
     Rows are filled up to one of few numbers, so that few graphs serve all; more than 512 rows
@@ -157,17 +159,11 @@ class GraphedBlock(nn.Module):
         self._capture = capture
         self._reset()
 
+    _compiled = ("_graphs", "_lock")
+
     def _reset(self) -> None:
         self._graphs: dict[tuple[object, ...], tuple[Tensor, Callable[[], None], list[Tensor]]] = {}
         self._lock = threading.Lock()
-
-    def __getstate__(self) -> dict[str, object]:
-        # Graphs are recorded anew where they are needed.
-        return {k: v for k, v in self.__dict__.items() if k not in ("_graphs", "_lock")}
-
-    def __setstate__(self, state: dict[str, object]) -> None:
-        self.__dict__.update(state)
-        self._reset()
 
     @property
     def exit_head(self) -> nn.Module | None:
@@ -179,7 +175,6 @@ class GraphedBlock(nn.Module):
         return self._replayed(self._alone, state)[0]
 
     def run(self, state: Tensor) -> list[Tensor]:
-        """Return state (n, ...) and logits (n, n_classes): the exit runs with the block."""
         return self._replayed(self._with_exit, state)
 
     def _alone(self, state: Tensor) -> list[Tensor]:

@@ -19,6 +19,7 @@ from skquee.networks._types import Ranges
 from skquee.networks.backbones._sharing import Geometry, copy_sharing_weights, keep_geometry
 from skquee.networks.engines._folding import norms_to_fold
 from skquee.networks.engines._int8 import CODES, folded, grid, replace_layers, weight_scales
+from skquee.networks.engines._with_exit import WithExit
 
 __all__ = [
     "FakeInt8Linear",
@@ -153,7 +154,7 @@ def openvino_blocks(
     return nn.ModuleList(made)
 
 
-class OpenVinoBlock(nn.Module):
+class OpenVinoBlock(WithExit):
     """A block on one engine, compiled by OpenVINO with the exit after it.
 
     It is compiled when it first runs, and again where the number of torch's threads has
@@ -182,31 +183,19 @@ class OpenVinoBlock(nn.Module):
         self._sample = sample[:2].detach().float().clone()
         self._reset()
 
+    _compiled = ("_widths", "_requests", "_lock")
+
     def _reset(self) -> None:
         self._widths: list[tuple[int, ...]] = []
         self._requests: dict[int, Any] = {}
         self._lock = threading.Lock()
-
-    def __getstate__(self) -> dict[str, object]:
-        # What is compiled can be neither copied nor pickled.
-        left_out = ("_widths", "_requests", "_lock")
-        return {key: value for key, value in self.__dict__.items() if key not in left_out}
-
-    def __setstate__(self, state: dict[str, object]) -> None:
-        self.__dict__.update(state)
-        self._reset()
 
     @property
     def exit_head(self) -> nn.Module | None:
         """The head that is compiled with the block; None for bf16, too coarse for logits."""
         return None if self.engine == "bf16" else self._source[2]
 
-    def forward(self, state: Tensor) -> Tensor:
-        """Return what the block makes of a state (n, ...) on the CPU."""
-        return self.run(state)[0]
-
     def run(self, state: Tensor) -> list[Tensor]:
-        """Return the state (n, ...), and logits (n, n_classes) where there is an ``exit_head``."""
         openvino = import_openvino()
         with self._lock:
             request = self._request()
