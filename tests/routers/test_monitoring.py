@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator
 from typing import Any
 
@@ -131,8 +132,7 @@ def test_capital_is_staked_over_time_and_none_is_made() -> None:
 @pytest.mark.parametrize("calm", [1_000, 20_000])
 def test_a_shift_is_seen_as_well_after_a_long_calm(calm: int) -> None:
     rng = np.random.default_rng(0)
-    martingale = ConformalMartingale(rng.normal(size=500), 0)
-    martingale._scores = np.sort(rng.normal(size=calm))
+    martingale = ConformalMartingale(rng.normal(size=calm), 0)
     martingale._n_seen = calm - calm % 25
     martingale._log_wealth[:] = -1e4  # all that was staked is lost
     martingale.update(rng.normal(4, 1, size=100))
@@ -228,6 +228,38 @@ def test_the_frame_averages_over_the_window() -> None:
     shares = np.bincount(routes.paths, minlength=TREE.n_paths) / 300
     distance = np.abs(shares - monitor.reference_shares_).sum() / 2
     assert last["usage_distance"] == pytest.approx(distance)
+
+
+def test_the_last_batches_are_remembered_and_no_total_is_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("skquee.routers.monitoring._monitor.LINES", 20)
+    monitor = watched()
+    for _ in range(3):
+        monitor.update(TABLE[REST[:5]])
+    few = monitor.to_frame()
+    for _ in range(20):
+        monitor.update(TABLE[REST[:5]])
+    frame = monitor.to_frame()
+    assert len(frame) == 20
+    assert (frame.index[0], frame.index[-1]) == (3, 22)
+    assert list(few.index) == [0, 1, 2]
+    assert (monitor.n_batches_, monitor.n_samples_) == (23, 115)
+
+
+@given(st.lists(st.sampled_from([0.0, 0.25, 1.0, 3.5, -2.0]), max_size=40), st.integers(0, 40))
+def test_scores_are_counted_as_if_all_were_kept(scores: list[float], n_first: int) -> None:
+    draws = np.random.default_rng(0).random(len(scores))
+    first, rest = np.array(scores[:n_first]), np.array(scores[n_first:])
+    values, counts = np.unique(first, return_counts=True)
+    counted = conformal_p_values(rest, values, draws[n_first:], counts)
+    assert np.array_equal(counted, conformal_p_values(rest, np.sort(first), draws[n_first:]))
+
+
+def test_different_scores_are_bounded_however_many_come() -> None:
+    martingale, rng = ConformalMartingale(np.empty(0), 0), np.random.default_rng(0)
+    martingale.update(rng.uniform(0.999, 1, size=6000))
+    assert len(pickle.dumps(martingale)) < 10_000  # 6,000 scores of 8 bytes
 
 
 def test_routes_already_made_are_taken_as_they_are() -> None:

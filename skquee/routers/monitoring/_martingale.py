@@ -18,13 +18,18 @@ _LEAST = 1e-12
 _JUMP = 0.02
 # Share of the capital that bets from the first row on; the rest is staked later, see `log_cash`.
 _AT_ONCE = 0.5
+# Binary digits of scores.
+_DIGITS = 16
 # Rows between two stakes and spreadings of the capital, and rows ranked at once.
 _BLOCK = 25
 _RANKED = 500
 
 
 def conformal_p_values(
-    scores: ArrayLike, earlier: NDArray[np.float64], uniforms: ArrayLike
+    scores: ArrayLike,
+    earlier: NDArray[np.float64],
+    uniforms: ArrayLike,
+    counts: NDArray[np.intp] | None = None,
 ) -> NDArray[np.float64]:
     """Return the p-value of every score among all that came before it.
 
@@ -40,6 +45,8 @@ def conformal_p_values(
         Scores before them, sorted.
     uniforms : array-like of shape (n,)
         Uniform draws in [0, 1) that break ties.
+    counts : ndarray of shape (m,), default=None
+        How often each earlier score came. Default: once.
 
     Returns
     -------
@@ -59,12 +66,13 @@ def conformal_p_values(
     array([0.   , 0.875])
     """
     new = np.asarray(scores, dtype=np.float64)
-    above = len(earlier) - np.searchsorted(earlier, new, side="right")
-    equal = len(earlier) - above - np.searchsorted(earlier, new, side="left")
+    up_to = np.arange(len(earlier) + 1) if counts is None else np.append(0, np.cumsum(counts))
+    above = up_to[-1] - up_to[np.searchsorted(earlier, new, side="right")]
+    equal = up_to[-1] - above - up_to[np.searchsorted(earlier, new, side="left")]
     before = np.tri(len(new), k=-1, dtype=bool)
     above = above + (before & (new > new[:, None])).sum(axis=1)
     equal = equal + (before & (new == new[:, None])).sum(axis=1) + 1
-    total = len(earlier) + np.arange(1, len(new) + 1)
+    total = up_to[-1] + np.arange(1, len(new) + 1)
     return np.asarray((above + np.asarray(uniforms) * equal) / total, dtype=np.float64)
 
 
@@ -157,12 +165,19 @@ def log_cash(n_seen: int) -> float:
     return float(np.log(1 - _AT_ONCE) - np.log1p(np.log1p(n_seen // _BLOCK)))
 
 
+def _rounded(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Round to so few binary digits that an endless stream has few different scores."""
+    digits, exponents = np.frexp(scores)
+    return np.ldexp(np.round(digits * 2**_DIGITS), exponents - _DIGITS)
+
+
 class ConformalMartingale:
     """Tests whether a stream of scores is exchangeable with those before it.
 
     A mixture of martingales that begin at different rows, so that it stays able to see a shift
-    after any number of calm ones; see :func:`log_cash`. All scores are kept, 8 bytes each: that is
-    what makes the p-values exact.
+    after any number of calm ones; see :func:`log_cash`. Scores are rounded to 16 binary digits, and
+    it is counted how often each came: p-values among all before stay exact, of rounded scores, and
+    an endless stream needs 1 MiB at most for each factor of two that its scores span.
 
     `reference` (m,): scores seen before the stream; may be empty. `seed`: of the draws that break
     ties. `log_now`, `log_peak`: logarithm of the martingale now, and of its greatest value so far.
@@ -180,7 +195,7 @@ class ConformalMartingale:
     """
 
     def __init__(self, reference: NDArray[np.float64], seed: int) -> None:
-        self._scores = np.sort(reference)
+        self._scores, self._counts = np.unique(_rounded(reference), return_counts=True)
         self._rng = np.random.default_rng(seed)
         self._log_wealth = np.full(_N_BETS, np.log(_AT_ONCE / _N_BETS))
         self._n_seen = 0
@@ -192,11 +207,18 @@ class ConformalMartingale:
         `scores` (n,): in the order of their arrival.
         """
         for start in range(0, len(scores), _RANKED):
-            part = scores[start : start + _RANKED]
-            p_values = conformal_p_values(part, self._scores, self._rng.random(len(part)))
-            self._bet(p_values)
-            part = np.sort(part)
-            self._scores = np.insert(self._scores, np.searchsorted(self._scores, part), part)
+            part = _rounded(scores[start : start + _RANKED])
+            draws = self._rng.random(len(part))
+            self._bet(conformal_p_values(part, self._scores, draws, self._counts))
+            self._count(part)
+
+    def _count(self, part: NDArray[np.float64]) -> None:
+        found, counts = np.unique(part, return_counts=True)
+        new = ~np.isin(found, self._scores)
+        at = np.searchsorted(self._scores, found[new])
+        self._scores = np.insert(self._scores, at, found[new])
+        self._counts = np.insert(self._counts, at, 0)
+        self._counts[np.searchsorted(self._scores, found)] += counts
 
     def _bet(self, p_values: NDArray[np.float64]) -> None:
         while len(p_values):

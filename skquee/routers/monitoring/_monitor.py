@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = ["RouteMonitor"]
 
+# Batches that are remembered one by one.
+LINES = 1000
+
 
 class RouteMonitor(BaseEstimator):
     """Watch a router in service and raise an alarm when its samples drift.
@@ -61,6 +64,8 @@ class RouteMonitor(BaseEstimator):
         Present value of each stream's martingale, divided by the number of streams.
     reference_shares_ : ndarray of shape (n_paths,)
         Share of the reference rows on each path.
+    n_batches_, n_samples_ : int
+        Batches and rows taken in since ``fit``.
 
     Raises
     ------
@@ -70,6 +75,9 @@ class RouteMonitor(BaseEstimator):
 
     Notes
     -----
+    What it holds does not grow with the stream: the last 1,000 batches, the rows of the window, and
+    how often each score came, of 16 binary digits, at most 1 MiB for each factor of two between the
+    least and the largest.
     A router that predicts no errors is watched by its costs, and by its observed errors where
     labels come. Rows should come singly, in the order of their arrival: a stream sorted by
     class is not exchangeable, and that is an alarm.
@@ -142,6 +150,7 @@ class RouteMonitor(BaseEstimator):
         self.cause_: str | None = None
         self._recent: NDArray[np.float64] = np.empty((0, 4))
         self._log: list[dict[str, object]] = []
+        self.n_batches_, self.n_samples_ = 0, 0
         return self
 
     def update(self, X: ArrayLike | Routes, y: ArrayLike | None = None) -> RouteMonitor:
@@ -169,7 +178,9 @@ class RouteMonitor(BaseEstimator):
         observed = np.full(len(routes.paths), np.nan) if wrong is None else wrong
         batch = np.column_stack([routes.costs, routes.predicted_error, observed, routes.paths])
         self._recent = np.concatenate([self._recent, batch])[-self.window :]
-        self._log.append(self._line(len(batch)))
+        self._log = [*self._log[1 - LINES :], self._line(len(batch))]
+        self.n_batches_ += 1
+        self.n_samples_ += len(batch)
         return self
 
     def _routes(self, X: ArrayLike | Routes) -> Routes:
@@ -239,20 +250,21 @@ class RouteMonitor(BaseEstimator):
         return max(self.martingales_.values())
 
     def to_frame(self) -> pd.DataFrame:
-        """Return one row a batch.
+        """Return one row a batch, of the last 1,000 batches.
 
         Returns
         -------
         pandas.DataFrame
-            ``n_samples`` of the batch; over the window: mean ``cost``, ``predicted_error``,
-            ``observed_error``, ``calibration_gap`` (observed less predicted),
+            By number of the batch, from 0: its ``n_samples``; over the window: mean ``cost``,
+            ``predicted_error``, ``observed_error``, ``calibration_gap`` (observed less predicted),
             ``usage_distance`` (total variation between path shares and the reference's); base-10
             logarithm of every martingale; ``alarm``. NaN where nothing is known.
         """
         pd = require("pandas", "RouteMonitor.to_frame")
 
         check_is_fitted(self, "reference_shares_")
-        return pd.DataFrame(self._log)
+        first = self.n_batches_ - len(self._log)
+        return pd.DataFrame(self._log, index=pd.RangeIndex(first, self.n_batches_))
 
 
 def _mean(values: NDArray[np.float64]) -> float:
