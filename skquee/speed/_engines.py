@@ -19,8 +19,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.export import ExportedProgram
 
 from skquee.networks import MultiExitNetwork
+from skquee.values._types import Rows
 
 __all__ = ["external_engines"]
 
@@ -35,7 +37,7 @@ NOISY = ("nncf", "torch.onnx", "torch.utils.cpp_extension")
 
 
 def external_engines(
-    network: MultiExitNetwork, calibration: Any, *, threads: int = 1
+    network: MultiExitNetwork, calibration: Rows, *, threads: int = 1
 ) -> tuple[dict[str, Classify], dict[str, str]]:
     """Build the whole float network, last head included, on other engines.
 
@@ -56,7 +58,7 @@ def external_engines(
         raise ValueError(f"calibration must hold at least 2 images, got {len(images)}.")
     # A copy: exporting wants it on the CPU and in evaluation mode.
     model = copy.deepcopy(_Whole(network)).cpu().eval()
-    builders: dict[str, Callable[[Any, Tensor, int], Classify]] = {
+    builders: dict[str, Callable[[ExportedProgram, Tensor, int], Classify]] = {
         "ONNX Runtime, int8 dynamic": partial(_onnxruntime, static=False),
         "ONNX Runtime, int8 static": partial(_onnxruntime, static=True),
         "OpenVINO, bf16": partial(_openvino, int8=False),
@@ -96,12 +98,14 @@ class _Whole(nn.Module):
         return self.head(self.pool(self.blocks(images))).softmax(dim=1)
 
 
-def _onnxruntime(program: Any, images: Tensor, threads: int, *, static: bool) -> Classify:
+def _onnxruntime(
+    program: ExportedProgram, images: Tensor, threads: int, *, static: bool
+) -> Classify:
     needs = ("onnx", "onnxscript", "onnxruntime", "onnxruntime.quantization")
     *_, runtime, quantization = map(importlib.import_module, needs)
     # The optimiser of onnxscript takes a constant of 1e-8 for zero, and so made NaN of T2T-ViT;
     # ONNX Runtime's own, below, does not.
-    exported: Any = torch.onnx.export(
+    exported = torch.onnx.export(
         program, dynamo=True, optimize=False, input_names=["images"], verbose=False
     )
     options: dict[str, object] = {
@@ -116,6 +120,7 @@ def _onnxruntime(program: Any, images: Tensor, threads: int, *, static: bool) ->
     session.add_session_config_entry("session.force_spinning_stop", "1")
     with tempfile.TemporaryDirectory() as folder:
         graph, prepared, quantized = (Path(folder, f"{n}.onnx") for n in range(3))
+        assert exported is not None  # of dynamo=True
         exported.save(graph)
         quantization.quant_pre_process(graph, prepared, skip_symbolic_shape=True)
         if static:
@@ -137,7 +142,7 @@ def _onnxruntime(program: Any, images: Tensor, threads: int, *, static: bool) ->
     return lambda rows: run.run(None, {name: _array(rows)})[0]
 
 
-def _reader(quantization: Any, images: Tensor) -> Any:
+def _reader(quantization: Any, images: Tensor) -> object:
     batches = iter([{"images": batch.numpy()} for batch in images.split(16)])
 
     class Reader(quantization.CalibrationDataReader):
@@ -152,7 +157,7 @@ def _has_vnni() -> bool:
     return bool(known.get("avx512_vnni") or known.get("avx_vnni"))
 
 
-def _openvino(program: Any, images: Tensor, threads: int, *, int8: bool) -> Classify:
+def _openvino(program: ExportedProgram, images: Tensor, threads: int, *, int8: bool) -> Classify:
     openvino = importlib.import_module("openvino")
     core = openvino.Core()
     has_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from skquee.bank import MultiPathClassifierBank
 from skquee.baselines import FixedPath
 from skquee.networks import MultiExitNetwork
+from skquee.networks._images import ImageRows
 from skquee.networks.engines import LatencyTable
 from skquee.routers import CostAwareRouter
 from skquee.speed._engines import external_engines
@@ -30,7 +31,10 @@ from skquee.speed._runs import (
     predict_at,
     route_at,
 )
+from skquee.values._fields import Level
 from skquee.values._public import publish
+from skquee.values._types import Rows
+from skquee.walk import Routes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,8 +56,8 @@ ROUTERS = {
 
 def measure_speed(
     network: MultiExitNetwork,
-    validation: tuple[Any, ArrayLike],
-    test: tuple[Any, ArrayLike],
+    validation: tuple[Rows, ArrayLike],
+    test: tuple[Rows, ArrayLike],
     *,
     batch_sizes: Sequence[int] = (1, 16, 64, 256),
     threads: Sequence[int] = (1,),
@@ -159,9 +163,9 @@ def measure_speed(
                 limit = images_a_round // 16 if size == 1 else images_a_round
                 batches = images[: max(size, limit)].split(size)
                 batches = [batch for batch in batches if len(batch) == size]
-                runs: dict[str, Callable[[Tensor], Any]] = dict(fixed)
+                runs: dict[str, Callable[[Tensor], object]] = dict(fixed)
                 tables: dict[str, LatencyTable] = {}
-                routes: dict[str, Callable[[Tensor], Any]] = {}
+                routes: dict[str, Callable[[Tensor], Routes]] = {}
                 for kind, router in {**fitted, "one path": FixedPath()}.items():
                     timed = network.with_latency(latency.get(kind, measured))
                     costs = timed.path_costs("latency", batch_size=size)
@@ -215,16 +219,16 @@ def measure_speed(
 
 def _parts(
     network: Any,
-    run: Callable[[Tensor], Any],
+    run: Callable[[Tensor], object],
     batches: Sequence[Tensor],
     seconds: float,
 ) -> dict[str, float]:
     """Return what part of the time of routed batches are blocks, within and alone."""
-    calls: list[tuple[Tensor, int, Any]] = []
+    calls: list[tuple[Tensor, int, Level]] = []
     inside = 0.0
     method = network.run_exit
 
-    def noted(state: Tensor, block: int, level: Any) -> Any:
+    def noted(state: Tensor, block: int, level: Level) -> object:
         nonlocal inside
         began = time.perf_counter()
         answer = method(state, block, level)
@@ -256,7 +260,7 @@ def _calibrated(
     network: MultiExitNetwork,
     router: BaseEstimator,
     bank: BaseEstimator,
-    rows: Any,
+    rows: ImageRows,
     batch_sizes: Sequence[int],
 ) -> LatencyTable:
     """Return the network's latency table with what this router's walk takes beside blocks."""
@@ -278,7 +282,7 @@ def _calibrated(
 
 
 def _operating_points(
-    router: BaseEstimator, table: Any, y: ArrayLike, wanted: Mapping[str, float]
+    router: BaseEstimator, table: ArrayLike, y: ArrayLike, wanted: Mapping[str, float]
 ) -> Iterator[tuple[str, Any]]:
     """Yield the cheapest trade-off for every accuracy wanted on validation rows."""
     curve = router.cost_curve(None, table, y)
@@ -291,7 +295,7 @@ def _operating_points(
 
 
 def _rounds(
-    runs: dict[str, Callable[[Tensor], Any]], batches: Sequence[Tensor], repeats: int
+    runs: dict[str, Callable[[Tensor], object]], batches: Sequence[Tensor], repeats: int
 ) -> dict[str, NDArray[np.float64]]:
     """Return the seconds of every call, shape (repeats, n_batches)."""
     seconds: dict[str, list[list[float]]] = {name: [] for name in runs}

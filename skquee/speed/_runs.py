@@ -6,7 +6,6 @@ import copy
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,8 +14,11 @@ from sklearn.base import BaseEstimator
 from torch import Tensor
 
 from skquee.networks import MultiExitNetwork
+from skquee.networks._images import ImageRows
 from skquee.networks.engines._cuda import GraphedBlock
 from skquee.networks.engines._engines import Cast
+from skquee.values._fields import Level
+from skquee.walk import Routes
 
 __all__ = [
     "Classify",
@@ -45,7 +47,7 @@ def float_run(network: MultiExitNetwork) -> Classify:
     return _through(network, list(network.float_blocks))
 
 
-def along(network: MultiExitNetwork, levels: Sequence[Any]) -> Classify:
+def along(network: MultiExitNetwork, levels: Sequence[Level]) -> Classify:
     """Return blocks at these levels, and the exit after the last one."""
     *before, last = levels
 
@@ -91,7 +93,7 @@ def frozen(network: MultiExitNetwork, image: Tensor) -> dict[str, Classify]:
     On a GPU its kernels are recorded as CUDA graphs, too.
     """
     found: dict[str, Classify] = {}
-    options: dict[str, Any] = {"freezing": True}
+    options: dict[str, str | int | bool | Callable[..., object]] = {"freezing": True}
     if image.is_cuda:
         options["triton.cudagraphs"] = True
     for name, dtype in TYPES.items():
@@ -117,17 +119,17 @@ def _cast(run: Callable[[Tensor], Tensor], dtype: torch.dtype, state: Tensor) ->
     return run(state.to(dtype))
 
 
-def route_at(router: BaseEstimator, bank: BaseEstimator) -> Callable[[Tensor], Any]:
+def route_at(router: BaseEstimator, bank: BaseEstimator) -> Callable[[Tensor], Routes]:
     """Return the walk of a router as it is set now, with what it ran."""
     mine = router.freeze()
 
-    def run(batch: Tensor) -> object:
+    def run(batch: Tensor) -> Routes:
         return mine.route(bank.transform(batch))
 
     return run
 
 
-def predict_at(router: BaseEstimator, bank: BaseEstimator) -> Callable[[Tensor], Any]:
+def predict_at(router: BaseEstimator, bank: BaseEstimator) -> Callable[[Tensor], object]:
     """Return what a server does: a frozen router's labels."""
     mine = router.freeze()
 
@@ -137,7 +139,7 @@ def predict_at(router: BaseEstimator, bank: BaseEstimator) -> Callable[[Tensor],
     return run
 
 
-def answers(network: MultiExitNetwork, run: Classify, rows: Any) -> NDArray[np.generic]:
+def answers(network: MultiExitNetwork, run: Classify, rows: ImageRows) -> NDArray[np.generic]:
     """Return the labels that a run gives to rows."""
     device = device_of(network)
     found = [run(batch.to(device)).argmax(axis=1) for batch in rows.batches(256)]
