@@ -29,7 +29,7 @@ _HOMES = {
     "Setting": "skquee.paper._setting",
     "Study": "skquee.paper._study",
     "measure_speed": "skquee.speed._measure",
-    "reproduce": "skquee.paper._reproduce",
+    "reproduce": "skquee.paper._page",
     "speed_text": "skquee.speed._page",
     "speed_verdict": "skquee.speed._verdict",
     "write_report": "skquee.paper._page",

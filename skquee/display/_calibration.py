@@ -100,10 +100,8 @@ class ErrorCalibrationDisplay:
             Weights.
         name : str, default=None
             Name for the legend. Default: the class of the router.
-        ax : matplotlib Axes, default=None
-            Axes to plot on. Default: of a new figure.
-        **kwargs
-            Of ``Axes.plot``.
+        ax, **kwargs
+            As of :meth:`plot`.
 
         Returns
         -------
@@ -147,10 +145,8 @@ class ErrorCalibrationDisplay:
             Weights.
         name : str, default=None
             Name for the legend.
-        ax : matplotlib Axes, default=None
-            Axes to plot on. Default: of a new figure.
-        **kwargs
-            Of ``Axes.plot``.
+        ax, **kwargs
+            As of :meth:`plot`.
 
         Returns
         -------

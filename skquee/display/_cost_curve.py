@@ -150,14 +150,8 @@ class CostCurveDisplay:
             Whether to draw the fixed paths and the oracle.
         name : str, default=None
             Name for the legend. Default: the class of the router.
-        log_cost : bool, default=False
+        log_cost, legend, ax, **kwargs
             As of :meth:`plot`.
-        legend : {"auto", "beside", "inside", "none"}, default="auto"
-            As of :meth:`plot`.
-        ax : matplotlib Axes, default=None
-            Axes to plot on. Default: of a new figure.
-        **kwargs
-            Of ``Axes.plot``, for the line.
 
         Returns
         -------
@@ -211,14 +205,8 @@ class CostCurveDisplay:
             Curves of the fixed paths and of the oracle.
         names : sequence of str, default=None
             Names for the legend. Default: the curves' labels.
-        log_cost : bool, default=False
+        log_cost, legend, ax, **kwargs
             As of :meth:`plot`.
-        legend : {"auto", "beside", "inside", "none"}, default="auto"
-            As of :meth:`plot`.
-        ax : matplotlib Axes, default=None
-            Axes to plot on. Default: of a new figure.
-        **kwargs
-            Of ``Axes.plot``, for the lines.
 
         Returns
         -------
@@ -256,14 +244,8 @@ class CostCurveDisplay:
             methods on the same rows do differ: the table tells.
         fixed, oracle : CostCurve, default=None
             Curves of the fixed paths and of the oracle.
-        log_cost : bool, default=False
+        log_cost, legend, ax, **kwargs
             As of :meth:`plot`.
-        legend : {"auto", "beside", "inside", "none"}, default="auto"
-            As of :meth:`plot`.
-        ax : matplotlib Axes, default=None
-            Axes to plot on. Default: of a new figure.
-        **kwargs
-            Of ``Axes.plot``, for the lines.
 
         Returns
         -------

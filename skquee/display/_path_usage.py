@@ -103,14 +103,8 @@ class PathUsageDisplay:
             True labels.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights.
-        by : {"path", "exit", "level"}, default="path"
+        by, max_classes, ax, **kwargs
             As of :meth:`plot`.
-        max_classes : int, default=30
-            As of :meth:`plot`.
-        ax : matplotlib Axes, default=None
-            Axes to plot on. Default: of a new figure.
-        **kwargs
-            Of ``Axes.barh``.
 
         Returns
         -------
@@ -153,14 +147,8 @@ class PathUsageDisplay:
             The paths, ``paths_`` of the router.
         sample_weight : array-like of shape (n_samples,), default=None
             Weights.
-        by : {"path", "exit", "level"}, default="path"
+        by, max_classes, ax, **kwargs
             As of :meth:`plot`.
-        max_classes : int, default=30
-            As of :meth:`plot`.
-        ax : matplotlib Axes, default=None
-            Axes to plot on. Default: of a new figure.
-        **kwargs
-            Of ``Axes.barh``.
 
         Returns
         -------

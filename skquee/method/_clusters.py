@@ -11,7 +11,7 @@ from sklearn.cluster import KMeans
 from sklearn.utils.validation import has_fit_parameter
 
 from skquee.values import PathProbabilities
-from skquee.values._threads import threads
+from skquee.values._shipping import threads
 
 __all__ = ["assign", "cluster_column", "placed"]
 

@@ -12,8 +12,7 @@ from skquee.paper._setting import Setting
 from skquee.values._public import publish
 
 if TYPE_CHECKING:
-    from skquee.paper._page import write_report
-    from skquee.paper._reproduce import reproduce
+    from skquee.paper._page import reproduce, write_report
     from skquee.paper._study import Study
 
 __all__ = [
@@ -25,7 +24,7 @@ __all__ = [
 
 _HOMES = {
     "Study": "skquee.paper._study",
-    "reproduce": "skquee.paper._reproduce",
+    "reproduce": "skquee.paper._page",
     "write_report": "skquee.paper._page",
 }
 

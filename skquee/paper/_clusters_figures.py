@@ -27,18 +27,12 @@ def new_figure(width: float = 8.0, height: float = 4.6) -> Figure:
 
 
 def figure_5a(study: Study) -> tuple[Figure, pd.DataFrame]:
-    """Return entropy and probability of the true class in the clusters of the whole network.
-
-    `study`: the study. Returns share of the variance that lies between clusters.
-    """
+    """Return entropy and probability of the true class in the clusters of the whole network."""
     return _clusters(study, (study.setting.shown_clusters[1],), study.tree.fullest)
 
 
 def figure_5b_9(study: Study) -> tuple[Figure, pd.DataFrame]:
-    """Return the calibration error of the error targets by number of clusters.
-
-    `study`: the study. Returns ECE measured and of the fitted quadratic.
-    """
+    """Return the error of targets by number of clusters, measured and of a fitted quadratic."""
     found = study.calibration_by_clusters()
     counts, errors = found.index.to_numpy(float), found["ece"].to_numpy()
     fit = np.polynomial.Polynomial.fit(counts, errors, 2)
@@ -56,18 +50,12 @@ def figure_5b_9(study: Study) -> tuple[Figure, pd.DataFrame]:
 
 
 def figure_6_7(study: Study) -> tuple[Figure, pd.DataFrame]:
-    """Return the same for few and for many clusters, on a path that steps down.
-
-    `study`: the study. Returns share of the variance that lies between clusters.
-    """
+    """Return the same for few and for many clusters, on a path that steps down."""
     return _clusters(study, study.setting.shown_clusters, _stepped_down(study))
 
 
 def figure_8(study: Study) -> tuple[Figure, pd.DataFrame]:
-    """Return the same for very many clusters, on a path of two blocks.
-
-    `study`: the study. Returns share of the variance that lies between clusters.
-    """
+    """Return the same for very many clusters, on a path of two blocks."""
     path = int(study.tree.prefixes(_stepped_down(study))[1])
     return _clusters(study, (study.setting.many_clusters,), path)
 

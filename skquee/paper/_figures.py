@@ -66,10 +66,7 @@ def _draw_curves(study: Study, curves: dict[str, CostCurve], **options: Any) -> 
 
 
 def figure_1(study: Study) -> tuple[Figure, pd.DataFrame]:
-    """Return which paths the images of each class take at a middling cost.
-
-    `study`: the study. Returns share of each class on each path.
-    """
+    """Return which paths the images of each class take at a middling cost, and their shares."""
     import pandas as pd
 
     curve = study.curve("QuEE")
@@ -87,11 +84,7 @@ def figure_1(study: Study) -> tuple[Figure, pd.DataFrame]:
 
 
 def figure_3(study: Study) -> tuple[Figure, pd.DataFrame]:
-    """Return accuracy against BitOPS of all methods.
-
-    `study`: the study. Returns of :func:`skquee.evaluation.compare`, and the accuracy at some
-    costs.
-    """
+    """Return accuracy against BitOPS of all methods, and their comparison."""
     curves = {name: study.curve(name) for name in METHODS}
     seed = study.setting.random_state
     figure = _draw_curves(
@@ -115,10 +108,7 @@ def figure_3(study: Study) -> tuple[Figure, pd.DataFrame]:
 
 
 def figure_3c(study: Study) -> tuple[Figure, pd.DataFrame]:
-    """Return early exit alone against quantisation alone.
-
-    `study`: the study. Returns accuracy at some costs.
-    """
+    """Return early exit alone against quantisation alone, and their accuracy at some costs."""
     fixed = study.curve("Fixed paths")
     line = study.tree.prefixes(study.tree.fullest)
     exits = CostCurve(
@@ -141,10 +131,7 @@ def figure_3c(study: Study) -> tuple[Figure, pd.DataFrame]:
 
 
 def figure_4(study: Study) -> tuple[Figure, pd.DataFrame]:
-    """Return curves of routers whose gates predict errors well or badly.
-
-    `study`: the study. Returns RMSE, area and the accuracy at some costs of each.
-    """
+    """Return curves of routers whose gates predict errors well or badly, and what each reaches."""
     found = study.by_regressor()
     curves = {f"{name} (RMSE {rmse:.3f})": curve for name, rmse, curve in found}
     table = accuracy_table(curves)
@@ -154,10 +141,7 @@ def figure_4(study: Study) -> tuple[Figure, pd.DataFrame]:
 
 
 def figure_5c(study: Study) -> tuple[Figure, pd.DataFrame]:
-    """Return the router's curve by number of clusters.
-
-    `study`: the study. Returns area and the accuracy at some costs, by K.
-    """
+    """Return the router's curve by number of clusters; area and accuracy at some costs, by K."""
     found = study.curves_by_clusters()
     figure = new_figure()
     ax = figure.subplots()
@@ -175,10 +159,7 @@ def figure_5c(study: Study) -> tuple[Figure, pd.DataFrame]:
 
 
 def figure_7_3(study: Study) -> tuple[Figure, pd.DataFrame]:
-    """Return the router against predicting only the next best step.
-
-    `study`: the study. Returns accuracy at some costs.
-    """
+    """Return the router against predicting only the next best step; accuracy at some costs."""
     # Both learn from the validation rows, so that only the idea differs.
     curves = {
         "QuEE on validation rows": study.curve("QuEE on validation rows"),

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from numpy.typing import ArrayLike
 from tqdm import tqdm
 
 from skquee._version import __version__
 from skquee.paper._claims import RULE, claims
 from skquee.paper._figures import CAPTIONS, FIGURES, TITLES
+from skquee.paper._setting import Setting
 from skquee.paper._study import Study
 from skquee.values._atomic import whole_file, write_text
 from skquee.values._checks import check_folder
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-__all__ = ["write_report"]
+__all__ = ["reproduce", "write_report"]
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem;
@@ -177,4 +180,32 @@ def _cell(value: object) -> str:
     return str(value)
 
 
-publish("skquee.report", write_report)
+def reproduce(
+    network: object,
+    splits: Mapping[str, tuple[ArrayLike, ArrayLike]],
+    folder: Path | str,
+    *,
+    title: str,
+    setting: Setting | None = None,
+    class_names: Sequence[str] | None = None,
+) -> Study:
+    """Run the paper's experiment on a network and write its report.
+
+    Parameters
+    ----------
+    network, splits, folder, title, setting, class_names
+        As of :class:`Study`.
+
+    Returns
+    -------
+    Study
+        Everything computed; ``folder/report.html`` shows it.
+    """
+    study = Study(
+        network, splits, folder, title=title, setting=setting, class_names=class_names
+    ).run()
+    write_report(study)
+    return study
+
+
+publish("skquee.report", reproduce, write_report)

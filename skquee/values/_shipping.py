@@ -6,6 +6,7 @@ import sys
 import warnings
 import weakref
 from collections.abc import Callable, Iterable
+from functools import cache
 from hashlib import blake2b
 from typing import Any
 
@@ -13,11 +14,12 @@ import numpy as np
 from joblib import Parallel, delayed
 from joblib.parallel import get_active_backend
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 
 from skquee.values._blocks import SMALL
 from skquee.values._table import PathProbabilities, rebuilt_table
 
-__all__ = ["TableLoop", "here", "in_cluster_task", "run_tasks", "sent"]
+__all__ = ["TableLoop", "here", "in_cluster_task", "run_tasks", "sent", "threads"]
 
 # What has been sent, by the array's id: itself, its digest, the cluster, and its name there.
 _SENT: dict[int, tuple[weakref.ref[NDArray[np.generic]], bytes, object, object]] = {}
@@ -164,3 +166,9 @@ def _cluster() -> object:
         return backend.client.id
     ray = sys.modules["ray"]
     return ray.get_runtime_context().get_job_id() if ray.is_initialized() else None
+
+
+@cache
+def threads() -> ThreadpoolController:
+    """Return what limits threads: looking for them takes longer than a model's fit."""
+    return ThreadpoolController()

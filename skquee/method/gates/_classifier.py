@@ -21,8 +21,7 @@ from skquee.values import PathProbabilities, PathTree
 from skquee.values._as_table import TakesTables, as_path_probabilities
 from skquee.values._checks import check_n_jobs, check_number, check_option, check_seed
 from skquee.values._labels import check_weights, spawn_seeds
-from skquee.values._shipping import run_tasks
-from skquee.values._threads import threads
+from skquee.values._shipping import run_tasks, threads
 from skquee.values._types import Seed
 
 __all__ = ["PathErrorClassifier"]

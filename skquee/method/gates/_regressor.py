@@ -27,8 +27,7 @@ from skquee.values._checks import (
     check_seed,
 )
 from skquee.values._labels import check_weights, spawn_seeds
-from skquee.values._shipping import TableLoop
-from skquee.values._threads import threads
+from skquee.values._shipping import TableLoop, threads
 from skquee.values._types import Seed
 
 __all__ = ["PathErrorRegressor"]

@@ -18,7 +18,7 @@ from skquee.routers import CostAwareRouter
 from skquee.routers._router import SHRINKAGE
 from skquee.routers._survey import Surveyed
 from skquee.values import PathProbabilities
-from skquee.values._threads import threads
+from skquee.values._shipping import threads
 
 __all__ = [
     "Swept",
