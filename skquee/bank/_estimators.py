@@ -149,7 +149,9 @@ class EstimatorWalk:
 
     def _run(self, column: int, rows: NDArray[np.intp]) -> NDArray[np.floating]:
         n_rows = len(rows)
-        X = self._X if n_rows == self._n_samples else take_rows(self._X, rows)
+        X = self._X
+        if n_rows < self._n_samples:
+            X = X[rows] if type(X) is np.ndarray else take_rows(X, rows)
         answer = self._engine.members[column].run(X, n_rows)
         name = self._engine.names[column]
         self.counts[name] = self.counts.get(name, 0) + n_rows

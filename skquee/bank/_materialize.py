@@ -16,10 +16,9 @@ from tqdm import tqdm
 from skquee.values import PathProbabilities, PathTree
 from skquee.values._archives import array_header
 from skquee.values._atomic import held, write_text
-from skquee.values._checks import check_output
+from skquee.values._checks import check_output, check_probabilities
 from skquee.values._facts import RowFacts
 from skquee.values._reading import read_json
-from skquee.values._table_checks import check_probabilities
 from skquee.values._table_files import check_storage_type, tree_text
 from skquee.values._types import Json, Rows
 

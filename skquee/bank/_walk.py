@@ -54,14 +54,15 @@ class LazyPathProbabilities(PathProbabilities):
     ) -> None:
         self._engine = engine
         self._X = X
+        self._n_rows = n_rows_of(X)
         self._rows: NDArray[np.intp] | None = None
         self._batch_size = batch_size
         self.paths = paths
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        n_samples = len(self._rows) if self._rows is not None else n_rows_of(self._X)
         assert self.paths.classes is not None
+        n_samples = self._n_rows if self._rows is None else len(self._rows)
         return (n_samples, self.paths.n_columns, len(self.paths.classes))
 
     @property
@@ -256,7 +257,7 @@ class LazyPathProbabilities(PathProbabilities):
         Walk
             With ``advance(rows, paths)`` and ``counts``.
         """
-        return self._engine.walk(self.inputs, len(self))
+        return self._engine.walk(self.inputs, self.shape[0])
 
     def __sizeof__(self) -> int:
         # What schedulers go by. Rows of a task of their own are better sent with it.

@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, clone
 
 from skquee.method._targets import ClusteredErrorTargets, cross_fitted_targets
 from skquee.method.gates import PathErrorRegressor, gate_layouts
-from skquee.method.gates._features import GateLayout
+from skquee.method.gates._network import GateLayout
 from skquee.method.policy import open_loop
 from skquee.values import PathProbabilities, PathTree
 from skquee.values._checks import check_integer, check_n_jobs, check_numbers, check_seed

@@ -11,8 +11,8 @@ from sklearn.base import BaseEstimator
 from skquee.evaluation import CostCurve
 from skquee.method.policy import open_loop
 from skquee.values import PathProbabilities, PathTree
-from skquee.values._checks import check_number
-from skquee.values._labels import check_weights, correctness, is_flat, stored, wrong_of
+from skquee.values._checks import check_number, is_flat
+from skquee.values._labels import check_weights, correctness, stored, wrong_of
 from skquee.walk import Decider, Routes, RoutingMixin
 from skquee.walk._walk import labels_of
 

@@ -27,10 +27,10 @@ from skquee.values import PathProbabilities, PathTree
 from skquee.values._checks import check_seed
 from skquee.values._costs import cost_span, warn_where_nothing_binds
 from skquee.values._labels import check_weights, spawn_seeds, stored
-from skquee.values._remembered import remember
 from skquee.values._types import Seed
 from skquee.walk import Clipped, Decider, Mixed, RoutingMixin
 from skquee.walk._decider import allowed_paths
+from skquee.walk._fitted import remember
 from skquee.walk._knob import Knob
 
 __all__ = ["BudgetRouter"]

@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
 
-from skquee.method._answers import AnswerRule, OneAnswer
+from skquee.method._answers import AnswerRule, OneAnswer, answered
 from skquee.method.gates import ErrorModel
 from skquee.method.gates._one import OneJudge
-from skquee.method.policy import Policy, next_steps
-from skquee.method.policy._aim import aim_at
+from skquee.method.policy import Policy, next_steps, open_loop
+from skquee.method.policy._aim import aim_at, plan_of
 from skquee.method.policy._plans import TIE
-from skquee.method.policy._protocol import PolicyFunction
+from skquee.method.policy._protocol import PolicyFunction, PolicyLike
+from skquee.method.policy._sweep import Survey, sweep
+from skquee.routers._checking import check_policy, is_policy, make_policy
 from skquee.routers._prices import CallCostModel
-from skquee.values import PathTree
-from skquee.walk import Decider, Visit
+from skquee.values import PathProbabilities, PathTree
+from skquee.values._checks import check_number, check_option
+from skquee.walk import Decider, RoutingMixin, Visit
 from skquee.walk._decider import History, OneDecider
 
-__all__ = ["GateDecider", "Judgement", "Start", "begin"]
+__all__ = ["DecidingMixin", "GateDecider", "Judgement", "Start"]
+
+FIRST = ("planned", "free", "highest")
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,8 +100,21 @@ class GateDecider(Decider):
             costs = self.tree.path_costs[candidates]
             if row_costs is not None:
                 costs = row_costs[rows[:, None], candidates]
-            aimed = aim_at(self.policy, errors, costs, self.lambda_, prefix)
+            aimed = self._aim(errors, costs, prefix)
             yield Judgement(rows, prefix, candidates, errors, costs, aimed)
+
+    def _aim(
+        self, errors: NDArray[np.floating], costs: NDArray[np.float64], prefix: int | None
+    ) -> NDArray[np.intp]:
+        """Return the candidate that the policy aims at, shape (k,)."""
+        if self.policy is not None:
+            return aim_at(self.policy, errors, costs, self.lambda_, prefix)
+        scores = errors + self.lambda_ * costs
+        aimed = scores.argmin(axis=1)
+        near = scores <= scores[np.arange(len(scores)), aimed][:, None] + TIE
+        if np.count_nonzero(near) != len(scores):  # equals, or NaN
+            return open_loop(errors, costs, self.lambda_)
+        return aimed
 
     def step(self, visit: Visit) -> tuple[NDArray[np.intp], NDArray[np.floating]]:
         """Decide; see :class:`skquee.walk.Decider`."""
@@ -111,8 +131,9 @@ class GateDecider(Decider):
         n = len(visit.rows)
         steps, seen = np.empty(n, dtype=np.intp), np.empty(n)
         for found in judged:
-            ahead = next_steps(self.tree, found.candidates, visit.depth)
-            steps[found.rows] = ahead[found.aimed]
+            goals = found.candidates[found.aimed]
+            ahead = self.tree.ancestors[goals, visit.depth]
+            steps[found.rows] = np.where(ahead >= 0, ahead, goals)  # the prefix itself: exit
             seen[found.rows] = found.errors[np.arange(len(found.rows)), found.aimed]
         return steps, seen
 
@@ -213,28 +234,106 @@ class _OneRow:
         return found
 
 
-def begin(
-    kind: str,
-    policy: Policy | PolicyFunction | None,
-    lambda_: float,
-    tree: PathTree,
-    errors: NDArray[np.float64],
-    free: Callable[[], int],
-) -> Start:
-    """Settle the first step where samples are all alike.
+class DecidingMixin(RoutingMixin):
+    """Gives a router of fitted gates its decider, at the price and policy that are set."""
 
-    `kind`: as of ``CostAwareRouter(first=)``. `policy`, `lambda_`: as of :class:`GateDecider`.
-    `tree`: with the costs that hold. `errors` (n_paths,): mean error of every path. `free`: returns
-    the root that loses least on rows of fit.
-    """
-    aimed = int(aim_at(policy, errors[None], tree.path_costs, lambda_, None)[0])
-    if kind == "highest":
-        root = int(tree.roots[np.argmax(tree.path_costs[tree.roots])])
-    elif kind == "free" and len(tree.roots) > 1:
-        root = int(free())
-    else:
-        root = int(tree.ancestors[aimed, 0])
-    if tree.ancestors[aimed, 0] != root:
-        ours = np.flatnonzero(tree.ancestors[:, 0] == root)
-        aimed = int(ours[np.argmin(errors[ours] + lambda_ * tree.path_costs[ours])])
-    return Start(root, aimed, errors)
+    lambda_: float | None
+    first: str
+    policy: PolicyLike
+    policy_: BaseEstimator
+    regressor_: ErrorModel
+    answer_: AnswerRule | None
+    cost_model_: CallCostModel | None
+    _policy_of_fit: PolicyLike
+    # Of rows that choose the first step: survey, wrong, weights.
+    _start_rows: tuple[Survey, NDArray[np.bool_], NDArray[np.float64] | None] | None
+
+    def check_knobs(self) -> None:
+        if self.lambda_ is not None:
+            check_number(self.lambda_, "lambda_", at_least=0)
+        check_option(self.first, "first", FIRST)
+        fitted = hasattr(self, "policy_")
+        # A name that fit took is good.
+        if not (fitted and isinstance(self.policy, str) and self.policy == self._policy_of_fit):
+            check_policy(self.policy)
+            if fitted:
+                self._check_policy_is_fitted()
+        if self.first == "free" and fitted and self._start_rows is None:
+            raise ValueError(
+                "first='free' was set after fit, and has to be fitted: call fit again."
+            )
+
+    def _check_policy_is_fitted(self) -> None:
+        """Raise where the policy in use has to be fitted, and another one was."""
+        wanted, fitted = make_policy(self.policy), self.policy_
+        if wanted is None or not hasattr(wanted, "fit"):
+            return
+        same = type(fitted) is type(wanted)
+        if not (same and repr(wanted.get_params()) == repr(fitted.get_params())):
+            raise ValueError(
+                f"policy={self.policy!r} was set after fit, and has to be fitted: call fit again."
+            )
+
+    def policy_in_use(self) -> Policy | PolicyFunction | None:
+        """Return the policy that holds: fitted, a callable, or None for the open loop."""
+        if self.policy == "open-loop":
+            return None
+        if isinstance(self.policy, str) or (is_policy(self.policy) and hasattr(self.policy, "fit")):
+            return self.policy_
+        return self.policy
+
+    def answered_table(self, table: PathProbabilities) -> PathProbabilities:
+        return answered(self.answer_, table)
+
+    def make_decider(self, tree: PathTree) -> GateDecider:
+        if self.lambda_ is None:
+            raise ValueError(
+                "lambda_=None is still open, so there is no point to route at: set a number >= 0, "
+                "or let RoutedClassifier or TunedCostAwareRouterCV choose one."
+            )
+        lambda_, policy, start = float(self.lambda_), self.policy_in_use(), None
+        judged = getattr(self.regressor_, "judges_before_running", False)
+        if not judged and len(tree.roots) > 1:
+            start = self._start(lambda_, tree, policy)
+        return GateDecider(
+            tree,
+            self.classes_,
+            lambda_,
+            self.regressor_,
+            policy,
+            start,
+            self.answer_,
+            self.cost_model_ if self.path_costs is None else None,
+        )
+
+    def _start(
+        self, lambda_: float, tree: PathTree, policy: Policy | PolicyFunction | None
+    ) -> Start:
+        """Return the first step where samples are all alike."""
+        errors = self.regressor_.base_errors_
+        aimed = int(aim_at(policy, errors[None], tree.path_costs, lambda_, None)[0])
+        if self.first == "highest":
+            root = int(tree.roots[np.argmax(tree.path_costs[tree.roots])])
+        elif self.first == "free":
+            root = int(self._best_roots(np.array([lambda_]), tree, policy)[0])
+        else:
+            root = int(tree.ancestors[aimed, 0])
+        if tree.ancestors[aimed, 0] != root:
+            ours = np.flatnonzero(tree.ancestors[:, 0] == root)
+            aimed = int(ours[np.argmin(errors[ours] + lambda_ * tree.path_costs[ours])])
+        return Start(root, aimed, errors)
+
+    def _best_roots(
+        self, knobs: NDArray[np.float64], tree: PathTree, policy: Policy | PolicyFunction | None
+    ) -> NDArray[np.intp]:
+        """Return the first step from which this router loses least on rows of fit."""
+        assert self._start_rows is not None
+        survey, wrong, weights = self._start_rows
+        rows = np.arange(len(wrong))
+        losses = []
+        for root in tree.roots.tolist():
+            starts = np.full((len(knobs), len(rows)), root)
+            taken = sweep(partial(plan_of, policy), survey, knobs, tree, starts)
+            loss = wrong[rows, taken] + knobs[:, None] * tree.path_costs[taken]
+            losses.append(np.average(loss, axis=1, weights=weights))
+        return tree.roots[np.argmin(losses, axis=0)]

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from skquee.method.policy import OptionValue, Pessimistic
 from skquee.routers._deciding import GateDecider, Judgement
 from skquee.values import PathProbabilities, PathTree
-from skquee.values._labels import is_flat
+from skquee.values._checks import is_flat
 from skquee.values._optional import require
 from skquee.walk import Decider, Routes, RoutingMixin, Visit, walk
 from skquee.walk._decider import History

@@ -61,7 +61,7 @@ class JudgedMixin(LiveParameters, RoutingMixin):
 
     def _judging_curve(self) -> CostCurve:
         """Return the same, with the costs of fit where the curve was kept."""
-        self._check_fitted()
+        self.check_fitted()
         if self._curve is not None:
             return self._curve
         knobs = None
@@ -98,7 +98,7 @@ class JudgedMixin(LiveParameters, RoutingMixin):
         -------
         CostCurve
         """
-        self._check_ready()
+        self.check_as_fitted()
         check_curve_rows(lambdas, X, y, sample_weight)
         table = None if X is None else self.table_reader()(X)
         curve: CostCurve = self.router_.cost_curve(lambdas, table, y, sample_weight=sample_weight)
@@ -122,7 +122,7 @@ class JudgedMixin(LiveParameters, RoutingMixin):
         ValueError
             If no operating point reaches it; the message gives the range.
         """
-        self._check_ready()
+        self.check_as_fitted()
         wanted = check_number(accuracy, "accuracy", at_least=0, at_most=1)
         curve = self.cv_curve_
         reached = np.flatnonzero(curve.accuracy >= wanted - 1e-12)
@@ -168,7 +168,7 @@ class JudgedMixin(LiveParameters, RoutingMixin):
         self, X: ArrayLike | None = None, y: ArrayLike | None = None
     ) -> tuple[list[dict[str, object]], Verdict, str]:
         """Return the lines of the summary, its verdict, and on which rows."""
-        self._check_ready()
+        self.check_as_fitted()
         models, alone = self._models(), self._alone
         clock = None if self._clock is None else Clock(*self._clock)
         if X is not None or y is not None:

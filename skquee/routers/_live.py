@@ -8,12 +8,10 @@ from typing import ClassVar, Self
 
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
-from sklearn.utils.validation import check_is_fitted
 
 from skquee.bank import MultiPathClassifierBank
-from skquee.values._remembered import Trace, as_now, check_as_fitted
 from skquee.walk import RoutingMixin
-from skquee.walk._fitted import with_tree
+from skquee.walk._fitted import Trace, as_now, with_tree
 
 __all__ = ["LiveParameters", "check_rows"]
 
@@ -86,16 +84,6 @@ class LiveParameters:
             return False
         self.router_ = copy.copy(self.router_).set_params(**{name: acting})
         return True
-
-    def _check_fitted(self) -> None:
-        # Tags, which scikit-learn's check reads, ask every classifier: only where it will fail.
-        if not hasattr(self, "router_"):
-            check_is_fitted(self)
-
-    def _check_ready(self) -> None:
-        """Raise where nothing is fitted, or something set since then has to be."""
-        self._check_fitted()
-        check_as_fitted(self, getattr(self, "_of_fit", {}))
 
 
 def check_rows(X: ArrayLike, feature_names: Sequence[str] | None) -> ArrayLike:

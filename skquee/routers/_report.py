@@ -73,7 +73,7 @@ class RoutedReportMixin(JudgedMixin):
         ...     page.name, page.stat().st_size < 100_000
         ('report.html', True)
         """
-        self._check_ready()
+        self.check_as_fitted()
         check_output(file)
         check_reported(X, y)
         models, right, table = self._models(), self._alone, None

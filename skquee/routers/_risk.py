@@ -27,9 +27,9 @@ from skquee.evaluation._certify import (
 from skquee.values import PathProbabilities, PathTree
 from skquee.values._checks import check_number, check_seed
 from skquee.values._labels import check_labels, path_answers, stored
-from skquee.values._remembered import remember
 from skquee.values._types import Seed
 from skquee.walk import Decider, Follow, RoutingMixin
+from skquee.walk._fitted import remember
 
 __all__ = ["RiskControlledRouter"]
 

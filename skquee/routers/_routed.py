@@ -35,10 +35,10 @@ from skquee.values._labels import (
     hold_out,
     spawn_seeds,
 )
-from skquee.values._remembered import remember
 from skquee.values._rows import n_rows_of
 from skquee.values._types import Seed
 from skquee.walk import Decider, Routes, RoutingMixin, Snapshot
+from skquee.walk._fitted import remember
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -273,7 +273,7 @@ class RoutedClassifier(BudgetMixin, RoutedReportMixin, BaseEstimator):
     @property
     def paths_(self) -> PathTree:
         """The router's tree."""
-        self._check_fitted()
+        self.check_fitted()
         tree: PathTree = self.router_.paths_
         return tree
 
@@ -290,7 +290,7 @@ class RoutedClassifier(BudgetMixin, RoutedReportMixin, BaseEstimator):
         Routes
             With the row labels of a data frame.
         """
-        self._check_ready()
+        self.check_as_fitted()
         routes: Routes = self.router_.route(self.table_reader()(X))
         return routes.of_rows(X)
 
@@ -306,7 +306,7 @@ class RoutedClassifier(BudgetMixin, RoutedReportMixin, BaseEstimator):
         -------
         ndarray of shape (n_samples,)
         """
-        self._check_ready()
+        self.check_as_fitted()
         table = self.table_reader()(X)
         # One row on plain numbers: arrays cost more than what is in them. On a large tree it would
         # cost more to lay out all gates than to ask the few on the way.
@@ -317,7 +317,7 @@ class RoutedClassifier(BudgetMixin, RoutedReportMixin, BaseEstimator):
 
     def decider(self, knob: float | None = None) -> Decider:
         """Return what decides at a gate; see :meth:`skquee.CostAwareRouter.decider`."""
-        self._check_ready()
+        self.check_as_fitted()
         decider: Decider = self.router_.decider(knob)
         return decider
 
@@ -334,7 +334,7 @@ class RoutedClassifier(BudgetMixin, RoutedReportMixin, BaseEstimator):
         DataFrame
             As of :meth:`skquee.CostAwareRouter.explain_route`.
         """
-        self._check_ready()
+        self.check_as_fitted()
         router = innermost(self.router_)[0]
         router = router if hasattr(router, "explain_route") else self.router_
         if not hasattr(router, "explain_route"):
@@ -345,7 +345,7 @@ class RoutedClassifier(BudgetMixin, RoutedReportMixin, BaseEstimator):
     def innermost(self) -> tuple[RoutingMixin, MultiPathClassifierBank | None]:
         """Return the router that decides, and the bank before it or None."""
         if hasattr(self, "router_"):
-            self._check_ready()
+            self.check_as_fitted()
             return innermost(self.router_)[0], self.bank_
         router = default_router() if self.router is None else self.router
         return innermost(router)[0], None
@@ -371,7 +371,7 @@ class RoutedClassifier(BudgetMixin, RoutedReportMixin, BaseEstimator):
         given = getattr(self.router, "lambda_", None)
         if y is not None and given in (None, getattr(self, "best_lambda_", None)):
             return float(accuracy_score(y, self.predict(X), sample_weight=sample_weight))
-        self._check_ready()
+        self.check_as_fitted()
         return float(self.router_.score(self.table_reader()(X), y, sample_weight=sample_weight))
 
     def measure(self, X: ArrayLike, *, groups: Sequence[int] | None = None) -> CallTimes:
@@ -396,7 +396,7 @@ class RoutedClassifier(BudgetMixin, RoutedReportMixin, BaseEstimator):
             If the bank is a network's (see ``network.measure_costs``) or holds callables, which
             may cost money: these are never called only to be timed.
         """
-        self._check_ready()
+        self.check_as_fitted()
         # The copy's costs are not asked for: none that would be extrapolated from these times.
         bank = copy.copy(self.bank_).set_params(latency_rows=1)
         times = bank.measure(X, groups=groups)

@@ -20,17 +20,14 @@ from skquee.routers._at_budget import BudgetMixin
 from skquee.routers._checking import (
     answer_rule,
     check_fit_parameters,
-    check_policy,
     error_model,
     warn_where_context_is_unread,
 )
-from skquee.routers._deciding import GateDecider
 from skquee.routers._explain import ExplainMixin
 from skquee.routers._prices import CallCostModel
 from skquee.routers._survey import SurveyMixin
 from skquee.values import PathProbabilities, PathTree
 from skquee.values._as_table import as_path_probabilities
-from skquee.values._checks import check_number, check_option
 from skquee.values._labels import (
     check_weights,
     correctness,
@@ -43,7 +40,6 @@ from skquee.values._types import Seed
 
 __all__ = ["CostAwareRouter"]
 
-FIRST = ("planned", "free", "highest")
 # Of targets="shrunken".
 SHRINKAGE = 10.0
 
@@ -366,41 +362,3 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, SurveyMixin, BaseEstimator):
             if hasattr(part, "fit"):
                 router.add(method_mapping=mapping, **{name: part})
         return router
-
-    # ------------------------------------------------------------------ decide
-
-    def check_knobs(self) -> None:
-        if self.lambda_ is not None:
-            check_number(self.lambda_, "lambda_", at_least=0)
-        check_policy(self.policy)
-        if hasattr(self, "policy_"):
-            self._check_policy_is_fitted()
-        check_option(self.first, "first", FIRST)
-        if self.first == "free" and hasattr(self, "policy_") and self._start_rows is None:
-            raise ValueError(
-                "first='free' was set after fit, and has to be fitted: call fit again."
-            )
-
-    def answered_table(self, table: PathProbabilities) -> PathProbabilities:
-        return answered(self.answer_, table)
-
-    def make_decider(self, tree: PathTree) -> GateDecider:
-        if self.lambda_ is None:
-            raise ValueError(
-                "lambda_=None is still open, so there is no point to route at: set a number >= 0, "
-                "or let RoutedClassifier or TunedCostAwareRouterCV choose one."
-            )
-        lambda_, policy = float(self.lambda_), self.policy_in_use()
-        start = None
-        if not getattr(self.regressor_, "judges_before_running", False):
-            start = self._start(lambda_, tree, policy)
-        return GateDecider(
-            tree,
-            self.classes_,
-            lambda_,
-            self.regressor_,
-            policy,
-            start,
-            self.answer_,
-            self.cost_model_ if self.path_costs is None else None,
-        )

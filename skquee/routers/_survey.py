@@ -9,20 +9,15 @@ from typing import Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator
 
 from skquee.evaluation import CostCurve
-from skquee.method.gates import ErrorModel
-from skquee.method.policy import Policy
 from skquee.method.policy._aim import plan_of
-from skquee.method.policy._protocol import PolicyFunction, PolicyLike
+from skquee.method.policy._protocol import PolicyLike
 from skquee.method.policy._sweep import fit_policy, sweep
-from skquee.routers._checking import is_policy, make_policy
-from skquee.routers._deciding import Start, begin
-from skquee.routers._prices import CallCostModel
+from skquee.routers._checking import make_policy
+from skquee.routers._deciding import DecidingMixin
 from skquee.values import PathProbabilities, PathTree
 from skquee.values._labels import wrong_of
-from skquee.walk import RoutingMixin
 from skquee.walk._curves import check_curve_rows
 
 __all__ = ["SurveyMixin", "Surveyed"]
@@ -47,12 +42,9 @@ class Surveyed:
     costs: tuple[NDArray[np.float64] | None, NDArray[np.float64] | None] = (None, None)
 
 
-class SurveyMixin(RoutingMixin):
+class SurveyMixin(DecidingMixin):
     """Curves and first steps of a router of gates, from surveys of rows."""
 
-    first: str
-    regressor_: ErrorModel
-    cost_model_: CallCostModel | None
     # Of rows kept in fit: survey, right, weights; what paths cost, what they seem to cost.
     _held_out: (
         tuple[dict[int, NDArray[np.float32]], NDArray[np.generic], NDArray[np.float64] | None]
@@ -61,22 +53,6 @@ class SurveyMixin(RoutingMixin):
     _held_costs: tuple[NDArray[np.float64] | None, NDArray[np.float64] | None]
     _held_rows: NDArray[np.intp]
     _held_source: str
-    # Of rows that choose the first step: survey, wrong, weights.
-    _start_rows: (
-        tuple[dict[int, NDArray[np.float32]], NDArray[np.bool_], NDArray[np.float64] | None] | None
-    )
-
-    policy: PolicyLike
-    policy_: BaseEstimator
-    _policy_of_fit: PolicyLike
-
-    def policy_in_use(self) -> Policy | PolicyFunction | None:
-        """Return the policy that holds: fitted, a callable, or None for the open loop."""
-        if self.policy == "open-loop":
-            return None
-        if isinstance(self.policy, str) or (is_policy(self.policy) and hasattr(self.policy, "fit")):
-            return self.policy_
-        return self.policy
 
     def with_policy(self, policy: PolicyLike) -> Self:
         """Return this fitted router under another policy; nothing else is trained anew.
@@ -335,41 +311,3 @@ class SurveyMixin(RoutingMixin):
             self.policy_ = fit_policy(policy, table.paths, *rows)
         if free:
             self._start_rows = rows
-
-    def _check_policy_is_fitted(self) -> None:
-        """Raise where the policy in use has to be fitted, and another one was."""
-        if isinstance(self.policy, str) and self.policy == self._policy_of_fit:
-            return
-        wanted, fitted = make_policy(self.policy), self.policy_
-        if wanted is None or not hasattr(wanted, "fit"):
-            return
-        same = type(fitted) is type(wanted)
-        if not (same and repr(wanted.get_params()) == repr(fitted.get_params())):
-            raise ValueError(
-                f"policy={self.policy!r} was set after fit, and has to be fitted: call fit again."
-            )
-
-    def _start(
-        self, lambda_: float, tree: PathTree, policy: Policy | PolicyFunction | None
-    ) -> Start:
-        """Return the first step where samples are all alike."""
-
-        def free() -> int:
-            return int(self._best_roots(np.array([lambda_]), tree, policy)[0])
-
-        return begin(self.first, policy, lambda_, tree, self.regressor_.base_errors_, free)
-
-    def _best_roots(
-        self, knobs: NDArray[np.float64], tree: PathTree, policy: Policy | PolicyFunction | None
-    ) -> NDArray[np.intp]:
-        """Return the first step from which this router loses least on rows of fit."""
-        assert self._start_rows is not None
-        survey, wrong, weights = self._start_rows
-        rows = np.arange(len(wrong))
-        losses = []
-        for root in tree.roots.tolist():
-            starts = np.full((len(knobs), len(rows)), root)
-            taken = sweep(partial(plan_of, policy), survey, knobs, tree, starts)
-            loss = wrong[rows, taken] + knobs[:, None] * tree.path_costs[taken]
-            losses.append(np.average(loss, axis=1, weights=weights))
-        return tree.roots[np.argmin(losses, axis=0)]

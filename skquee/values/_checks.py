@@ -24,8 +24,10 @@ __all__ = [
     "check_option",
     "check_output",
     "check_path",
+    "check_probabilities",
     "check_seed",
     "check_sequence",
+    "is_flat",
     "shown",
 ]
 
@@ -245,6 +247,57 @@ def check_numbers(
         where = "it" if not first else f"entry {first[0] if len(first) == 1 else first}"
         raise ValueError(f"{name} must hold {kind}{bounds}, but {where} is {found[first]:g}.{hint}")
     return found
+
+
+def check_probabilities(
+    values: NDArray[np.generic],
+    rows: NDArray[np.intp] | int,
+    names: Sequence[str] | NDArray[np.generic],
+) -> None:
+    """Raise where vectors are not probabilities, naming the row and the path.
+
+    `values` (..., n_classes): vectors; all axes but the last are counted together. `rows`: row of
+    each vector, or the first row where `values` is a (rows, paths, classes) block. `names`: path of
+    each vector, or of each column of such a block.
+    """
+    tolerance = 5e-3  # room for float16, which keeps three digits
+    totals = values.sum(axis=-1, dtype=np.float32)
+    smallest = values.min(axis=-1)
+    with np.errstate(invalid="ignore"):
+        good = (np.abs(totals - 1) <= tolerance) & (smallest >= -1e-6)
+    if good.all():
+        return
+    first = np.argwhere(~good)[0]
+    row = int(rows + first[0] if isinstance(rows, (int, np.integer)) else rows[first[0]])
+    name = names[first[-1]]
+    vector = values[tuple(first)]
+    where = f"for row {row}, path {name!r}"
+    if np.isnan(vector).any():
+        raise ValueError(f"Input X contains NaN {where}.")
+    if np.isinf(vector).any():
+        raise ValueError(f"Input X contains infinity {where}.")
+    hint = (
+        " These look like logits: apply a softmax first."
+        if (vector < 0).any() or (totals[tuple(first)] > 1.5)
+        else ""
+    )
+    if (vector < 0).any():
+        raise ValueError(f"X has the negative probability {vector.min():g} {where}.{hint}")
+    raise ValueError(
+        f"Probabilities must sum to 1, but those {where} sum to {totals[tuple(first)]:g}.{hint}"
+    )
+
+
+def is_flat(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Tell which vectors give every class the same probability: no answer, an abstention.
+
+    `values` (..., n_classes). Returns shape (...).
+    """
+    flat = np.asarray(values[..., 0] == values[..., -1])
+    if flat.any():  # seldom: only these are read whole
+        some = values[flat]
+        flat[flat] = (some == some[:, :1]).all(axis=1)
+    return flat
 
 
 def check_labels_given(values: ArrayLike, name: str, what: str = "label") -> NDArray[np.generic]:

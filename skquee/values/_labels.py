@@ -10,11 +10,10 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_random_state, column_or_1d
 
-from skquee.values._checks import check_labels_given
+from skquee.values._checks import check_labels_given, check_probabilities, is_flat
 from skquee.values._halves import widened
 from skquee.values._rows import own_values
 from skquee.values._table import PathProbabilities
-from skquee.values._table_checks import check_probabilities
 from skquee.values._tree import PathTree
 from skquee.values._types import Seed
 
@@ -26,7 +25,6 @@ __all__ = [
     "default_lambdas",
     "encode_labels",
     "hold_out",
-    "is_flat",
     "path_answers",
     "spawn_seeds",
     "stored",
@@ -83,18 +81,6 @@ def path_answers(table: PathProbabilities, *, check: bool = False) -> NDArray[np
                 mute = silent[:, columns[path]]
                 answers[mute, path] = answers[mute, before]
     return answers
-
-
-def is_flat(values: NDArray[np.generic]) -> NDArray[np.bool_]:
-    """Tell which vectors give every class the same probability: no answer, an abstention.
-
-    `values` (..., n_classes). Returns shape (...).
-    """
-    flat = np.asarray(values[..., 0] == values[..., -1])
-    if flat.any():  # seldom: only these are read whole
-        some = values[flat]
-        flat[flat] = (some == some[:, :1]).all(axis=1)
-    return flat
 
 
 def correctness(

@@ -91,7 +91,8 @@ class RoutingMixin(ReportMixin):
         self.check_as_fitted()
         self.check_knobs()
         table = self.read_table(X, reset=False)
-        return walk(self.make_decider(table.paths), table).of_rows(X)
+        routes = walk(self.make_decider(table.paths), table)
+        return routes.of_rows(X) if hasattr(X, "iloc") else routes  # of a bank's router
 
     def freeze(self) -> Snapshot:
         """Return an immutable snapshot of this router at its operating point.

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Sequence
-from typing import ClassVar, Self, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import ClassVar, Self, TypedDict, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.frozen import FrozenEstimator
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from skquee.values import PathProbabilities, PathTree
 from skquee.values._as_table import as_path_probabilities
 from skquee.values._labels import check_labels, correctness, encode_labels, path_answers
-from skquee.values._remembered import check_as_fitted, remember
 
-__all__ = ["FittedMixin", "with_tree"]
+__all__ = ["FittedMixin", "Trace", "as_now", "check_as_fitted", "remember", "with_tree"]
 
 Fitted = TypeVar("Fitted", bound="FittedMixin")
 
@@ -85,32 +85,13 @@ class FittedMixin(ClassifierMixin):
                 X, self.paths, path_costs=self.path_costs, classes=self.classes
             )
         else:
-            tree = self._fitted_paths
-            if isinstance(X, PathProbabilities):
-                if not X.paths.same_structure(tree):
-                    raise ValueError(
-                        f"X carries {X.paths!r}, but this estimator was fitted with {tree!r}. "
-                        "Transform X with the bank used in fit."
-                    )
-                # Where each row has its prices the tree's are their means on some rows or other.
-                # Else X's own tree, which has worked out what a walk asks it.
-                if X.facts.call_costs is None:
-                    tree = X.paths.with_classes(tree.classes)
-            if self.paths is not None:
-                tree = tree.with_costs(self.paths.costs, cost_unit=self.paths.cost_unit)
-            table = as_path_probabilities(
-                X.with_paths(tree) if isinstance(X, PathProbabilities) else X,
-                tree,
-                path_costs=self.path_costs,
+            table = self._read_more(X)
+        n_rows, _, n_classes = table.shape
+        if not reset and n_classes != self.n_classes_:
+            raise ValueError(
+                f"X has {n_classes} classes, but this estimator was fitted with {self.n_classes_}."
             )
-            if self.path_costs is not None and table.facts.call_costs is not None:
-                table = table.with_call_costs(None)  # in place of those that rows bring
-            if table.shape[2] != self.n_classes_:
-                raise ValueError(
-                    f"X has {table.shape[2]} classes, but this estimator was fitted with "
-                    f"{self.n_classes_}."
-                )
-        if len(table) == 0:
+        if n_rows == 0:
             raise ValueError(
                 f"Found array with 0 sample(s) (shape={table.shape}) while a minimum of 1 is "
                 "required."
@@ -118,6 +99,31 @@ class FittedMixin(ClassifierMixin):
         if reset or not isinstance(X, PathProbabilities):  # a tree of one structure says as much
             validate_data(self, table, reset=reset, skip_check_array=True)
         return table
+
+    def _read_more(self, X: ArrayLike) -> PathProbabilities:
+        """Return rows to predict over the costs that hold: of X, else ``paths``, ``path_costs``."""
+        fitted, own = self._fitted_paths, self.paths
+        if not isinstance(X, PathProbabilities):
+            tree = fitted if own is None else fitted.with_costs(own.costs, cost_unit=own.cost_unit)
+            return as_path_probabilities(X, tree, path_costs=self.path_costs)
+        tree = X.paths
+        if tree is not fitted and not tree.same_structure(fitted):
+            raise ValueError(
+                f"X carries {tree!r}, but this estimator was fitted with {fitted!r}. "
+                "Transform X with the bank used in fit."
+            )
+        if X.facts.call_costs is not None:
+            # Where each row has its prices the tree's are their means on some rows or other.
+            tree = fitted
+        elif tree.classes != fitted.classes:
+            tree = tree.with_classes(fitted.classes)
+        if own is not None:
+            tree = tree.with_costs(own.costs, cost_unit=own.cost_unit)
+        if self.path_costs is not None:
+            tree = tree.with_costs(self.path_costs)
+            if X.facts.call_costs is not None:
+                X = X.with_call_costs(None)  # in place of those that rows bring
+        return X if tree is X.paths else X.with_paths(tree)
 
     def start_fit(
         self, X: ArrayLike, y: ArrayLike | None
@@ -170,21 +176,27 @@ class FittedMixin(ClassifierMixin):
     @property
     def paths_(self) -> PathTree:
         """The tree of paths, with the costs that hold now."""
-        check_is_fitted(self)
+        self.check_fitted()
         tree = self._fitted_paths
         if self.path_costs is not None:
             return tree.with_costs(self.path_costs)
         own = self.paths
         return tree if own is None else tree.with_costs(own.costs, cost_unit=own.cost_unit)
 
+    def check_fitted(self) -> None:
+        """Raise where this is not fitted."""
+        # scikit-learn's check makes tags, which costs more than the rest: only where it will fail.
+        if not self.__sklearn_is_fitted__():
+            check_is_fitted(self)
+
     def check_as_fitted(self) -> None:
         """Raise where this is not fitted, or a parameter that fit reads was set since."""
-        check_is_fitted(self)
+        self.check_fitted()
         check_as_fitted(self, getattr(self, "_of_fit", {}))
-        tree = getattr(self, "_fitted_paths", None)
-        if self.paths is not None and tree is not None and not self.paths.same_structure(tree):
+        own, tree = getattr(self, "paths", None), getattr(self, "_fitted_paths", None)
+        if own is not None and tree is not None and not own.same_structure(tree):
             raise ValueError(
-                f"paths={self.paths!r} was set after fit, which knew {tree!r}: call fit again."
+                f"paths={own!r} was set after fit, which knew {tree!r}: call fit again."
             )
 
     def path_answers(self, table: PathProbabilities) -> NDArray[np.int32]:
@@ -222,3 +234,146 @@ def with_tree(router: Fitted, tree: PathTree) -> Fitted:
     if hasattr(other, "router_"):
         other.router_ = with_tree(other.router_, tree)
     return other
+
+
+class Trace(TypedDict, total=False):
+    """A value, and those of an estimator's parameters or of a sequence's items."""
+
+    value: object
+    params: dict[str, Trace]
+    items: list[Trace]
+
+
+def remember(estimator: BaseEstimator, names: Iterable[str]) -> dict[str, Trace]:
+    """Return the parameters that fit uses, with those of the estimators among them.
+
+    `names`: parameters that are read in fit alone. Returns for :func:`check_as_fitted`. It holds
+    the parameters themselves, no copies.
+    """
+    return {name: _trace(getattr(estimator, name)) for name in names}
+
+
+def check_as_fitted(estimator: BaseEstimator, remembered: dict[str, Trace]) -> None:
+    """Raise where a parameter is another than the one that fit used.
+
+    It costs microseconds: identity, and equality of plain values.
+
+    `remembered`: from :func:`remember`. ValueError naming the parameter.
+
+    >>> from sklearn.svm import SVC
+    >>> from skquee.walk._fitted import check_as_fitted, remember
+    >>> model = SVC(C=1.0)
+    >>> remembered = remember(model, ["C"])
+    >>> check_as_fitted(model.set_params(C=2.0), remembered)
+    Traceback (most recent call last):
+        ...
+    ValueError: C=2.0 was set after fit, and has to be fitted: call fit again.
+    """
+    found = _changed_among(estimator, remembered, "")
+    if found is not None:
+        raise ValueError(
+            f"{found[0]}={found[1]!r:.200} was set after fit, and has to be fitted: call fit again."
+        )
+
+
+def as_now(remembered: dict[str, Trace], name: str, value: object) -> dict[str, Trace]:
+    """Return what fit used with another value of a parameter, which acts without a fit.
+
+    `remembered`: from :func:`remember`; it stays as it is. `name`: nested with double underscores.
+    `value`: what is not to be noticed as a change.
+    """
+    key, _, rest = name.partition("__")
+    if key not in remembered:
+        return remembered
+    if not rest:
+        return {**remembered, key: _trace(value)}
+    inner = as_now(remembered[key].get("params", {}), rest, value)
+    return {**remembered, key: {**remembered[key], "params": inner}}
+
+
+def _trace(value: object) -> Trace:
+    """Return a value, with the parameters of an estimator, or those among the items of a list."""
+    if isinstance(value, (list, tuple, dict)):
+        parts = list(value.values() if isinstance(value, dict) else value)
+        items = [_trace(part) for part in parts]
+        known = any(len(item) > 1 for item in items)
+        return {"value": value, "items": items} if known else {"value": value}
+    # What is frozen is as it was fitted, whatever its parameters say.
+    if not hasattr(value, "get_params") or isinstance(value, (type, FrozenEstimator)):
+        return {"value": value}
+    given = value.get_params(deep=False)
+    inner = {
+        name: _trace(part)
+        for name, part in given.items()
+        if _equal(getattr(value, name, None), part)  # some houses keep theirs elsewhere
+    }
+    return {"value": value, "params": inner}
+
+
+def _changed(now: object, trace: Trace, name: str) -> tuple[str, object] | None:
+    """Return the name and value of a parameter that differs, or None."""
+    if "value" not in trace:  # a file was changed by hand
+        raise ValueError("What fit used is not whole: fit again.")
+    then = trace["value"]
+    if "items" in trace:
+        return _changed_items(now, trace, name)
+    if "params" not in trace:
+        if isinstance(then, FrozenEstimator) and isinstance(now, FrozenEstimator):
+            now, then = now.estimator, then.estimator
+        return None if _equal(now, then) else (name, now)
+    # A part may be set in place (`regressor__max_epochs`), or be another with the same parameters.
+    if type(now) is not type(then):
+        return name, now
+    return _changed_among(now, trace["params"], f"{name}__")
+
+
+def _changed_among(
+    owner: object, traces: dict[str, Trace], outer: str
+) -> tuple[str, object] | None:
+    """Return the same for the parameters of an estimator."""
+    for inner, given in traces.items():
+        part = getattr(owner, inner, None)
+        if len(given) == 1 and part is given.get("value", given):  # most: asked at every call
+            continue
+        found = _changed(part, given, f"{outer}{inner}")
+        if found is not None:
+            return found
+    return None
+
+
+def _changed_items(now: object, trace: Trace, name: str) -> tuple[str, object] | None:
+    """Return the same for a list, tuple or dict with estimators in it."""
+    then, items = trace["value"], trace["items"]
+    if type(now) is not type(then) or not isinstance(now, (list, tuple, dict)):
+        return name, now
+    if len(now) != len(items):
+        return name, now
+    if isinstance(now, dict) and isinstance(then, dict):
+        if list(now) != list(then):
+            return name, now
+        parts = [(f"{name}[{key!r}]", part) for key, part in now.items()]
+    else:
+        # An estimator with a name, (name, estimator), is called as scikit-learn does.
+        outer = name.rpartition("__")[0]
+        named = [isinstance(p, tuple) and len(p) > 0 and isinstance(p[0], str) for p in now]
+        parts = [(f"{outer}__{p[0]}" if n else name, p) for n, p in zip(named, now, strict=True)]
+    for (own, part), given in zip(parts, items, strict=True):
+        found = _changed(part, given, own)
+        if found is not None:
+            return found
+    return None
+
+
+def _equal(now: object, then: object) -> bool:
+    if now is then:
+        return True
+    plain = (list, tuple, np.ndarray)
+    if isinstance(now, plain) and isinstance(then, plain):
+        ours, theirs = (v.tolist() if isinstance(v, np.ndarray) else v for v in (now, then))
+        if not (isinstance(ours, (list, tuple)) and isinstance(theirs, (list, tuple))):
+            return bool(ours == theirs)
+        return len(ours) == len(theirs) and all(map(_equal, ours, theirs))
+    try:
+        return bool(now == then) or (now != now and then != then)
+    except Exception:  # what cannot be compared is another
+        return False

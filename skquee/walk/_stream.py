@@ -11,9 +11,7 @@ from numpy.typing import NDArray
 
 from skquee.bank import LazyPathProbabilities, MultiPathClassifierBank, run_exit
 from skquee.values import PathProbabilities, PathTree
-from skquee.values._checks import check_integer
-from skquee.values._labels import is_flat
-from skquee.values._table_checks import check_probabilities
+from skquee.values._checks import check_integer, check_probabilities, is_flat
 from skquee.walk._decider import Decider
 from skquee.walk._protocol import Router
 from skquee.walk._visit import Routes, Visit

@@ -9,13 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skquee.values import PathProbabilities, PathTree
-from skquee.values._labels import is_flat
+from skquee.values._checks import check_probabilities, is_flat
 from skquee.values._table import Walk
-from skquee.values._table_checks import check_probabilities
 from skquee.walk._decider import Decider
 from skquee.walk._visit import Routes, Visit
 
 __all__ = ["ends", "labels_of", "walk"]
+
+# Rows that passed each exit, in rising order, and what it answered them.
+Passed = list[tuple[NDArray[np.intp], NDArray[np.floating]]]
 
 
 def walk(decider: Decider, table: PathProbabilities) -> Routes:
@@ -34,28 +36,27 @@ def walk(decider: Decider, table: PathProbabilities) -> Routes:
     -------
     Routes
     """
-    if len(table) <= table.chunk_size:
-        return _walk_chunk(decider, table, 0)
+    n = table.shape[0]
+    if n <= table.chunk_size:
+        return _walk_chunk(decider, table, 0, n)
     return Routes.joined(
-        [_walk_chunk(decider, chunk, rows.start) for rows, chunk in table.chunks()]
+        [_walk_chunk(decider, chunk, rows.start, len(chunk)) for rows, chunk in table.chunks()]
     )
 
 
-def _walk_chunk(decider: Decider, table: PathProbabilities, start: int) -> Routes:
-    tree, n = decider.tree, len(table)
+def _walk_chunk(decider: Decider, table: PathProbabilities, start: int, n: int) -> Routes:
+    tree, known = decider.tree, table.facts
     inner, n_exits = tree.is_inner, tree.n_exits
     run = table.walk()
     merge = getattr(run, "merge", None)
     visited = np.full((n, n_exits), -1, dtype=np.intp)
     errors = np.full((n, n_exits), np.nan)
-    final: NDArray[np.floating] | None = None
-    said = np.full(n, -1, dtype=np.intp)  # whose answer, of a table of outcomes
     # What was answered at each exit, and by which rows: read only where it is asked for.
-    passed: list[tuple[NDArray[np.intp], NDArray[np.floating]]] = []
+    passed: Passed = []
     memory: dict[str, NDArray[np.generic]] = {}
-    row_costs = table.row_path_costs()
+    row_costs = None if known.call_costs is None else table.row_path_costs()
     # What a decision may look at; what was paid is told afterwards.
-    known_costs = row_costs if table.facts.costs_known else None
+    known_costs = row_costs if known.costs_known else None
 
     rows = np.arange(n)
     at = np.full(n, -1, dtype=np.intp)
@@ -74,7 +75,7 @@ def _walk_chunk(decider: Decider, table: PathProbabilities, start: int) -> Route
                 history=partial(_history, tuple(passed), rows),
                 activations=_activations(run, rows) if depth else None,
                 memory=memory,
-                context=None if table.context is None else table.context[rows],
+                context=None if known.context is None else known.context[rows],
                 costs=None if known_costs is None else known_costs[rows],
             )
             goal, errors[rows, depth] = decider.step(visit)
@@ -90,16 +91,6 @@ def _walk_chunk(decider: Decider, table: PathProbabilities, start: int) -> Route
         check_probabilities(now, rows + start, _Names(tree, at))
         passed.append((rows, now))
         visited[rows, depth] = at
-        answer = decider.answer(at, now, partial(_history, tuple(passed), rows))
-        if table.facts.outcomes:
-            said[rows] = decider.answering(at, now, partial(_history, tuple(passed), rows))
-        # Written at every exit reached: the last one that says something stays.
-        if final is None:
-            final = answer.copy()
-        elif (flat := is_flat(answer)).any():
-            final[rows[~flat]] = answer[~flat]
-        else:
-            final[rows] = answer
         stays = inner[at]
         if not stays.all():
             rows, at, now = rows[stays], at[stays], now[stays]
@@ -107,18 +98,51 @@ def _walk_chunk(decider: Decider, table: PathProbabilities, start: int) -> Route
             memory = {name: values[stays] for name, values in memory.items()}
             if rows.size == 0:
                 break
-    assert final is not None
     paths = ends(visited)
+    probabilities = _answers(decider, visited, passed)
+    said = _answering(decider, visited, passed) if known.outcomes else paths
     return Routes(
-        labels=labels_of(decider, table, said, final),
+        labels=labels_of(decider, table, said, probabilities),
         paths=paths,
         costs=tree.path_costs[paths] if row_costs is None else row_costs[np.arange(n), paths],
-        probabilities=final,
+        probabilities=probabilities,
         predicted_errors=errors,
         visited=visited,
         counts=run.counts,
         tree=tree,
     )
+
+
+def _answers(decider: Decider, visited: NDArray[np.intp], passed: Passed) -> NDArray[np.floating]:
+    """Return what every row answers at the end of its path, shape (n_samples, n_classes)."""
+    final: NDArray[np.floating] | None = None
+    asked = (visited >= 0).sum(axis=1)
+    for depth in range(len(passed), 0, -1):
+        rows = np.flatnonzero(asked == depth)
+        if rows.size == 0:
+            continue
+        there, now = passed[depth - 1]
+        now = now if len(there) == len(rows) else now[np.searchsorted(there, rows)]
+        history = partial(_history, passed[:depth], rows)
+        answer = decider.answer(visited[rows, depth - 1], now, history)
+        if final is None:
+            final = np.empty((len(visited), answer.shape[1]), dtype=answer.dtype)
+        final[rows] = answer
+        if depth > 1:  # a flat vector is an abstention: the exit before answers
+            asked[rows[is_flat(answer)]] = depth - 1
+    assert final is not None
+    return final
+
+
+def _answering(decider: Decider, visited: NDArray[np.intp], passed: Passed) -> NDArray[np.intp]:
+    """Return the path at whose end the exit stands that answers, of a table of outcomes."""
+    said, last = np.empty(len(visited), dtype=np.intp), (visited >= 0).sum(axis=1)
+    for depth in range(1, len(passed) + 1):
+        rows = np.flatnonzero(last == depth)
+        if rows.size:
+            history = partial(_history, passed[:depth], rows)
+            said[rows] = decider.answering(visited[rows, depth - 1], history()[-1], history)
+    return said
 
 
 def labels_of(

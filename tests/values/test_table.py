@@ -14,7 +14,7 @@ from sklearn.utils import _safe_indexing
 from skquee import CostAwareRouter, PathProbabilities, PathTree
 from skquee.testing import make_path_probabilities
 from skquee.values._as_table import as_path_probabilities
-from skquee.values._table_checks import check_probabilities
+from skquee.values._checks import check_probabilities
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from skquee import CostAwareRouter, MultiPathClassifierBank, PathProbabilities, PathTree
 from skquee.baselines import FixedPath, OracleRouter, ThresholdRouter
 from skquee.testing import TableNetwork, make_path_probabilities
-from skquee.values._labels import is_flat, path_answers
+from skquee.values._checks import is_flat
+from skquee.values._labels import path_answers
 from skquee.walk import stream
 
 N = 80

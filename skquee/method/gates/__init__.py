@@ -1,8 +1,13 @@
 """Gates: what they see and the error models they carry."""
 
 from skquee.method.gates._classifier import PathErrorClassifier, _Linear, _Several
-from skquee.method.gates._features import GateLayout, entropy, gate_features, gate_layouts
-from skquee.method.gates._mlp import GateNetwork
+from skquee.method.gates._network import (
+    GateLayout,
+    GateNetwork,
+    entropy,
+    gate_features,
+    gate_layouts,
+)
 from skquee.method.gates._protocol import ErrorModel
 from skquee.method.gates._regressor import PathErrorRegressor
 from skquee.method.gates._rich import ClassErrorRates, GateInputs, rich_features

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -214,15 +214,17 @@ class PathErrorClassifier(TakesTables):
         prefixes: NDArray[np.intp],
         history: Sequence[NDArray[np.floating]],
         context: NDArray[np.floating] | None,
-    ) -> Iterator[Judged]:
+    ) -> list[Judged]:
         """Predict for samples before one gate, as of :class:`ErrorModel`, and any paths judged."""
+        found: list[Judged] = []
         for prefix in np.unique(prefixes).tolist():
-            positions = np.flatnonzero(prefixes == prefix)
-            whole = len(positions) == len(prefixes)
-            mine = list(history) if whole else [p[positions] for p in history]
-            known = context if whole or context is None else context[positions]
+            rows = np.flatnonzero(prefixes == prefix)
+            whole = len(rows) == len(prefixes)
+            mine = list(history) if whole else [p[rows] for p in history]
+            known = context if whole or context is None else context[rows]
             features = self._inputs.of(prefix, mine, known)
-            yield positions, self._judged[prefix], self._models[prefix].predict(features)
+            found.append((rows, self._judged[prefix], self._models[prefix].predict(features)))
+        return found
 
     def one(self) -> OneLinear | None:
         """Return what judges one row on plain numbers, None where arrays are needed."""

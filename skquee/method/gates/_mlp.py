@@ -1,4 +1,4 @@
-"""The paper's gate network: two layers, trained and run as numpy arrays."""
+"""The paper's gate network, trained as numpy arrays."""
 
 from __future__ import annotations
 
@@ -10,67 +10,16 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
 from skquee.method.gates._learning import Adam, GateData, GateLoss
+from skquee.method.gates._network import ROWS, GateNetwork
 
-__all__ = ["GateData", "GateNetwork", "train_gate"]
+__all__ = ["train_gate"]
 
-# Rows whose hidden layers are held at once: keeps them inside a core's cache.
-_ROWS = 1024
 # Columns whose deviations are worked out at once.
 _COLUMNS = 64
 # Steps an epoch has at most: on many pairs, patience would otherwise go by long passes.
 _MOST_STEPS = 64
 # Steps an epoch has at least, as long as batches stay above 16 pairs.
 _STEPS = 20
-
-
-class GateNetwork:
-    """Two layers and an output over sample and path (equation 15).
-
-    The first layer is split: the sample's part is computed once and added to the part of
-    every candidate path.
-
-    `weights`: ``sample`` (n_features, embedding_size), ``path`` (n_exits + 1, embedding_size),
-    ``bias``, ``hidden`` (embedding_size, hidden_size), ``hidden_bias``, ``output`` (hidden_size,),
-    ``output_bias`` (1,); float32. `sigmoid`: squash the output into (0, 1).
-    """
-
-    def __init__(self, weights: dict[str, NDArray[np.float32]], sigmoid: bool = True) -> None:
-        self.weights = weights
-        self.sigmoid = sigmoid
-
-    def sample_part(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the first layer's sample part, shape (m, embedding_size)."""
-        part: NDArray[np.float32] = features @ self.weights["sample"]
-        part += self.weights["bias"]
-        return part
-
-    def predict(
-        self, sample_part: NDArray[np.float32], codes: NDArray[np.floating]
-    ) -> NDArray[np.float32]:
-        """Return the output for every sample and candidate.
-
-        `sample_part` (m, embedding_size): from :meth:`sample_part`. `codes` (n_candidates, n_exits
-        + 1). Returns shape (m, n_candidates).
-        """
-        w = self.weights
-        path_part = codes.astype(np.float32) @ w["path"]
-        out = np.empty((len(sample_part), len(codes)), dtype=np.float32)
-        for start in range(0, len(out), _ROWS):
-            rows = slice(start, start + _ROWS)
-            layer = sample_part[rows, None, :] + path_part
-            np.maximum(layer, 0, out=layer)
-            layer = layer.reshape(-1, layer.shape[-1]) @ w["hidden"]
-            layer += w["hidden_bias"]
-            np.maximum(layer, 0, out=layer)
-            out[rows] = (layer @ w["output"]).reshape(-1, len(codes))
-        out += w["output_bias"]
-        if self.sigmoid:
-            np.negative(out, out=out)
-            np.minimum(out, 80, out=out)  # exp of more overflows float32
-            np.exp(out, out=out)
-            out += 1
-            np.reciprocal(out, out=out)
-        return out
 
 
 def _deviations(features: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -149,8 +98,8 @@ def train_gate(
 
     def evaluate() -> float:
         total = np.zeros(2)
-        for first in range(0, len(validation.features), _ROWS):
-            total += model.forward(parameters, validation, slice(first, first + _ROWS))
+        for first in range(0, len(validation.features), ROWS):
+            total += model.forward(parameters, validation, slice(first, first + ROWS))
         return float(total[0] / max(total[1], 1e-12))
 
     # Few rows make few steps an epoch, and patience is counted in epochs.

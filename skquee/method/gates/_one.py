@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from skquee.method.gates._mlp import GateNetwork
+from skquee.method.gates._network import GateNetwork
 from skquee.method.gates._rich import N_TOP, TINY
 
 __all__ = ["OneLinear", "OneNetwork", "Passed", "paper_row", "rich_row"]

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator
 
-from skquee.method.gates._features import GateLayout, gate_features
 from skquee.method.gates._learning import GateData
+from skquee.method.gates._network import GateLayout, gate_features
 from skquee.method.gates._rich import GateInputs, training_parts
 from skquee.values import PathProbabilities
-from skquee.values._table_checks import check_probabilities
+from skquee.values._checks import check_probabilities
 
-__all__ = ["flat_inputs", "gate_data", "predict_flat"]
+__all__ = ["flat_inputs", "gate_data"]
 
 
 def gate_data(
@@ -70,13 +69,3 @@ def flat_inputs(data: GateData) -> tuple[NDArray[np.float32], NDArray[np.bool_]]
     known = np.isfinite(data.targets)
     rows, places = np.nonzero(known)
     return np.hstack([data.features[rows], data.codes[data.lines[rows], places]]), known
-
-
-def predict_flat(
-    estimator: BaseEstimator, features: NDArray[np.float32], codes: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    n, k = len(features), len(codes)
-    if n == 0:
-        return np.empty((0, k), dtype=np.float32)
-    inputs = np.hstack([np.repeat(features, k, axis=0), np.tile(codes, (n, 1))])
-    return np.clip(estimator.predict(inputs), 0, 1).reshape(n, k).astype(np.float32)

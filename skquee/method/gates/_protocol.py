@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -88,7 +88,7 @@ class ErrorModel(Protocol):
         prefixes: NDArray[np.intp],
         history: Sequence[NDArray[np.floating]],
         context: NDArray[np.floating] | None,
-    ) -> Iterator[Judged]:
+    ) -> Iterable[Judged]:
         """Predict for samples that stand before one gate, on several prefixes.
 
         Parameters

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 from tqdm import tqdm
 
-from skquee.method.gates._features import GateLayout, gate_features, gate_layouts
 from skquee.method.gates._learning import GateData
-from skquee.method.gates._mlp import GateNetwork, train_gate
+from skquee.method.gates._mlp import train_gate
+from skquee.method.gates._network import (
+    FittedGates,
+    GateLayout,
+    GateNetwork,
+    gate_layouts,
+    predict_flat,
+)
 from skquee.method.gates._one import OneNetwork
-from skquee.method.gates._pairs import flat_inputs, gate_data, predict_flat
-from skquee.method.gates._protocol import Judged
+from skquee.method.gates._pairs import flat_inputs, gate_data
 from skquee.method.gates._rich import FEATURES, GateInputs, check_goals
 from skquee.values import PathProbabilities, PathTree
 from skquee.values._as_table import TakesTables, as_path_probabilities
@@ -33,7 +36,7 @@ from skquee.values._types import Seed
 __all__ = ["PathErrorRegressor"]
 
 
-class PathErrorRegressor(TakesTables):
+class PathErrorRegressor(FittedGates, TakesTables):
     """Predict each path's probability of error from what has already been computed.
 
     One module a gate (equations 13 to 16). After ``t`` blocks it sees the probabilities of
@@ -291,38 +294,6 @@ class PathErrorRegressor(TakesTables):
             for _, candidates, errors in self.judge(at, history, None):
                 out[rows, candidates] = errors
         return out
-
-    def judge(
-        self,
-        prefixes: NDArray[np.intp],
-        history: Sequence[NDArray[np.floating]],
-        context: NDArray[np.floating] | None,
-    ) -> Iterator[Judged]:
-        """Predict for samples before one gate, as of :class:`ErrorModel`; context is not read."""
-        gate = int(self.paths_.depths[prefixes[0]]) - 1
-        layout, module = self._layouts[gate], self.gates_[gate]
-        encoding = self.paths_.encoding.astype(np.float32)
-        network = isinstance(module, GateNetwork)
-        rich = self.features == "rich"
-        if not rich:
-            features = gate_features(history[-1], history[-2] if len(history) > 1 else None)
-            part = module.sample_part(features) if network else features
-        for prefix in np.unique(prefixes):
-            line = layout.candidates[np.flatnonzero(layout.prefixes == prefix)[0]]
-            candidates = line[line >= 0]
-            positions = np.flatnonzero(prefixes == prefix)
-            if rich:
-                passed = [p[positions] for p in history]
-                mine = self._inputs.of(int(prefix), passed, None).astype(np.float32)
-                mine = module.sample_part(mine) if network else mine
-            else:
-                mine = part if len(positions) == len(part) else part[positions]
-            codes = encoding[candidates]
-            if network:
-                errors = module.predict(mine, codes)
-            else:
-                errors = predict_flat(module, mine, codes)
-            yield positions, candidates, errors
 
     def one(self) -> OneNetwork | None:
         """Return what judges one row on plain numbers, None where arrays are needed."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skquee.method.gates._features import gate_features, known_entropy
+from skquee.method.gates._network import gate_features, known_entropy
 from skquee.values import PathProbabilities
 
 __all__ = ["FEATURES", "ClassErrorRates", "GateInputs", "check_goals", "rich_features"]
