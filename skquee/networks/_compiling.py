@@ -20,7 +20,7 @@ from skquee.networks._measuring import CostedRunner
 from skquee.networks._parameters import check_tree_options
 from skquee.networks._parts import Parts
 from skquee.networks._running import run_with_exit
-from skquee.networks._types import TreeOptions
+from skquee.networks._types import Range, TreeOptions
 from skquee.networks.engines import BITS, build_engine, check_engines, device_engines, input_ranges
 from skquee.networks.engines._cuda import GraphedBlock, has_8_bit_layers
 from skquee.networks.engines._engines import time_blocks
@@ -144,7 +144,7 @@ class CompiledRunner(CostedRunner):
         return self.parts_.blocks
 
 
-def ranges_of(parts: Parts, calibration: Rows) -> dict[str, tuple[float, float]]:
+def ranges_of(parts: Parts, calibration: Rows) -> dict[str, Range]:
     """Return the least and greatest input of each layer: on images, or by default as known.
 
     That is as seen in ``fit``, or by the scales found for 8 bits.
@@ -187,17 +187,16 @@ def _runtimes_for(parts: Parts, runtime: str) -> tuple[str, ...]:
     return tuple(name for name in known if name != "openvino" or openvino_available())
 
 
-def _build(parts: Parts, engine: str, runtime: str, n_rows: int = 2) -> nn.ModuleList:
+def _build(parts: Parts, engine: str, runtime: str) -> nn.ModuleList:
+    ranges, states = dict(parts.ranges), parts.states(2)[:-1]
     if runtime != "openvino":
-        built = build_engine(engine, parts.blocks, dict(parts.ranges), parts.states(2)[:-1])
+        built = build_engine(engine, parts.blocks, ranges, states)
         # torchao's int8 product waits for the device, which no graph can record.
         if runtime == "torch" or engine == "int8":
             return built
         return nn.ModuleList(map(GraphedBlock, built, parts.pools, parts.heads))
     exits = list(zip(parts.pools, parts.heads, strict=True))
-    return openvino_blocks(
-        engine, parts.blocks, exits, dict(parts.ranges), parts.states(n_rows)[:-1]
-    )
+    return openvino_blocks(engine, parts.blocks, exits, ranges, states)
 
 
 def _fastest(

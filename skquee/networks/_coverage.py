@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from skquee.networks._calls import hooked
 from skquee.networks._costs import FLOAT_BITS, count_flops
+from skquee.networks._types import Level, Ranges
 from skquee.networks.engines import BITS
 from skquee.networks.engines._int8 import suits_int8
 from skquee.networks.quantization._operations import (
@@ -21,7 +22,7 @@ from skquee.networks.quantization._operations import (
     QuantizedMatMul,
 )
 
-__all__ = ["mean_bits", "multiplications", "widths_of"]
+__all__ = ["Shares", "mean_bits", "multiplications", "widths_of"]
 
 #: Bits to a share of multiplications.
 Shares: TypeAlias = dict[int, float]
@@ -31,10 +32,10 @@ Width: TypeAlias = Callable[[str, nn.Module], int | None]
 
 def widths_of(
     blocks: nn.ModuleList,
-    levels: Mapping[int | str, nn.ModuleList],
+    levels: Mapping[Level, nn.ModuleList],
     image: Tensor,
-    ranges: Mapping[str, tuple[float, float]],
-) -> dict[int | str, list[Shares]]:
+    ranges: Ranges,
+) -> dict[Level, list[Shares]]:
     """Run each level on one image, and count what multiplies at which width.
 
     `blocks`: in float. `levels`: the blocks at each. `image` (1, C, H, W): any. `ranges`: by the
@@ -48,7 +49,7 @@ def widths_of(
         covered = isinstance(module, nn.Linear) if image.is_cuda else name in ranges
         return 8 if covered and suits_int8(module) else None
 
-    found: dict[int | str, list[Shares]] = {}
+    found: dict[Level, list[Shares]] = {}
     for level, own in levels.items():
         bits, rest = BITS[level] if isinstance(level, str) else level, FLOAT_BITS
         if bits == FLOAT_BITS:

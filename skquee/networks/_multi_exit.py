@@ -126,7 +126,7 @@ class MultiExitNetwork(CompiledRunner, BaseEstimator):
     def __init__(
         self,
         backbone: str | nn.Module,
-        exits: Sequence[int | str] | None = None,
+        exits: Sequence[Level] | None = None,
         *,
         blocks: Sequence[str] | None = None,
         weights: str | os.PathLike[str] | None = None,

@@ -46,7 +46,7 @@ class NetworkParameters(Protocol):
     """The parameters of a network, as they stand in it: what building and cutting read."""
 
     backbone: str | nn.Module
-    exits: Sequence[int | str] | None
+    exits: Sequence[Level] | None
     blocks: Sequence[str] | None
     weights: str | os.PathLike[str] | None
     backbone_kwargs: Options | None

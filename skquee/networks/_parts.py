@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from skquee.networks._coverage import mean_bits, widths_of
+from skquee.networks._coverage import Shares, mean_bits, widths_of
 from skquee.networks._images import ImageFormat
 from skquee.networks._types import Labels, Level, Ranges, TreeOptions
 from skquee.networks.engines import LatencyTable
@@ -96,7 +96,7 @@ class Parts:
         )
 
     @cached_property
-    def widths(self) -> Mapping[Level, list[dict[int, float]]]:
+    def widths(self) -> Mapping[Level, list[Shares]]:
         """Share of each block's multiplications at each number of bits, for every level."""
         image = self.format.noise(1, self.device)
         return widths_of(self.blocks, self.levels, image, self.ranges)

@@ -31,6 +31,7 @@ __all__ = [
     "Collate",
     "Data",
     "Files",
+    "Pixels",
     "Source",
     "image_of",
     "label_of",
@@ -53,7 +54,8 @@ class Numbered(Protocol):
 
 
 #: What holds images: as numbers, or as items that bring one each.
-Data: TypeAlias = NDArray[np.generic] | Tensor | Numbered
+Pixels: TypeAlias = NDArray[np.generic] | Tensor
+Data: TypeAlias = Pixels | Numbered
 
 #: Of a loader: items of a data set to a batch.
 Collate: TypeAlias = Callable[[list[object]], object]

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Labels", "Level", "Options", "Ranges", "Size", "TreeOptions"]
+__all__ = ["Labels", "Level", "Options", "Range", "Ranges", "Size", "TreeOptions"]
 
 #: A bit width, or the name of an engine; of an exit its layer, or the name of a module.
 Level: TypeAlias = int | str
@@ -19,8 +19,9 @@ Labels: TypeAlias = NDArray[np.generic]
 #: Options by name, which another package takes, each of its own type.
 Options: TypeAlias = Mapping[str, Any]
 
-#: Least and greatest input of layers, by their names.
-Ranges: TypeAlias = Mapping[str, tuple[float, float]]
+#: Least and greatest input of a layer, and those of layers by their names.
+Range: TypeAlias = tuple[float, float]
+Ranges: TypeAlias = Mapping[str, Range]
 
 #: Pixels of a square, or height and width.
 Size: TypeAlias = int | tuple[int, int]

@@ -143,7 +143,7 @@ def _timm_model(name: str, kwargs: Options) -> nn.Module:
 
 def cut_backbone(
     backbone: nn.Module,
-    exits: Sequence[int | str] | None,
+    exits: Sequence[Level] | None,
     blocks: Sequence[str] | None,
     *,
     img_size: Size | None,
@@ -207,7 +207,7 @@ def _sides(img_size: Size | None) -> tuple[int, int] | None:
     return int(height), int(width)
 
 
-def _exit_names(exits: Sequence[int | str] | None, blocks: list[str]) -> list[str]:
+def _exit_names(exits: Sequence[Level] | None, blocks: list[str]) -> list[str]:
     if exits is None:
         return blocks
     numbers = [blocks.index(e) + 1 if e in blocks else e for e in exits]

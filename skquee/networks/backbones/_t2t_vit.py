@@ -16,7 +16,7 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-from skquee.networks._types import Options
+from skquee.networks._types import Options, Size
 from skquee.networks.backbones._checkpoint import unwrap
 from skquee.networks.backbones._matmul import MatMul
 
@@ -164,7 +164,7 @@ class T2TViT(nn.Module):
 
     def __init__(
         self,
-        img_size: int | tuple[int, int] = 224,
+        img_size: Size = 224,
         in_chans: int = 3,
         num_classes: int = 1000,
         tokens_type: str = "performer",

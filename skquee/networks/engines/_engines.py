@@ -31,6 +31,8 @@ __all__ = [
 # Cheapest first, as a tree of paths wants its levels.
 ENGINES = ("int8", "fp8", "fp16", "bf16", "fp32")
 BITS = {"int8": 8, "fp8": 8, "fp16": 16, "bf16": 16, "fp32": 32}
+ROUNDS = 7
+ROUND_SECONDS = 0.02  # all blocks run again within a round until it has lasted so long
 HALF = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -107,25 +109,21 @@ def build_engine(
 def time_blocks(
     runs: Mapping[str, Sequence[Callable[[Tensor], object]]],
     states: Sequence[Tensor],
-    *,
-    repeats: int = 7,
-    min_seconds: float = 0.02,
 ) -> dict[str, NDArray[np.float64]]:
     """Time blocks on several engines, turn by turn so that all meet the same machine.
 
-    `runs`: for each engine its blocks. `states`: input of each block. `repeats`: rounds; the
-    median counts. `min_seconds`: all blocks are run again within a round until that much time has
-    passed. Returns (n_blocks,): milliseconds of one run of each block.
+    `runs`: for each engine its blocks. `states`: input of each block. Returns (n_blocks,):
+    milliseconds of one run of each block, the median of some rounds.
     """
     found: dict[str, list[NDArray[np.float64]]] = {name: [] for name in runs}
     # A GPU works on after a call has returned.
     wait = torch.cuda.synchronize if states[0].is_cuda else _nothing
     with torch.inference_mode():
-        for round_ in range(repeats + 1):
+        for round_ in range(ROUNDS + 1):
             for name, blocks in runs.items():
                 spent, n_runs = np.zeros(len(states)), 0
                 # Block after block, as in use: none finds its weights in the cache.
-                while n_runs == 0 or spent.sum() < min_seconds:
+                while n_runs == 0 or spent.sum() < ROUND_SECONDS:
                     for number, (block, state) in enumerate(zip(blocks, states, strict=True)):
                         wait()
                         began = time.perf_counter()

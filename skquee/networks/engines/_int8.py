@@ -12,7 +12,7 @@ from timm.layers import BatchNormAct2d, Mlp
 from torch import Tensor, nn
 
 from skquee.networks._calls import hooked
-from skquee.networks._types import Ranges
+from skquee.networks._types import Range, Ranges
 from skquee.networks.backbones._sharing import Geometry, keep_geometry
 from skquee.networks.quantization._functional import slow_path
 
@@ -29,7 +29,6 @@ __all__ = [
     "without_norm",
 ]
 
-Range = tuple[float, float]
 Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
 CODES = 255  # of unsigned activations
 # Its name in torch from 2.7, and before.

@@ -7,7 +7,7 @@ import importlib.util
 import sys
 import threading
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skquee.networks._types import Ranges
+from skquee.networks._types import Range, Ranges
 from skquee.networks.backbones._sharing import Geometry, copy_sharing_weights, keep_geometry
 from skquee.networks.engines._folding import norms_to_fold
 from skquee.networks.engines._int8 import CODES, folded, grid, replace_layers, weight_scales
@@ -24,7 +24,6 @@ from skquee.networks.engines._with_exit import WithExit
 __all__ = [
     "FakeInt8Linear",
     "OpenVinoBlock",
-    "fake_int8",
     "import_openvino",
     "openvino_available",
     "openvino_blocks",
@@ -60,7 +59,7 @@ class _FakeInt8(nn.Module):
     zeros: Tensor
     bias: Tensor | None
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, span: tuple[float, float]) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None, span: Range) -> None:
         super().__init__()
         self.scale, self.zero = grid(span)
         self.register_buffer("weight", weight)
@@ -86,7 +85,7 @@ class FakeInt8Linear(_FakeInt8):
     `linear`: in float; shared. `span`: range of its input.
     """
 
-    def __init__(self, linear: nn.Linear, span: tuple[float, float]) -> None:
+    def __init__(self, linear: nn.Linear, span: Range) -> None:
         bias = None if linear.bias is None else linear.bias.detach()
         super().__init__(linear.weight.detach(), bias, span)
         keep_geometry(linear, self)
@@ -104,7 +103,7 @@ class FakeInt8Conv2d(_FakeInt8):
     """
 
     def __init__(
-        self, convolution: nn.Conv2d, span: tuple[float, float], norm: nn.BatchNorm2d | None = None
+        self, convolution: nn.Conv2d, span: Range, norm: nn.BatchNorm2d | None = None
     ) -> None:
         super().__init__(*folded(convolution, norm), span)
         keep_geometry(convolution, self)
@@ -113,13 +112,6 @@ class FakeInt8Conv2d(_FakeInt8):
     def forward(self, x: Tensor) -> Tensor:
         """Return the layer's answer (n, n_out, height, width)."""
         return self.geometry.conv2d(*self.rounded(x), self.bias)
-
-
-def fake_int8(
-    module: nn.Module, ranges: Ranges, prefix: str = "", norms: Mapping[str, str] | None = None
-) -> nn.Module:
-    """Replace layers of a module, in place, by simulations of int8; see :func:`replace_layers`."""
-    return replace_layers(module, ranges, FakeInt8Linear, FakeInt8Conv2d, prefix, norms)
 
 
 class _WithExit(nn.Module):
@@ -238,7 +230,8 @@ class OpenVinoBlock(WithExit):
         block, pool, head = copy_sharing_weights(nn.ModuleList(self._source))
         if self.engine == "int8":
             norms = norms_to_fold(block, self._sample)
-            block = fake_int8(block, self._ranges, norms=norms)
+            layers = FakeInt8Linear, FakeInt8Conv2d
+            replace_layers(block, self._ranges, *layers, norms=norms)
         module = block if self.exit_head is None else _WithExit(block, pool, head)
         with torch.no_grad(), warnings.catch_warnings():
             # Tracing, by which it reads modules, warns of shapes that it takes as fixed.

@@ -9,6 +9,7 @@ from timm.models.vision_transformer import Attention
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from skquee.networks._types import Range
 from skquee.networks.backbones._matmul import MatMul
 from skquee.networks.backbones._sharing import Geometry, copy_sharing_weights, keep_geometry
 from skquee.networks.quantization._functional import Functional, slow_path, with_products
@@ -179,7 +180,7 @@ def operations(block: nn.Module) -> Iterator[tuple[str, nn.Module]]:
             yield name, module
 
 
-def searched_ranges(blocks: Iterable[nn.Module]) -> dict[str, tuple[float, float]]:
+def searched_ranges(blocks: Iterable[nn.Module]) -> dict[str, Range]:
     """Return the ranges of the inputs that a quantiser put on one uniform grid.
 
     By the layer's name, the block's number first.

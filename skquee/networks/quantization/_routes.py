@@ -117,7 +117,9 @@ def _conv1d(
     return _conv2d(route, rows, kernels, bias, steps, around, gaps, groups).squeeze(-2)
 
 
-def _matmul(route: Route, input: Tensor, other: Tensor, *, out: None = None) -> Tensor:
+def _matmul(route: Route, input: Tensor, other: Tensor, *, out: Tensor | None = None) -> Tensor:
+    if out is not None:
+        route.refuse("matmul() with out=")
     if input.ndim == 1:
         return _matmul(route, input.unsqueeze(0), other).squeeze(-1 if other.ndim == 1 else -2)
     if other.ndim == 1:

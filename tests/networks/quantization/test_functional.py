@@ -220,6 +220,7 @@ def test_a_weight_that_is_read_beside_the_layer_is_that_of_its_codes() -> None:
             lambda own, x: F.conv2d(x[:2][None], x[:2, None, :2, :2].repeat(1, 2, 1, 1)).mean() * x,
             "weights depend on the input",
         ),
+        (lambda own, x: torch.matmul(x, x.mT, out=torch.empty(len(x), 5, 5)) @ x, "with out="),
         (
             lambda own, x: F.conv_transpose1d(x.mT, own.filters.mT.mT[:, :, :1]).mean() * x,
             "conv_tr",
