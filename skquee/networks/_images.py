@@ -16,7 +16,15 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
-from skquee.networks._sources import Collate, Data, image_of, several_sizes, size_of, source_of
+from skquee.networks._sources import (
+    Collate,
+    Data,
+    Pixels,
+    image_of,
+    several_sizes,
+    size_of,
+    source_of,
+)
 from skquee.networks._types import Options
 from skquee.values._types import Rows
 
@@ -108,7 +116,7 @@ class ImageFormat:
             raise ValueError(several_sizes(sizes))
         return replace(self, size=(int(own[0]), int(own[1])))
 
-    def check(self, data: NDArray[np.generic] | Tensor) -> None:
+    def check(self, data: Pixels) -> None:
         """Raise where an array or tensor holds no images that this format takes."""
         tensor = isinstance(data, Tensor)
         if isinstance(data, Tensor):
@@ -233,7 +241,7 @@ class ImageFormat:
             pixels = pixels.astype(np.uint16)
         return np.repeat(pixels[..., None], self.channels, axis=2)
 
-    def batch(self, data: NDArray[np.generic] | Tensor) -> Tensor:
+    def batch(self, data: Pixels) -> Tensor:
         """Turn checked images into input (n, C, H, W)."""
         if isinstance(data, Tensor):
             ready = data.dtype.is_floating_point
@@ -313,9 +321,7 @@ class ImageRows:
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def _picked(
-    data: NDArray[np.generic] | Tensor, order: NDArray[np.intp]
-) -> NDArray[np.generic] | Tensor:
+def _picked(data: Pixels, order: NDArray[np.intp]) -> Pixels:
     if isinstance(data, Tensor) and data.dtype == torch.uint16:  # not every torch looks these up
         return data.view(torch.int16)[order].view(torch.uint16)
     return data[order]
