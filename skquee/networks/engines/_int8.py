@@ -357,11 +357,11 @@ def to_int8(
     for name, child in list(module.named_modules()):
         if isinstance(child, nn.TransformerEncoderLayer):
             slow_path(child)
-        pair = _mlp_layers(child)
-        spans = [ranges.get(f"{prefix}{name}.{layer}") for layer in pair]
-        if name and pair and all(spans):
-            first, second = (child.get_submodule(layer) for layer in pair)
-            module.set_submodule(name, Int8Mlp(first, second, *spans))  # type: ignore[arg-type]
+        if name and (pair := _mlp_layers(child)):
+            (one, first), (two, second) = pair
+            before, between = (ranges.get(f"{prefix}{name}.{layer}") for layer in (one, two))
+            if before and between:
+                module.set_submodule(name, Int8Mlp(first, second, before, between))
     return replace_layers(module, ranges, Int8Linear, Int8Conv2d, prefix, norms)
 
 
@@ -397,19 +397,20 @@ def replace_layers(
     return module
 
 
-def _mlp_layers(module: nn.Module) -> tuple[str, ...]:
-    """Return the names of the two layers of an MLP with nothing but GELU between; else none."""
+def _mlp_layers(module: nn.Module) -> list[tuple[str, nn.Linear]]:
+    """Return the two layers of an MLP with nothing but GELU between, by name; else none."""
     if isinstance(module, Mlp):
         names, act, plain = ("fc1", "fc2"), module.act, isinstance(module.norm, nn.Identity)
     elif isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward:
         # By their own names, and one by one: kinds of their own cannot be sliced.
         children = list(module.named_children())
         if len(module) != len(children) or len(children) not in (3, 4):
-            return ()
+            return []
         names, act = (children[0][0], children[2][0]), children[1][1]
         plain = all(isinstance(part, nn.Dropout) for _, part in children[3:])
     else:
-        return ()
+        return []
     exact = isinstance(act, nn.GELU) and act.approximate == "none"
-    linear = all(isinstance(module.get_submodule(name), nn.Linear) for name in names)
-    return names if exact and linear and plain else ()
+    found = ((name, module.get_submodule(name)) for name in names)
+    linear = [(name, layer) for name, layer in found if isinstance(layer, nn.Linear)]
+    return linear if exact and plain and len(linear) == 2 else []
