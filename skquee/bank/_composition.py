@@ -52,7 +52,7 @@ def clone_sharing(estimator: BaseEstimator, name: str) -> BaseEstimator:
     return made
 
 
-class NamedClassifiers:
+class NamedClassifiers(BaseEstimator):
     """Gives a bank its classifiers as parameters: ``rf``, ``rf__n_estimators``."""
 
     classifiers: Any
@@ -67,7 +67,7 @@ class NamedClassifiers:
             named = self._named()
             shared = {name: m for name, m in named if not is_estimator(m) and callable(m)}
             made.classifiers = [(name, None if name in shared else m) for name, m in named]
-        made = super(NamedClassifiers, made).__sklearn_clone__()  # type: ignore[misc]
+        made = super(NamedClassifiers, made).__sklearn_clone__()
         if shared:
             made.classifiers = [(name, shared.get(name, m)) for name, m in made.classifiers]
         return made
@@ -84,7 +84,7 @@ class NamedClassifiers:
         -------
         dict
         """
-        found: dict[str, object] = super().get_params(deep=False)  # type: ignore[misc]
+        found: dict[str, object] = super().get_params(deep=False)
         if deep and self.classifiers is not None and self._looks_named():
             for name, model in self._named():
                 found[name] = model
@@ -126,7 +126,7 @@ class NamedClassifiers:
                 ]
             else:
                 own[key] = value
-        super().set_params(**own)  # type: ignore[misc]
+        super().set_params(**own)
         for name, values in nested.items():
             dict(self._named())[name].set_params(**values)
         return self
@@ -173,7 +173,7 @@ class NamedClassifiers:
         names = [name for name, _ in self._named()]
         if len(set(names)) != len(names):
             raise ValueError(f"Names of classifiers must be unique, got {names}.")
-        taken = sorted(set(names) & set(super().get_params(deep=False)))  # type: ignore[misc]
+        taken = sorted(set(names) & set(super().get_params(deep=False)))
         if taken:
             raise ValueError(f"Classifiers may not be named as parameters of the bank: {taken}.")
         if any("__" in name for name in names):

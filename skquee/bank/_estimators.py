@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -32,12 +33,13 @@ class Member:
     own: NDArray[np.generic] | None
     calls: Calls
 
-    def __post_init__(self) -> None:
-        places = None
-        if self.own is not None and not np.array_equal(self.own, self.classes):
-            order = np.argsort(self.classes)
-            places = order[np.searchsorted(self.classes, self.own, sorter=order)]
-        object.__setattr__(self, "_places", places)
+    @cached_property
+    def _places(self) -> NDArray[np.intp] | None:
+        """Where each column stands among the bank's classes, None where they are the same."""
+        if self.own is None or np.array_equal(self.own, self.classes):
+            return None
+        order = np.argsort(self.classes)
+        return order[np.searchsorted(self.classes, self.own, sorter=order)]
 
     def run(self, X: Rows, n_samples: int) -> NDArray[np.floating]:
         """Return the probabilities of rows, over the bank's classes.
@@ -63,7 +65,7 @@ class Member:
             )
         if answer.dtype != np.float64 and answer.dtype != np.float32:
             answer = answer.astype(np.float64)
-        places = self._places  # type: ignore[attr-defined]
+        places = self._places
         if places is None:
             return answer
         spread = np.zeros((n_samples, len(self.classes)), dtype=answer.dtype)

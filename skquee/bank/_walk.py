@@ -231,7 +231,7 @@ class LazyPathProbabilities(PathProbabilities):
         seconds = np.zeros(len(names))
         values = np.empty(self.shape, dtype=self.dtype)
         for rows, chunk in self.chunks():
-            X = chunk.inputs  # type: ignore[attr-defined]
+            X = chunk.inputs
             for column in range(len(names)):
                 began = time.perf_counter()
                 values[rows, column] = self._engine.run(column, X, len(chunk))

@@ -56,10 +56,11 @@ def mapped_rows(values: NDArray[np.generic]) -> MappedRows | None:
 
     Returns none where it is small, not mapped read-only in one piece, or the file has gone.
     """
-    root, base = None, values
+    root: np.memmap[tuple[int, ...], np.dtype[np.generic]] | None = None
+    base: object = values
     while isinstance(base, np.ndarray):
         root = base if isinstance(base, np.memmap) else root
-        base = base.base  # type: ignore[assignment]
+        base = base.base
     if root is None or root.mode != "r" or not values.flags.c_contiguous or values.nbytes <= SMALL:
         return None
     assert root.filename is not None

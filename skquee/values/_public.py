@@ -38,7 +38,7 @@ def publish(package: str, *objects: object) -> None:
         if isinstance(item, type):
             # Since Python 3.13 a class knows its first line, which is not one of that module.
             if "__firstlineno__" in vars(item):
-                del item.__firstlineno__  # type: ignore[attr-defined]
+                delattr(item, "__firstlineno__")
         item.__module__ = "skquee" if offered else package
     # cloudpickle, by which workers of Dask, Ray and loky get what is sent, finds by its name only
     # what has been loaded; the rest it sends as code, which makes another class at each end.

@@ -341,7 +341,7 @@ class PathProbabilities(TableBuilders, StoredTables):
         """Rows that a pass handles at once."""
         return max(1, CHUNK_BYTES // max(1, 4 * self.shape[1] * self.shape[2]))
 
-    def chunks(self, size: int | None = None) -> Iterator[tuple[slice, PathProbabilities]]:
+    def chunks(self, size: int | None = None) -> Iterator[tuple[slice, Self]]:
         """Iterate over consecutive rows.
 
         Parameters
