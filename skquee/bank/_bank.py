@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -26,13 +26,16 @@ from skquee.bank._costs import CostedPaths
 from skquee.bank._estimators import EstimatorEngine, Member
 from skquee.bank._fitting import fit_model, input_tags, known_classes, settle_classes
 from skquee.bank._input import CheckedInput
-from skquee.bank._network import LevelTimes, NetworkEngine
+from skquee.bank._network import NetworkEngine
 from skquee.bank._of_networks import OfNetworks
 from skquee.bank._times import CallTimes
 from skquee.bank._walk import LazyPathProbabilities
 from skquee.values import PathProbabilities, PathTree
 from skquee.values._checks import check_integer
 from skquee.values._types import Rows
+
+if TYPE_CHECKING:
+    from skquee.networks.engines import LatencyTable
 
 __all__ = ["MultiPathClassifierBank"]
 
@@ -316,7 +319,7 @@ class MultiPathClassifierBank(  # type: ignore[call-arg]
             return NETWORK_ROWS if self._is_network() else None
         return check_integer(self.batch_size, "batch_size", at_least=1)
 
-    def _times(self) -> LevelTimes:
+    def _times(self) -> LatencyTable:
         """Return the network's measured times."""
         times = getattr(self._network(), "latency_", None)
         if times is None:

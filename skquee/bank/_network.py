@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from skquee.values import PathTree
 from skquee.values._fields import Level
 from skquee.values._types import Rows
+
+if TYPE_CHECKING:
+    from skquee.networks.engines import LatencyTable
 
 __all__ = ["NetworkEngine", "PathNetwork", "run_exit"]
 
@@ -46,17 +49,6 @@ class PathNetwork(Protocol):
         """Join the rows of several states."""
 
 
-class LevelTimes(Protocol):
-    """What blocks take at each level, as a network measured it."""
-
-    @property
-    def levels(self) -> tuple[Level, ...]:
-        """Levels, cheapest first."""
-
-    def milliseconds(self, block: int, level: Level, n_rows: int) -> float:
-        """Return what a block (from 0) takes at a level."""
-
-
 def run_exit(
     network: PathNetwork, state: State, block: int, level: Level
 ) -> tuple[State, NDArray[np.floating]]:
@@ -79,7 +71,7 @@ class NetworkEngine:
     """
 
     def __init__(
-        self, network: PathNetwork, tree: PathTree, times: LevelTimes | None = None
+        self, network: PathNetwork, tree: PathTree, times: LatencyTable | None = None
     ) -> None:
         self.network = network
         self.tree = tree
@@ -180,7 +172,7 @@ class NetworkWalk:
         beside = {step: path for path, step in enumerate(steps)}
         order = [level for level in times.levels if level in tree.levels]
 
-        def spent(level: Level, n_rows: int) -> float:
+        def spent(level: str, n_rows: int) -> float:
             return float(times.milliseconds(block, level, n_rows))
 
         for cheap, level in enumerate(order):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,6 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from skquee.values._tree import PathTree
 
 __all__ = ["RowFacts", "as_numbers", "check_context", "check_losses", "check_prices", "knowing"]
+
+Known: TypeAlias = NDArray[np.float64] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,9 +26,9 @@ class RowFacts:
     whether columns are models whose answers are no classes: there are losses only.
     """
 
-    context: NDArray[np.float64] | None = None
-    losses: NDArray[np.float64] | None = None
-    call_costs: NDArray[np.float64] | None = None
+    context: Known = None
+    losses: Known = None
+    call_costs: Known = None
     costs_known: bool = True
     outcomes: bool = False
 
@@ -35,15 +37,15 @@ class RowFacts:
         if self.context is None and self.losses is None and self.call_costs is None:
             return self
 
-        def kept(values: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
+        def kept(name: str) -> Known:
+            values = getattr(self, name)
             return None if values is None else values[rows]
 
-        return replace(
-            self,
-            context=kept(self.context),
-            losses=kept(self.losses),
-            call_costs=kept(self.call_costs),
-        )
+        return self._each(kept)
+
+    def _each(self, read: Callable[[str], Known]) -> RowFacts:
+        context, losses, call_costs = map(read, ("context", "losses", "call_costs"))
+        return replace(self, context=context, losses=losses, call_costs=call_costs)
 
     def arrays(self) -> dict[str, NDArray[np.generic]]:
         """Return what is known as arrays, for a file."""
@@ -80,7 +82,7 @@ class RowFacts:
     def joined(cls, parts: Sequence[RowFacts]) -> RowFacts:
         """Return the facts of rows below each other; what one part knows, all must."""
 
-        def below(name: str) -> NDArray[np.float64] | None:
+        def below(name: str) -> Known:
             arrays = [getattr(part, name) for part in parts]
             if any((array is None) != (arrays[0] is None) for array in arrays):
                 raise ValueError(f"Some tables have {name.replace('_', ' ')}, and some have none.")
@@ -90,12 +92,7 @@ class RowFacts:
             found = [getattr(part, name) for part in parts]
             if len(set(found)) > 1:
                 raise ValueError(f"Tables differ in {name}: {found}.")
-        return replace(
-            parts[0],
-            context=below("context"),
-            losses=below("losses"),
-            call_costs=below("call_costs"),
-        )
+        return parts[0]._each(below)
 
     def path_costs(self, tree: PathTree) -> NDArray[np.float64] | None:
         """Return what each path costs for each row, shape (n_samples, n_paths), or None."""
