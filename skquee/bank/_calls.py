@@ -9,9 +9,9 @@ import pickle
 import random
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
@@ -113,9 +113,10 @@ class AnswerStore:
         with self._open() as base:
             base.execute("CREATE TABLE IF NOT EXISTS answers (row BLOB PRIMARY KEY, p BLOB)")
 
-    def _open(self) -> closing[_Committing]:
-        base = sqlite3.connect(self.file, timeout=60)
-        return closing(_Committing(base))
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        with closing(sqlite3.connect(self.file, timeout=60)) as base, base:  # commits at its end
+            yield base
 
     def get(self, digests: Sequence[bytes]) -> dict[bytes, NDArray[np.float64]]:
         """Return what is stored of some rows."""
@@ -136,23 +137,6 @@ class AnswerStore:
         lines = [(d, p.astype("<f8").tobytes()) for d, p in zip(digests, answers, strict=True)]
         with self._open() as base:
             base.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?)", lines)
-
-
-class _Committing:
-    """A connection that commits when it is closed, or rolls back after an error."""
-
-    def __init__(self, base: sqlite3.Connection) -> None:
-        self.base = base
-
-    def execute(self, text: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
-        return self.base.execute(text, values)
-
-    def executemany(self, text: str, lines: Iterable[Sequence[object]]) -> sqlite3.Cursor:
-        return self.base.executemany(text, lines)
-
-    def close(self) -> None:
-        self.base.commit()
-        self.base.close()
 
 
 @dataclass(frozen=True)

@@ -136,9 +136,10 @@ def certify(
     parts = [checked[:, codes == group] for group in range(codes.max() + 1)]
     risks = np.array([part.mean(axis=1) for part in parts])
     if method == "crc":
+        # Risen of every row, not of the mean: only then is the guarantee one for few rows as well.
+        risen = (np.maximum.accumulate(part, axis=0) for part in parts)
         last = min(
-            conformal_risk_threshold(_risen(part).mean(axis=1), part.shape[1], max_risk)
-            for part in parts
+            conformal_risk_threshold(part.mean(axis=1), part.shape[1], max_risk) for part in risen
         )
         return Certificate(last + 1, risks, np.full(len(checked), np.nan))
     p_values = np.max([_p_values(p, max_risk, method, level, signed) for p in parts], axis=0)
@@ -189,11 +190,6 @@ def _group_codes(groups: ArrayLike | None, n_samples: int) -> NDArray[np.intp]:
             "..., return_inverse=True)."
         )
     return given.astype(np.intp)
-
-
-def _risen(losses: NDArray[np.floating]) -> NDArray[np.floating]:
-    # Of every row, not of the mean: only then is the guarantee one for few rows as well.
-    return np.maximum.accumulate(losses, axis=0)
 
 
 def _p_values(
