@@ -9,7 +9,13 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 import skquee
-from skquee import ClusteredErrorTargets, MultiPathClassifierBank, PathProbabilities, PathTree
+from skquee import (
+    ClusteredErrorTargets,
+    CostAwareRouter,
+    MultiPathClassifierBank,
+    PathProbabilities,
+    PathTree,
+)
 from skquee.baselines import OracleRouter, ThresholdRouter
 from skquee.display import CostCurveDisplay, PathUsageDisplay
 from skquee.evaluation import (
@@ -314,3 +320,29 @@ def test_curves_hulls_and_scorers(call, message):
 def test_whole_numbers_of_any_type_are_paths_and_answers():
     found = curve(knobs=[np.inf], paths=[[0.0, 1.0]], correct=[[1, 0]])
     assert found.paths.dtype == np.int32 and found.correct.dtype == bool
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda p: [p[:, 0], p[:, 1]], r"second axis: np\.stack\(arrays, axis=1\)"),
+        (lambda p: p[:, 0], r"shape \(20, 3\): np\.stack\(\[small, large\], axis=1\) makes one"),
+        (lambda p: p * 1.2, r"sum to 1\.2\. Divide each vector by its sum"),
+        (lambda p: p * 100, "per cent: divide by 100"),
+        (lambda p: p * 7, "sum to 7. These look like logits"),
+        (lambda p: p - 0.5, "look like logits: apply a softmax"),
+        (lambda p: p * np.nan, "contains NaN for row 0, path '1': leave such rows out"),
+    ],
+)
+def test_what_a_newcomer_gives_for_a_table_is_answered_with_what_to_do(change, message):
+    probs = np.full((20, 2, 3), 1 / 3)
+    router = CostAwareRouter(paths=PathTree.chain([1, 5]))
+    with pytest.raises(ValueError, match=message):
+        router.fit(change(probs), np.arange(20) % 3)
+
+
+def test_models_without_names_are_told_how_they_get_some():
+    models = [LogisticRegression(), LogisticRegression()]
+    for given, message in ((models, r"Give each a name, \[\("), ({"a": 1}, r"list\(models\.item")):
+        with pytest.raises(ValueError, match=message):
+            MultiPathClassifierBank(given, step_costs=[1, 2]).fit([[0.0], [1.0]], [0, 1])

@@ -165,10 +165,14 @@ class NamedClassifiers(BaseEstimator):
 
     def _check_names(self) -> None:
         if not self._looks_named() or (self.classifiers is not None and not len(self.classifiers)):
+            given, advice = self.classifiers, "An ensemble is one classifier: give it a name."
+            if isinstance(given, dict):
+                advice = "Of a dict, give list(models.items())."
+            elif isinstance(given, (list, tuple)):
+                advice = 'Give each a name, [("small", small), ("large", large)].'
             raise ValueError(
                 "classifiers must be a list of (name, estimator or callable), cheapest first, or "
-                f"a network with start, run_block and head; got {type(self.classifiers).__name__}. "
-                "An ensemble is one classifier: give it a name."
+                f"a network with start, run_block and head; got {type(given).__name__}. {advice}"
             )
         names = [name for name, _ in self._named()]
         if len(set(names)) != len(names):

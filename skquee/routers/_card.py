@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
 
 from skquee._version import __version__
 from skquee.evaluation import CostCurve, wilson_interval
@@ -81,6 +82,8 @@ def model_card(
     ------
     TypeError
         If `model` is no router.
+    NotFittedError
+        If it is not fitted.
     ValueError
         If rows come without labels, or labels without rows, or the model kept no rows and none
         are given.
@@ -109,6 +112,7 @@ def model_card(
             f"model_card describes a fitted router or RoutedClassifier, got {given}: "
             "skops.card.Card describes other estimators."
         )
+    check_is_fitted(model)
     check_reported(X, y)
     picture = None
     if file is not None:

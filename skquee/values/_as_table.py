@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import Tags
 
 from skquee.values._costs import check_costs
-from skquee.values._sources import numeric
+from skquee.values._sources import no_table, numeric
 from skquee.values._table import PathProbabilities
 from skquee.values._tree import PathTree
 from skquee.values._types import Rows
@@ -53,10 +53,7 @@ def as_path_probabilities(
                 raise ValueError("Complex data not supported: X must hold probabilities.")
             values = np.asarray(values, dtype=np.float64)
         if values.ndim != 3:
-            raise ValueError(
-                "X must be a table of probabilities of shape (n_samples, n_paths, n_classes), got "
-                f"an array of shape {values.shape}."
-            )
+            raise ValueError(no_table(values.shape))
         if paths is None and path_costs is None:
             raise ValueError(
                 "X is a bare array, so the paths are not known: give paths= a PathTree, or "

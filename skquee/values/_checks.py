@@ -273,19 +273,21 @@ def check_probabilities(
     vector = values[tuple(first)]
     where = f"for row {row}, path {name!r}"
     if np.isnan(vector).any():
-        raise ValueError(f"Input X contains NaN {where}.")
+        raise ValueError(
+            f"Input X contains NaN {where}: leave such rows out, or give each class the same "
+            "probability where a path has no answer."
+        )
     if np.isinf(vector).any():
         raise ValueError(f"Input X contains infinity {where}.")
-    hint = (
-        " These look like logits: apply a softmax first."
-        if (vector < 0).any() or (totals[tuple(first)] > 1.5)
-        else ""
-    )
+    total = float(totals[tuple(first)])
+    hint = "Divide each vector by its sum, if it is that of all classes."
+    if (vector < 0).any() or total > 1.5:
+        hint = "These look like logits: apply a softmax first."
+        if abs(total - 100) <= 1 and not (vector < 0).any():
+            hint = "These look like per cent: divide by 100."
     if (vector < 0).any():
-        raise ValueError(f"X has the negative probability {vector.min():g} {where}.{hint}")
-    raise ValueError(
-        f"Probabilities must sum to 1, but those {where} sum to {totals[tuple(first)]:g}.{hint}"
-    )
+        raise ValueError(f"X has the negative probability {vector.min():g} {where}. {hint}")
+    raise ValueError(f"Probabilities must sum to 1, but those {where} sum to {total:g}. {hint}")
 
 
 def is_flat(values: NDArray[Any]) -> NDArray[np.bool_]:

@@ -122,8 +122,8 @@ def check_labels(y: ArrayLike, classes: NDArray[np.generic], n_samples: int) -> 
     if unknown.size:
         raise ValueError(
             f"y holds the labels {unknown[:5].tolist()}, which are not among the {len(classes)} "
-            f"classes {classes[:5].tolist()}{'...' if len(classes) > 5 else ''}. Pass classes= in "
-            "the order of the class axis of X."
+            f"classes {classes[:5].tolist()}{'...' if len(classes) > 5 else ''}. Give y in "
+            "these, or a router classes= in the order of the class axis of X."
         )
     order = np.argsort(classes)
     return order[np.searchsorted(classes, labels, sorter=order)]

@@ -54,8 +54,9 @@ def columns_of(
     found = [numeric(array) for array in arrays]
     shapes = [tuple(array.shape) for array in found]
     if len(set(shapes)) > 1 or len(shapes[0]) != 2:
+        advice = " Of two classes, give both columns." if len(shapes[0]) == 1 else ""
         raise ValueError(
-            f"Every array must have one shape (n_samples, n_classes), got {shapes[:6]}."
+            f"Every array must have one shape (n_samples, n_classes), got {shapes[:6]}.{advice}"
         )
     return names, found, frames[0] if frames else None
 
@@ -209,3 +210,33 @@ def outcome_table(
     top = np.full((n_samples, n_columns), 0.5) if sure is None else sure
     values = np.stack([top, 1 - top], axis=2).astype(np.float32)
     return values, tree.with_classes(None), facts
+
+
+def check_table_shape(shape: tuple[int, ...], paths: PathTree) -> None:
+    """Raise where a table does not fit its tree."""
+    if len(shape) != 3:
+        raise ValueError(no_table(shape))
+    if shape[1] != paths.n_columns:
+        advice = "Transform X with the bank used in fit, or pass paths=."
+        if shape[0] == paths.n_columns:  # a list of arrays, one a path
+            advice = "Paths are the second axis: np.stack(arrays, axis=1), one array a path."
+        raise ValueError(
+            f"X has {shape[1]} paths, but the tree has {paths.n_columns} "
+            f"({paths.n_exits} exits: {', '.join(paths.names[:4])}, ...). {advice}"
+        )
+    if paths.classes is not None and shape[2] != len(paths.classes):
+        raise ValueError(
+            f"X has {shape[2]} classes, but the tree has {len(paths.classes)}. Give every path a "
+            "column for each class, 0 where it knows none."
+        )
+
+
+def no_table(shape: tuple[int, ...]) -> str:
+    """Return what to say of an array that has not three axes."""
+    advice = "np.stack([small, large], axis=1) makes one of an array (n_samples, n_classes) a path"
+    if len(shape) == 2:
+        advice += "; one row alone is X[:1]"
+    return (
+        "X must be a table of probabilities of shape (n_samples, n_paths, n_classes), got an "
+        f"array of shape {tuple(shape)}: {advice}."
+    )

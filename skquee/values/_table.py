@@ -17,7 +17,7 @@ from skquee.values._halves import widened
 from skquee.values._html import block, facts, folded
 from skquee.values._public import publish
 from skquee.values._rows import check_rows, own_values
-from skquee.values._sources import numeric
+from skquee.values._sources import check_table_shape, numeric
 from skquee.values._table_builders import TableBuilders
 from skquee.values._table_stores import StoredTables
 from skquee.values._tree import PathTree, tree_table
@@ -405,23 +405,6 @@ class _StoredWalk:
         if isinstance(table._base, RowBlocks):
             return table._base.pick(np.array([row]), np.array([column]))[0].tolist()
         return np.asarray(table._base[row, column]).tolist()
-
-
-def check_table_shape(shape: tuple[int, ...], paths: PathTree) -> None:
-    """Raise where a table does not fit its tree."""
-    if len(shape) != 3:
-        raise ValueError(
-            "X must be a table of probabilities of shape (n_samples, n_paths, n_classes), got an "
-            f"array of shape {tuple(shape)}."
-        )
-    if shape[1] != paths.n_columns:
-        raise ValueError(
-            f"X has {shape[1]} paths, but the tree has {paths.n_columns} "
-            f"({paths.n_exits} exits: {', '.join(paths.names[:4])}, ...). Transform X with the "
-            "bank used in fit, or pass paths=."
-        )
-    if paths.classes is not None and shape[2] != len(paths.classes):
-        raise ValueError(f"X has {shape[2]} classes, but the tree has {len(paths.classes)}.")
 
 
 def rebuilt_table(

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import make_classification
 from sklearn.ensemble import RandomForestClassifier
+from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.tree import DecisionTreeClassifier
 
@@ -183,6 +184,8 @@ def test_what_is_no_router_and_rows_without_labels_are_refused(clf, rows, tables
         model_card(LogisticRegression())
     with pytest.raises(TypeError, match="got the class FixedPath"):
         model_card(FixedPath)
+    with pytest.raises(NotFittedError):
+        model_card(RoutedClassifier())
     with pytest.raises(ValueError, match="rows with their labels"):
         model_card(clf, rows[0])
     with pytest.raises(FileNotFoundError):
