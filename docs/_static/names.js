@@ -1,0 +1,17 @@
+// Names and roles that the theme and its extensions leave out.
+document.addEventListener("DOMContentLoaded", () => {
+  for (const button of document.querySelectorAll(".search-button-field")) {
+    // "Search Ctrl+K", also where a narrow screen hides it
+    button.setAttribute("aria-label", button.textContent.trim().replace(/\s+/g, " "));
+  }
+  for (const toggle of document.querySelectorAll("summary:has(> .toctree-toggle)")) {
+    const page = toggle.closest("li")?.querySelector("a")?.textContent ?? "";
+    toggle.setAttribute("aria-label", `Pages under ${page}`);
+  }
+  for (const link of document.querySelectorAll(".sphx-glr-thumbcontainer a")) {
+    link.setAttribute("aria-label", link.textContent); // hidden, over the thumbnail
+  }
+  for (const entry of document.querySelectorAll(".citation-list > .citation")) {
+    entry.setAttribute("role", "listitem");
+  }
+});
