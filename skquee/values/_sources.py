@@ -15,7 +15,15 @@ from skquee.values._costs import check_costs
 from skquee.values._facts import RowFacts, as_numbers, check_context, check_losses, check_prices
 from skquee.values._tree import PathTree
 
-__all__ = ["columns_of", "label_values", "numeric", "outcome_table", "tree_over"]
+__all__ = [
+    "check_table_shape",
+    "columns_of",
+    "label_values",
+    "no_table",
+    "numeric",
+    "outcome_table",
+    "tree_over",
+]
 
 
 def numeric(values: Any) -> Any:
