@@ -1,21 +1,85 @@
-"""Dask: samples of a dask array, routed block by block where they lie."""
+"""Dask: loops that lose no data with a worker, and samples routed where they lie."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+import joblib
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 
 from skquee.values._optional import require
+from skquee.values._shipping import named, shares_files, task_result
 from skquee.walk import Snapshot
 
 if TYPE_CHECKING:
     import dask.array as da
+    from distributed import Client, Future
 
-__all__ = ["route"]
+__all__ = ["parallel_config", "route"]
+
+
+@contextmanager
+def parallel_config(client: Client, **options: object) -> Iterator[None]:
+    """Run joblib's loops on Dask so that a lost worker loses the tasks it ran, and no data.
+
+    As ``joblib.parallel_config("dask", client=client)``, which leaves labels, folds and tables of
+    loops such as ``GridSearchCV``'s on one worker each: where that is lost, the search ends with an
+    error. Here what tasks share is the result of a task itself, and is made again.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        The cluster's.
+    **options
+        Others of ``joblib.parallel_config``, such as ``wait_for_workers_timeout``.
+
+    Yields
+    ------
+    None
+
+    Raises
+    ------
+    ModuleNotFoundError
+        Without dask: ``pip install 'skquee[dask]'``.
+
+    Examples
+    --------
+    >>> import skquee.dask
+    >>> from distributed import Client
+    >>> from sklearn.model_selection import GridSearchCV
+    >>> from skquee.baselines import ThresholdRouter
+    >>> from skquee.testing import make_path_probabilities
+    >>> table, y = make_path_probabilities(100)
+    >>> search = GridSearchCV(ThresholdRouter(), {"threshold": [0.6, 0.9]}, cv=2)
+    >>> with Client(processes=False, dashboard_address=None) as client:
+    ...     with skquee.dask.parallel_config(client):
+    ...         search.fit(table, y).best_params_  # doctest: +SKIP
+    """
+    require("distributed", "skquee.dask.parallel_config")
+    with joblib.parallel_config("dask", client=_Lasting(client, shares_files(client)), **options):
+        yield
+
+
+class _Lasting:
+    """A client whose scattered values are results of tasks, made again where they are lost.
+
+    Tables go by the name of a file where workers read files of this machine.
+    """
+
+    def __init__(self, client: Client, shares: bool) -> None:
+        self._client, self._shares = client, shares
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    async def scatter(self, value: object, **_: object) -> Future:
+        """Return the future of a value, as joblib asks for it within the client's loop."""
+        return task_result(self._client, named(value) if self._shares else value)
 
 
 def route(classifier: BaseEstimator, X: da.Array) -> da.Array:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import tempfile
 import warnings
 import weakref
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import cache
 from hashlib import blake2b
 from typing import Any
@@ -16,13 +19,25 @@ from joblib.parallel import get_active_backend
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
-from skquee.values._blocks import SMALL
+from skquee.values._blocks import SMALL, MappedRows, mapped_rows
 from skquee.values._table import PathProbabilities, rebuilt_table
 
-__all__ = ["TableLoop", "here", "in_cluster_task", "run_tasks", "sent", "threads"]
+__all__ = [
+    "TableLoop",
+    "here",
+    "in_cluster_task",
+    "named",
+    "run_tasks",
+    "sent",
+    "shares_files",
+    "task_result",
+    "threads",
+]
 
 # What has been sent, by the array's id: itself, its digest, the cluster, and its name there.
 _SENT: dict[int, tuple[weakref.ref[NDArray[np.generic]], bytes, object, object]] = {}
+# What has been written to a file, alike.
+_FILES: dict[int, tuple[weakref.ref[NDArray[np.generic]], bytes, MappedRows]] = {}
 
 
 class _Packed:
@@ -40,8 +55,9 @@ class TableLoop:
     """A parallel loop whose tasks read one table.
 
     On Dask and Ray a table in memory, and other large arrays, are sent to every worker once, also
-    over several loops, and tasks name them; a table of files is named by itself. Inside a task
-    of a cluster the loop runs in that task: what it reads is there.
+    over several loops, and tasks name them; a table of files is named by itself. Where all workers
+    of Dask see this machine's temporary folder, arrays are written there once, and mapped. Inside a
+    task of a cluster the loop runs in that task: what it reads is there.
 
     `table`: what tasks read. `n_jobs`: of joblib.
     """
@@ -107,7 +123,9 @@ def _unpacked(packed: _Packed) -> object:
 
 
 def here(value: Any) -> Any:
-    """Return a value by its name, where joblib ran the task itself: a single worker was left."""
+    """Return a value by its name: of a file, or where joblib ran the task itself."""
+    if isinstance(value, MappedRows):
+        return value.open()
     kind = type(value).__name__
     if kind == "Future":
         return value.result()
@@ -134,26 +152,77 @@ def sent(value: object) -> object:
     if kind == "DaskDistributedBackend" and not in_cluster_task():
         # Not scattered: of what is, Dask soon keeps one copy, and a lost worker takes it along. As
         # the result of a task it is made again.
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Sending large graph", UserWarning)
-            return backend.client.submit(_unpacked, _Packed(value), pure=False)
+        return task_result(backend.client, value)
     if kind == "RayBackend" and not in_cluster_task():
         return sys.modules["ray"].put(value)
     return value
 
 
+def task_result(client: Any, value: Any) -> Any:
+    """Return a value as the result of a task of Dask, which makes it again where it is lost."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sending large graph", UserWarning)
+        return client.submit(_unpacked, _Packed(value), pure=False)
+
+
 def _sent_once(values: NDArray[np.generic]) -> object:
     """Return the name of an array; it is sent again only when it or the cluster has changed."""
-    cluster = _cluster()
-    digest = blake2b(np.ascontiguousarray(values).data.cast("B"), digest_size=16).digest()
-    known = _SENT.get(id(values))
+    cluster, digest, number = _cluster(), _digest(values), id(values)
+    known = _SENT.get(number)
     if known is not None and known[0]() is values and known[1:3] == (digest, cluster):
         return known[3]
-    handle = sent(values)
-    number = id(values)
+    backend = get_active_backend()[0]
+    on_dask = type(backend).__name__ == "DaskDistributedBackend"
+    name = _file_of(values) if on_dask and shares_files(backend.client) else None
+    handle = sent(values) if name is None else name
     there = weakref.ref(values, lambda _: _SENT.pop(number, None) and None)
     _SENT[number] = there, digest, cluster, handle
     return handle
+
+
+def _digest(values: NDArray[np.generic]) -> bytes:
+    return blake2b(np.ascontiguousarray(values).data.cast("B"), digest_size=16).digest()
+
+
+def shares_files(client: Any) -> bool:
+    """Whether all workers of Dask read files of this machine's temporary folder."""
+    with tempfile.NamedTemporaryFile(prefix="skquee-") as probe:
+        seen = client.run(os.access, probe.name, os.R_OK, on_error="return")
+    return bool(seen) and all(found is True for found in seen.values())
+
+
+def named(value: object) -> object:
+    """Return a value; a table in memory as one of a file that lives as long as its values."""
+    parts = value.parts() if isinstance(value, PathProbabilities) else None
+    name = None if parts is None or parts[0].nbytes <= SMALL else _file_of(parts[0])
+    return value if parts is None or name is None else rebuilt_table(name, *parts[1])
+
+
+def _file_of(values: NDArray[np.generic]) -> MappedRows | None:
+    """Write an array to a file that goes when it does; None where there is no room."""
+    digest, number = _digest(values), id(values)
+    known = _FILES.get(number)
+    if known is not None and known[0]() is values and known[1] == digest:
+        return known[2]
+    handle, file = tempfile.mkstemp(prefix="skquee-")
+    remove = weakref.finalize(values, _forget, number, file)
+    try:
+        with open(handle, "wb") as stream:
+            np.ascontiguousarray(values).tofile(stream)
+        name = mapped_rows(np.memmap(file, values.dtype, "r", shape=values.shape))
+    except OSError:
+        name = None
+    if name is None:
+        remove()
+        return None
+    _FILES[number] = weakref.ref(values), digest, name
+    return name
+
+
+def _forget(number: int, file: str) -> None:
+    _FILES.pop(number, None)
+    with suppress(OSError):
+        os.unlink(file)
 
 
 def _cluster() -> object:

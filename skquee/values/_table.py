@@ -181,7 +181,9 @@ class PathProbabilities(TableBuilders, StoredTables):
         """Return the rows, unread where they lie in one piece."""
         return self._base if self._rows is None else np.asarray(self)
 
-    def parts(self) -> tuple[NDArray[np.generic], tuple[object, ...]] | None:
+    def parts(
+        self,
+    ) -> tuple[NDArray[np.generic], tuple[PathTree, RowFacts, NDArray[np.intp] | None]] | None:
         """Return values in memory, and what :func:`rebuilt_table` needs besides; None: others."""
         values = self._base
         if not isinstance(values, np.ndarray) or mapped_rows(values) is not None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
+import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +19,7 @@ import pytest
 from sklearn.model_selection import GridSearchCV
 from sklearn.naive_bayes import GaussianNB
 
+import skquee.dask
 from skquee import (
     AutoRouter,
     CostAwareRouter,
@@ -26,6 +29,7 @@ from skquee import (
 )
 from skquee.baselines import ThresholdRouter
 from skquee.testing import make_path_probabilities
+from skquee.values import _shipping
 
 # Workers import this file anew; what they find in the environment is who began them.
 CLIENT = os.environ.setdefault("SKQUEE_TEST_CLIENT", str(os.getpid()))
@@ -99,9 +103,13 @@ def big_table() -> tuple[PathProbabilities, Any]:
     return table, y
 
 
+@pytest.mark.parametrize("shared", [True, False], ids=["by file", "by value"])
 def test_dask_gets_a_table_once_and_answers_with_the_same_bits(
-    dask: Any, monkeypatch: pytest.MonkeyPatch
+    dask: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, shared: bool
 ) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    if not shared:  # as where workers run on other machines
+        monkeypatch.setattr(_shipping, "shares_files", lambda client: False)
     table, y = big_table()
     exact = CostAwareRouter(0.1, regressor="logistic", random_state=0).fit(table, y)
     pickled: list[int] = []
@@ -112,10 +120,34 @@ def test_dask_gets_a_table_once_and_answers_with_the_same_bits(
     with joblib.parallel_config("dask"):
         router = CostAwareRouter(0.1, regressor="logistic", random_state=0).fit(table, y)
         assert pickled == []  # its array is sent, and tasks name it
+        assert (max(dask.nbytes(summary=False).values(), default=0) > 2**20) is not shared
+        assert len(list(tmp_path.iterdir())) == shared
+        with skquee.dask.parallel_config(dask):  # its own loops too
+            again = CostAwareRouter(0.1, regressor="logistic", random_state=0).fit(table, y)
+        assert len(list(tmp_path.iterdir())) == shared
         search = GridSearchCV(ThresholdRouter(), {"threshold": [0.6, 0.9]}, cv=3).fit(table, y)
         assert len(pickled) <= 2  # a copy for a worker, not one for each of six tasks
     assert np.array_equal(router.predict_error(table), exact.predict_error(table))
+    assert np.array_equal(again.predict_error(table), exact.predict_error(table))
     assert search.best_params_["threshold"] in (0.6, 0.9)
+    del table, router, again, search, exact
+    gc.collect()
+    assert not list(tmp_path.iterdir()), "the file lives as long as the table"
+
+
+def test_a_search_on_dask_loses_the_task_of_a_lost_worker_only(dask: Any, tmp_path: Path) -> None:
+    values, y = big_table()
+    marker = tmp_path / "search"
+    grid = {"threshold": [0.5, 0.7, 0.9]}
+    alone = GridSearchCV(MortalRouter(marker=str(marker)), grid, cv=3).fit(values, y)
+    assert not marker.exists()
+    with skquee.dask.parallel_config(dask):
+        found = GridSearchCV(MortalRouter(marker=str(marker)), grid, cv=3).fit(values, y)
+    assert marker.exists()
+    assert found.best_params_ == alone.best_params_
+    for name in ("split0_test_score", "split1_test_score", "split2_test_score"):
+        assert np.array_equal(found.cv_results_[name], alone.cv_results_[name])
+    dask.wait_for_workers(2, timeout=30)
 
 
 def test_dask_loses_the_task_of_a_lost_worker_only(dask: Any, tmp_path: Path) -> None:
