@@ -19,12 +19,12 @@ from skquee.networks._images import ImageRows
 from skquee.networks._measuring import time_gate
 from skquee.networks._members import NetworkLike, check_networks, named, whole_network
 from skquee.networks._multi_exit import MultiExitNetwork
-from skquee.networks._types import Labels, Level, Options, Size
+from skquee.networks.backbones._types import Level, Options, Size
 from skquee.networks.engines import BITS, LatencyTable, device_engines
 from skquee.values import PathTree
 from skquee.values._checks import check_option
 from skquee.values._tree import relative_to_whole
-from skquee.values._types import Rows
+from skquee.values._types import Labels, Rows
 
 if TYPE_CHECKING:
     import pandas as pd

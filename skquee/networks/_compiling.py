@@ -20,7 +20,7 @@ from skquee.networks._measuring import CostedRunner
 from skquee.networks._parameters import check_tree_options
 from skquee.networks._parts import Parts
 from skquee.networks._running import run_with_exit
-from skquee.networks._types import Range, TreeOptions
+from skquee.networks.backbones._types import Range
 from skquee.networks.engines import BITS, build_engine, check_engines, device_engines, input_ranges
 from skquee.networks.engines._cuda import GraphedBlock, has_8_bit_layers
 from skquee.networks.engines._engines import time_blocks
@@ -29,7 +29,7 @@ from skquee.networks.engines._with_exit import WithExit
 from skquee.networks.quantization._operations import searched_ranges
 from skquee.values import PathTree
 from skquee.values._checks import check_integer, check_option
-from skquee.values._types import Rows
+from skquee.values._types import Rows, TreeOptions
 
 __all__ = ["N_CALIBRATION", "CompiledRunner", "ranges_of", "rebuilt"]
 

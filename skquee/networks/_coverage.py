@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from skquee.networks._calls import hooked
 from skquee.networks._costs import FLOAT_BITS, count_flops
-from skquee.networks._types import Level, Ranges
+from skquee.networks.backbones._calls import hooked
+from skquee.networks.backbones._types import Level, Ranges
 from skquee.networks.engines import BITS
 from skquee.networks.engines._int8 import suits_int8
 from skquee.networks.quantization._operations import (

@@ -25,9 +25,8 @@ from skquee.networks._head_trainer import HeadTrainer
 from skquee.networks._images import ImageFormat
 from skquee.networks._parameters import PRETRAINED, NetworkParameters, trainer_of
 from skquee.networks._parts import FLOAT, Parts
-from skquee.networks._record import FORMAT, bounded, check_format, read_record
+from skquee.networks._record import FORMAT, PARAMETERS, bounded, check_format, read_record
 from skquee.networks._training import HeadKind
-from skquee.networks._types import Level
 from skquee.networks.backbones._checkpoint import load_checkpoint
 from skquee.networks.backbones._pools import (
     GlobalPool,
@@ -36,6 +35,7 @@ from skquee.networks.backbones._pools import (
     plain_pool,
     restored_pools,
 )
+from skquee.networks.backbones._types import Level
 from skquee.networks.engines import ENGINES
 from skquee.networks.quantization import describe, restore
 from skquee.networks.quantization._restoring import needs_images
@@ -52,10 +52,7 @@ RECORD, WEIGHTS = "network.json", "weights.safetensors"
 # Parameters that a file holds as they are. Not those that it cannot hold, or that speak of another
 # machine: the module, callables, seeds, places of files, devices.
 PLAIN = ("exits", "blocks", "n_classes", "img_size", "in_chans", "backbone_kwargs", "data_config")
-TRAINER = (
-    "final_head", "max_epochs", "patience", "learning_rate", "weight_decay", "batch_size",
-    "amp_dtype",
-)  # fmt: skip
+TRAINER = tuple(name for name in PARAMETERS if name not in (*PLAIN, "pretrained"))
 
 
 def check_target(folder: str | os.PathLike[str]) -> Path:

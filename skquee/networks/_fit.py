@@ -28,13 +28,12 @@ from skquee.networks._parameters import (
 from skquee.networks._parts import FLOAT, Parts
 from skquee.networks._sources import image_of, source_of
 from skquee.networks._training import check_head, check_trainable, is_probability
-from skquee.networks._types import Labels
 from skquee.networks.backbones._cut import Cut, build_backbone, cut_backbone
 from skquee.networks.backbones._pools import make_pools, run_once
 from skquee.networks.engines import input_ranges
 from skquee.values import PathTree
 from skquee.values._tree import relative_to_whole
-from skquee.values._types import Rows
+from skquee.values._types import Labels, Rows
 
 __all__ = ["assemble", "fit_network"]
 

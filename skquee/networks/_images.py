@@ -25,7 +25,7 @@ from skquee.networks._sources import (
     size_of,
     source_of,
 )
-from skquee.networks._types import Options
+from skquee.networks.backbones._types import Options
 from skquee.values._types import Rows
 
 __all__ = ["ImageFormat", "ImageRows"]

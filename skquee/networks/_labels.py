@@ -13,9 +13,8 @@ from tqdm import tqdm
 
 from skquee.networks._images import ImageRows
 from skquee.networks._sources import Collate, Data, Files, label_of, source_of
-from skquee.networks._types import Labels
 from skquee.values._checks import check_labels_given
-from skquee.values._types import Rows
+from skquee.values._types import Labels, Rows
 
 __all__ = ["encode_labels", "known_codes", "labels_of"]
 

@@ -16,7 +16,7 @@ from skquee.networks._execution import run_in_parts
 from skquee.networks._images import ImageRows
 from skquee.networks._parts import FLOAT
 from skquee.networks._running import BlockRunner
-from skquee.networks._types import Level
+from skquee.networks.backbones._types import Level
 from skquee.values import PathTree
 
 __all__ = ["Quantizer", "accuracy_of_levels", "accuracy_of_paths", "keep_levels"]

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from skquee.networks._costs import bit_operations, gate_flops
 from skquee.networks._parts import FLOAT
 from skquee.networks._running import BlockRunner
-from skquee.networks._types import Level
+from skquee.networks.backbones._types import Level
 from skquee.networks.engines import BITS, LatencyTable
 from skquee.networks.engines._engines import time_blocks
 from skquee.networks.engines._latency import check_sizes, this_machine

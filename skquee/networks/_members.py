@@ -18,10 +18,11 @@ from skquee.networks._multi_exit import MultiExitNetwork
 from skquee.networks._parameters import check_data_config
 from skquee.networks._parts import FLOAT, Parts
 from skquee.networks._training import is_probability
-from skquee.networks._types import Labels, Options, Size
 from skquee.networks.backbones._cut import build_backbone
+from skquee.networks.backbones._types import Options, Size
 from skquee.values import PathTree
 from skquee.values._checks import check_sequence
+from skquee.values._types import Labels
 
 __all__ = ["NetworkLike", "check_networks", "named", "whole_network"]
 

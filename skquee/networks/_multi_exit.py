@@ -24,12 +24,12 @@ from skquee.networks._old import OLD, in_new_keywords, in_new_names
 from skquee.networks._parameters import check_tree_options, check_widths, trainer_of
 from skquee.networks._parts import FLOAT
 from skquee.networks._training import HeadKind
-from skquee.networks._types import Level, Options, Size, TreeOptions
 from skquee.networks.backbones._pools import PoolKind
+from skquee.networks.backbones._types import Level, Options, Size
 from skquee.networks.quantization import PTQ4ViT, float_copies
 from skquee.values._checks import check_flag, check_folder, check_number
 from skquee.values._deprecated import old_keywords
-from skquee.values._types import Rows, Seed
+from skquee.values._types import Rows, Seed, TreeOptions
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from skquee.networks._head_trainer import HeadTrainer
 from skquee.networks._parameters import PRETRAINED
-from skquee.networks._types import Options
+from skquee.networks.backbones._types import Options
 from skquee.values._deprecated import warn_of_old
 
 __all__ = ["OLD", "in_new_keywords", "in_new_names"]

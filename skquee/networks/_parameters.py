@@ -12,7 +12,7 @@ from torch import nn
 from torchvision.transforms import InterpolationMode
 
 from skquee.networks._head_trainer import HeadTrainer
-from skquee.networks._types import Level, Options, Size, TreeOptions
+from skquee.networks.backbones._types import Level, Options, Size
 from skquee.values._checks import (
     check_integer,
     check_number,
@@ -22,7 +22,7 @@ from skquee.values._checks import (
     check_seed,
     check_sequence,
 )
-from skquee.values._types import Seed
+from skquee.values._types import Seed, TreeOptions
 
 __all__ = [
     "MOST_PIXELS",

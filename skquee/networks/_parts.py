@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from skquee.networks._coverage import Shares, mean_bits, widths_of
 from skquee.networks._images import ImageFormat
-from skquee.networks._types import Labels, Level, Ranges, TreeOptions
+from skquee.networks.backbones._types import Level, Ranges
 from skquee.networks.engines import LatencyTable
 from skquee.values import PathTree
 from skquee.values._tree import relative_to_whole
+from skquee.values._types import Labels, TreeOptions
 
 __all__ = ["FLOAT", "Parts"]
 

@@ -13,18 +13,17 @@ import torch
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
 
-from skquee.networks._calls import Args, Calls, Function, Kwargs
 from skquee.networks._images import ImageFormat
 from skquee.networks._parameters import MOST_PIXELS
 from skquee.networks._parts import FLOAT
-from skquee.networks._types import TreeOptions
+from skquee.networks.backbones._calls import Args, Calls, Function, Kwargs
 from skquee.networks.backbones._pools import check_pool
 from skquee.networks.engines import ENGINES, LatencyTable
 from skquee.values import PathTree
 from skquee.values._reading import field, read_json
-from skquee.values._types import Json
+from skquee.values._types import Json, TreeOptions
 
-__all__ = ["FORMAT", "bounded", "check_format", "read_record"]
+__all__ = ["FORMAT", "PARAMETERS", "bounded", "check_format", "read_record"]
 
 FORMAT = 1
 ARRAYS = ("flops_", "head_flops_", "validation_accuracy_", "path_accuracy_")

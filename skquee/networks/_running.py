@@ -18,12 +18,12 @@ from skquee.networks._execution import run_in_parts
 from skquee.networks._images import ImageRows
 from skquee.networks._parts import Parts
 from skquee.networks._training import cache_features, check_head
-from skquee.networks._types import Labels, Level
+from skquee.networks.backbones._types import Level
 from skquee.networks.engines import LatencyTable
 from skquee.networks.engines._with_exit import WithExit
 from skquee.values import PathTree
 from skquee.values._checks import check_integer, check_sequence
-from skquee.values._types import Rows
+from skquee.values._types import Labels, Rows
 
 __all__ = ["BlockRunner", "run_with_exit"]
 

@@ -13,7 +13,6 @@ import timm
 import torch
 from torch import nn
 
-from skquee.networks._types import Level, Options, Size
 from skquee.networks.backbones._checkpoint import load_checkpoint, read_checkpoint
 from skquee.networks.backbones._modules import cut_modules
 from skquee.networks.backbones._pools import GlobalPool
@@ -25,6 +24,7 @@ from skquee.networks.backbones._transformers import (
     image_shape,
     own_head,
 )
+from skquee.networks.backbones._types import Level, Options, Size
 
 __all__ = ["Cut", "build_backbone", "cut_backbone"]
 

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from skquee.networks._calls import Args, Calls, Function, Kwargs
-from skquee.networks._types import Level
+from skquee.networks.backbones._calls import Args, Calls, Function, Kwargs
 from skquee.networks.backbones._sharing import copy_sharing_weights
+from skquee.networks.backbones._types import Level
 
 __all__ = ["channel_axes"]
 

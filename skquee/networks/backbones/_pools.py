@@ -9,8 +9,8 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
-from skquee.networks._types import Level
 from skquee.networks.backbones._layout import channel_axes
+from skquee.networks.backbones._types import Level
 
 __all__ = [
     "GlobalPool",

@@ -16,9 +16,9 @@ from timm.models import build_model_with_cfg, generate_default_cfgs, register_mo
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-from skquee.networks._types import Options, Size
 from skquee.networks.backbones._checkpoint import unwrap
 from skquee.networks.backbones._matmul import MatMul
+from skquee.networks.backbones._types import Options, Size
 
 __all__ = ["T2TViT"]  # timm adds the variants
 

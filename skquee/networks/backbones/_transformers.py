@@ -9,9 +9,9 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from skquee.networks._types import Level
 from skquee.networks.backbones._sharing import copy_sharing_weights
 from skquee.networks.backbones._t2t_vit import T2TViT
+from skquee.networks.backbones._types import Level
 
 __all__ = ["Pool", "Transformer", "check_exits", "cut_blocks", "image_shape", "own_head"]
 

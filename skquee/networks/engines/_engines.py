@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from skquee.networks._types import Ranges
 from skquee.networks.backbones._sharing import copy_sharing_weights
+from skquee.networks.backbones._types import Ranges
 from skquee.networks.engines._cuda import cuda_engines, torchao_available, with_8_bits
 from skquee.networks.engines._folding import norms_to_fold
 from skquee.networks.engines._int8 import int8_available, to_int8

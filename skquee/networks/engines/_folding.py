@@ -9,7 +9,7 @@ import torch
 from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 
-from skquee.networks._calls import Args, Calls, Function, Kwargs, hooked
+from skquee.networks.backbones._calls import Args, Calls, Function, Kwargs, hooked
 
 __all__ = ["norms_to_fold"]
 

@@ -11,9 +11,9 @@ import torch
 from timm.layers import BatchNormAct2d, Mlp
 from torch import Tensor, nn
 
-from skquee.networks._calls import hooked
-from skquee.networks._types import Range, Ranges
+from skquee.networks.backbones._calls import hooked
 from skquee.networks.backbones._sharing import Geometry, keep_geometry
+from skquee.networks.backbones._types import Range, Ranges
 from skquee.networks.quantization._functional import slow_path
 
 __all__ = [

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skquee.networks._types import Range, Ranges
 from skquee.networks.backbones._sharing import Geometry, copy_sharing_weights, keep_geometry
+from skquee.networks.backbones._types import Range, Ranges
 from skquee.networks.engines._folding import norms_to_fold
 from skquee.networks.engines._int8 import CODES, folded, grid, replace_layers, weight_scales
 from skquee.networks.engines._with_exit import WithExit

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skquee.networks._calls import Args, Function, Kwargs, hooked
+from skquee.networks.backbones._calls import Args, Function, Kwargs, hooked
 from skquee.networks.backbones._matmul import MatMul
 from skquee.networks.backbones._sharing import Geometry
 from skquee.networks.quantization._routes import Route, apart, running

@@ -9,9 +9,9 @@ from timm.models.vision_transformer import Attention
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skquee.networks._types import Range
 from skquee.networks.backbones._matmul import MatMul
 from skquee.networks.backbones._sharing import Geometry, copy_sharing_weights, keep_geometry
+from skquee.networks.backbones._types import Range
 from skquee.networks.quantization._functional import Functional, slow_path, with_products
 from skquee.networks.quantization._grids import Grid, UniformGrid
 from skquee.networks.quantization._routes import apart

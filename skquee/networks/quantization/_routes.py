@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skquee.networks._calls import Args, Calls, Function, Kwargs
+from skquee.networks.backbones._calls import Args, Calls, Function, Kwargs
 from skquee.networks.backbones._sharing import Geometry, twice
 
 __all__ = ["Route", "apart", "running"]
