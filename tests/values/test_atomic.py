@@ -200,8 +200,10 @@ def test_a_killed_writer_of_a_table_gives_its_lock_back(tmp_path):
 @POSIX
 def test_ctrl_c_in_a_command_prints_one_line(tmp_path):
     code = """
-        import sys, threading
+        import signal, sys, threading
         from skquee import cli
+        # Where tests run in the background of a shell, it is ignored, and so in their children.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         def run(options):
             print("ready", flush=True)
             threading.Event().wait()
