@@ -94,6 +94,29 @@ def dask() -> Iterator[Any]:
     cloudpickle.unregister_pickle_by_value(here)
 
 
+@pytest.fixture(scope="module")
+def ray() -> Iterator[Any]:
+    found = pytest.importorskip("ray", reason="pip install 'skquee[ray]'")
+    pytest.importorskip("ray.data")
+    here = sys.modules[__name__]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from ray import cloudpickle
+        from ray.util.joblib import register_ray
+
+        cloudpickle.register_pickle_by_value(here)  # workers cannot import tests
+        found.init(
+            num_cpus=2,
+            include_dashboard=False,
+            object_store_memory=100 * 2**20,
+            log_to_driver=False,
+        )
+        register_ray()
+        yield found
+        found.shutdown()
+    cloudpickle.unregister_pickle_by_value(here)
+
+
 pytestmark = pytest.mark.filterwarnings("ignore:.*:UserWarning", "ignore:.*:ResourceWarning")
 
 
@@ -214,3 +237,39 @@ def test_batches_of_columns_get_a_column_of_probabilities() -> None:
         named.map_batches({"a": Y, "c": Y})
     with pytest.raises(ValueError, match="put the rows into one, 'data'"):
         plain.map_batches({"a": Y, "c": Y})
+
+
+def test_ray_loses_the_task_of_a_lost_worker_only(ray: Any, tmp_path: Path) -> None:
+    table, y = big_table()
+    exact = CostAwareRouter(0.1, regressor="logistic", random_state=0).fit(table, y)
+    with joblib.parallel_config("ray", n_jobs=2):
+        router = CostAwareRouter(0.1, regressor="logistic", random_state=0).fit(table, y)
+    assert np.array_equal(router.predict_error(table), exact.predict_error(table))
+    bank = mortal_bank(tmp_path / "bank")
+    whole = np.asarray(bank.transform(X).materialize(batch_size=20))
+    again = {"max_restarts": -1, "max_task_retries": -1}
+    with joblib.parallel_config("ray", n_jobs=2, ray_remote_args=again):
+        rows = bank.materialize(X, out=tmp_path / "t", shards=8, batch_size=20)
+    assert (tmp_path / "bank").exists()
+    assert np.array_equal(np.asarray(rows), whole)
+
+
+def test_ray_without_restarts_says_so_and_the_same_call_goes_on(ray: Any, tmp_path: Path) -> None:
+    bank = mortal_bank(tmp_path / "bank")
+    with joblib.parallel_config("ray", n_jobs=2):
+        with pytest.raises(ray.exceptions.RayActorError):
+            bank.materialize(X, out=tmp_path / "t", shards=8, batch_size=20)
+        rows = bank.materialize(X, out=tmp_path / "t", shards=8, batch_size=20)
+    whole = np.asarray(bank.transform(X).materialize(batch_size=20))
+    assert np.array_equal(np.asarray(rows), whole)
+
+
+def test_ray_data_gets_a_column_of_probabilities(ray: Any) -> None:
+    models = [("small", GaussianNB()), ("large", GaussianNB())]
+    bank = MultiPathClassifierBank(models, step_costs=[1, 9]).fit(X, Y)
+    found = ray.data.from_numpy(X).map_batches(bank.map_batches, batch_size=40).take_all()
+    rows = np.stack([row["data"] for row in found])
+    order, exact = np.lexsort(rows.T), np.lexsort(X.T)
+    assert np.array_equal(rows[order], X[exact])
+    probabilities = np.stack([row["probabilities"] for row in found])
+    assert np.array_equal(probabilities[order], np.asarray(bank.transform(X))[exact])
