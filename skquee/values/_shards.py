@@ -162,6 +162,18 @@ def open_shard(
     by the archive's checksum. Returns shape (n_rows, n_columns, n_classes). ValueError if it is
     damaged or part of another table.
     """
+    try:
+        return _opened_shard(folder, number, record, rows, read)
+    except ValueError as error:
+        raise ValueError(
+            f"{error} Put back the right file, or remove this one, and run the same materialize "
+            "again: it goes on with the shards that are missing."
+        ) from None
+
+
+def _opened_shard(
+    folder: Folder, number: int, record: Record, rows: str | None, read: bool
+) -> Source:
     name = shard_name(number)
     where = folder.where(name)
     shape = (record.starts[number + 1] - record.starts[number], *record.shape[1:])
@@ -169,16 +181,15 @@ def open_shard(
         if sorted(archive.namelist()) != ["shard.npy", "values.npy"]:
             raise not_whole(where, SHARD, f"it holds {sorted(archive.namelist())[:4]}")
         said = parse_json(read_text_member(archive, "shard.npy", where, SHARD), where, SHARD)
-        if said.get("table") != record.digest or said.get("number") != number:
+        if said.get("table") != record.digest:
             raise ValueError(
                 f"{where} is shard {said.get('number')} of another table than that of "
-                f"{folder.where(RECORD)}: put back the right file, or remove this one and run the "
-                "same materialize again."
+                f"{folder.where(RECORD)}."
             )
+        if said.get("number") != number:
+            raise ValueError(f"{where} is shard {said.get('number')} of this table.")
         if rows is not None and said.get("input") != rows:
-            raise ValueError(
-                f"{where} was made of other rows of input: give another folder, or remove it."
-            )
+            raise ValueError(f"{where} was made of other rows of input.")
         entry = archive.getinfo("values.npy")
         if read:
             values = read_array(archive, "values.npy", where, SHARD)
