@@ -85,6 +85,15 @@ class KnobOfNobody(LeaveWhenSure):
     knob = Knob("lest")
 
 
+class SaysNothingOfLabels(LeaveWhenSure):
+    needs_labels = None
+
+
+class StandsElsewhere(LeaveWhenSure):
+    def knob_in_use(self):
+        return 0.5
+
+
 class PredictsByY(LeaveWhenSure):
     def predict(self, X, y):
         return super().predict(X)
@@ -131,6 +140,8 @@ class LooksAtOthers(LeaveWhenSure):
         (DecidesNothing, r"make_decider\(tree\) must return a skquee\.walk\.Decider, got NoneType"),
         (KnobOfBefore, r"KnobOfBefore\.knob must be a skquee\.walk\.Knob.*got 'least'"),
         (KnobOfNobody, r"KnobOfNobody\.knob names 'lest', which is no parameter: expected \['cl"),
+        (SaysNothingOfLabels, r"needs_labels must be True or False.*got None"),
+        (StandsElsewhere, r"knob_in_use\(\) must tell the least that is set, 0\.0, got 0\.5"),
         (PredictsByY, r"predict\(X, y\) cannot be called as predict\(X\), as of skquee\.walk\.Rou"),
         (JumpsAhead, r"JumpsAhead: step\(visit\).*one step longer.*from \d one of \[.*\], got \["),
         (PredictsNoErrors, r"step\(visit\).*must return next paths and predicted errors, got nda"),

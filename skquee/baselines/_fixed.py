@@ -89,6 +89,9 @@ class FixedPath(RoutingMixin, BaseEstimator):
         """Index of the path that every row takes."""
         return self._index(self.paths_)
 
+    def knob_in_use(self) -> float:
+        return float(self.path_index_)
+
     def _index(self, tree: PathTree) -> int:
         if self.path is None:
             return tree.fullest

@@ -44,6 +44,7 @@ class OracleRouter(RoutingMixin, BaseEstimator):
     """
 
     mixes = False
+    needs_labels = True
 
     def __init__(
         self,

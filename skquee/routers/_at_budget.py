@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from numpy.typing import ArrayLike
+from sklearn.frozen import FrozenEstimator
 
 from skquee.routers._budget import BudgetRouter
 from skquee.values._types import Seed
@@ -61,7 +62,7 @@ class BudgetMixin:
         True
         """
         return BudgetRouter(
-            self,
+            FrozenEstimator(self),  # a clone keeps it fitted
             budget,
             max_cost_per_sample=max_cost_per_sample,
             exceed_cost=exceed_cost,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
+from sklearn.frozen import FrozenEstimator
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
@@ -32,6 +33,9 @@ from skquee.walk import Clipped, Decider, Mixed, RoutingMixin
 from skquee.walk._decider import allowed_paths
 from skquee.walk._fitted import remember
 from skquee.walk._knob import Knob
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["BudgetRouter"]
 
@@ -380,6 +384,36 @@ class BudgetRouter(RoutingMixin, BaseEstimator):
             return mixed
         owner = type(self.router_).__name__
         return Clipped(tree, self.classes_, mixed, self.max_cost_per_sample, owner)
+
+    def summary(self, X: ArrayLike, y: ArrayLike) -> pd.DataFrame:
+        """Compare every model alone with the point in use and others along the budget.
+
+        Parameters
+        ----------
+        X : array-like, data frame or sequence
+            Rows to measure on, as the bank takes them.
+        y : array-like of shape (n_samples,)
+            Their labels.
+
+        Returns
+        -------
+        DataFrame
+            As of :meth:`skquee.RoutedClassifier.summary`.
+
+        Raises
+        ------
+        TypeError
+            If what is held to the budget is no :class:`skquee.RoutedClassifier`.
+        """
+        self.check_as_fitted()
+        given = self.router.estimator if isinstance(self.router, FrozenEstimator) else self.router
+        if not hasattr(given, "summary_of"):
+            raise TypeError(
+                f"summary compares the models of a RoutedClassifier, and this holds a "
+                f"{type(given).__name__}: use cost_curve(None, X, y)."
+            )
+        told: pd.DataFrame = given.summary_of(self, X, y)
+        return told
 
     def table_reader(self) -> Callable[[ArrayLike], PathProbabilities] | None:
         return None if self._bank is None else self._bank.transform

@@ -164,11 +164,19 @@ class JudgedMixin(LiveParameters, RoutingMixin):
         """
         return summary_frame(*self._summed(X, y))
 
+    def summary_of(self, router: RoutingMixin, X: ArrayLike, y: ArrayLike) -> pd.DataFrame:
+        """Return :meth:`summary` where another router chooses, over the same bank."""
+        return summary_frame(*self._summed(X, y, router))
+
     def _summed(
-        self, X: ArrayLike | None = None, y: ArrayLike | None = None
+        self,
+        X: ArrayLike | None = None,
+        y: ArrayLike | None = None,
+        router: RoutingMixin | None = None,
     ) -> tuple[list[dict[str, object]], Verdict, str]:
         """Return the lines of the summary, its verdict, and on which rows."""
         self.check_as_fitted()
+        chooses = self.router_ if router is None else router
         models, alone = self._models(), self._alone
         clock = None if self._clock is None else Clock(*self._clock)
         if X is not None or y is not None:
@@ -181,16 +189,16 @@ class JudgedMixin(LiveParameters, RoutingMixin):
             table, milliseconds = self.table_reader()(X).timed()
             codes = check_labels(y, self.classes_, len(table))
             alone = correctness(table, codes)[:, models.paths]
-            curve = self._judging_curve()
-            curve = self.router_.cost_curve(knobs_with_own(self.router_, curve), table, y)
+            first = self._judging_curve() if router is None else router.cost_curve(None, table, y)
+            curve = chooses.cost_curve(knobs_with_own(chooses, first), table, y)
             if clock is not None:
                 taken = np.array([milliseconds[name] for name in models.names])
                 clock = Clock(taken, clock.deciding, len(table))
         else:
             curve = self.cv_curve_
-        place = place_of(self.router_, curve)
+        place = place_of(chooses, curve)
         lines, verdict = summary_lines(curve, place, models, alone, clock, self.max_error_increase)
-        if place is None and knobs_with_own(self.router_, curve) is not curve.knobs:
+        if place is None and knobs_with_own(chooses, curve) is not curve.knobs:
             verdict = Verdict(
                 "",
                 f"the curve that was measured in fit has no point at the {curve.knob} in use: give "

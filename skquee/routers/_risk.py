@@ -400,6 +400,9 @@ class RiskControlledRouter(RoutingMixin, BaseEstimator):
     def check_knobs(self) -> None:
         self.router_.check_knobs()
 
+    def knob_in_use(self) -> float | None:
+        return self.best_lambda_
+
     def make_decider(self, tree: PathTree) -> Decider:
         if self.best_lambda_ is None:
             return Follow(tree, self.classes_, tree.prefixes(tree.fullest))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar
@@ -17,7 +17,6 @@ from sklearn.utils import Tags, get_tags
 
 from skquee.bank import CallTimes, MultiPathClassifierBank, take_rows
 from skquee.bank._times import median_ms
-from skquee.baselines import OracleRouter
 from skquee.routers._at_budget import BudgetMixin
 from skquee.routers._default import choose_point, default_router, fit_judged
 from skquee.routers._limits import innermost
@@ -37,7 +36,7 @@ from skquee.values._labels import (
 )
 from skquee.values._rows import n_rows_of
 from skquee.values._types import Seed
-from skquee.walk import Decider, Routes, RoutingMixin, Snapshot
+from skquee.walk import Decider, Routes, RoutingMixin, Snapshot, StreamError
 from skquee.walk._fitted import remember
 
 if TYPE_CHECKING:
@@ -228,10 +227,11 @@ class RoutedClassifier(BudgetMixin, RoutedReportMixin, BaseEstimator):
                 "router must be a router or baseline such as CostAwareRouter(), or None for the "
                 f"default, got {_kind(router)}."
             )
-        if isinstance(router, OracleRouter):
+        if getattr(router, "needs_labels", False):
             raise TypeError(
-                "OracleRouter chooses by the labels of the rows it routes, which no call knows: "
-                "draw it beside a curve, OracleRouter().fit(table, y).cost_curve(X=table, y=y)."
+                f"{type(router).__name__} chooses by the labels of the rows it routes, which no "
+                "call knows: draw it beside a curve, "
+                f"{type(router).__name__}().fit(table, y).cost_curve(X=table, y=y)."
             )
 
     def _fit_router(
@@ -311,9 +311,42 @@ class RoutedClassifier(BudgetMixin, RoutedReportMixin, BaseEstimator):
         # One row on plain numbers: arrays cost more than what is in them. On a large tree it would
         # cost more to lay out all gates than to ask the few on the way.
         if len(table) == 1 and table.paths.n_paths <= SMALL_TREE:
-            return Snapshot(self.decider(), _as_it_is).predict(table)
+            return Snapshot(self.router_.decider(), _as_it_is).predict(table)
         labels: NDArray[np.generic] = self.router_.route(table).labels
         return labels
+
+    def knob_in_use(self) -> float | None:
+        self.check_fitted()
+        return self.router_.knob_in_use()
+
+    def stream(  # type: ignore[override]
+        self, batches: Iterable[object], *, group_size: int = 64, max_waiting: int = 1024
+    ) -> Iterator[Routes | StreamError]:
+        """Route batches of raw rows one after the other; see :func:`skquee.walk.stream`.
+
+        Parameters
+        ----------
+        batches : iterable
+            Of rows as :meth:`predict` takes them, or of (rows, labels).
+        group_size : int, default=64
+            Rows run together in deeper blocks, of several batches.
+        max_waiting : int, default=1024
+            Rows that may wait: bounds memory.
+
+        Yields
+        ------
+        Routes or StreamError
+            One a batch, in order.
+
+        Raises
+        ------
+        TypeError
+            If the bank is no network's: there is nothing to pool.
+        """
+        self.check_as_fitted()
+        return self.router_.stream(
+            self.bank_, batches, group_size=group_size, max_waiting=max_waiting
+        )
 
     def decider(self, knob: float | None = None) -> Decider:
         """Return what decides at a gate; see :meth:`skquee.CostAwareRouter.decider`."""

@@ -120,6 +120,12 @@ def check_methods(router: Router) -> None:
         f"{name}.knob must be a skquee.walk.Knob, the parameter that cost_curve sweeps, got "
         f"{knob!r}.",
     )
+    needs = getattr(router, "needs_labels", None)
+    expect(
+        isinstance(needs, bool),
+        f"{name}.needs_labels must be True or False, whether it chooses by the labels of the rows "
+        f"it routes, got {needs!r}.",
+    )
 
 
 def check_conventions(router: Router) -> None:
@@ -340,6 +346,12 @@ def check_curve_equals_predict(router: Router) -> None:
         message = f"{name}.cost_curve at {curve.knob}={curve.knobs[point]} is not what route does."
         _same(routes.paths, curve.paths[point], message)
         _same(curve.accuracy[point], np.mean(routes.labels == y), message, nearly=True)
+        told = fitted.knob_in_use()
+        expect(
+            told == curve.knobs[point],
+            f"{name}.knob_in_use() must tell the {knob} that is set, {curve.knobs[point]}, got "
+            f"{told!r}.",
+        )
 
 
 def check_survives_pickle(router: Router) -> None:

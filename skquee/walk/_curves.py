@@ -79,6 +79,17 @@ class CurveMixin(FittedMixin):
     def check_knobs(self) -> None:
         """Raise where a parameter that prediction reads is not usable."""
 
+    def knob_in_use(self) -> float | None:
+        """Return where this stands on its own curve, as ``CostCurve.knobs`` tells points.
+
+        Returns
+        -------
+        float or None
+            None where that is no number: a price that is still open, say.
+        """
+        own = getattr(self, self.knob.name, getattr(self, "best_lambda_", None))
+        return float(own) if isinstance(own, (int, float)) and np.isfinite(own) else None
+
     def decider(self, knob: float | None = None) -> Decider:
         """Return what decides at a gate, frozen at an operating point.
 

@@ -14,7 +14,7 @@ from skquee.values import PathProbabilities
 from skquee.values._labels import check_weights
 from skquee.walk._report import ReportMixin
 from skquee.walk._snapshot import Snapshot, TableReader
-from skquee.walk._stream import StreamError, stream
+from skquee.walk._stream import StreamError, TakesRows, stream
 from skquee.walk._visit import Routes
 from skquee.walk._walk import walk
 
@@ -39,6 +39,8 @@ class RoutingMixin(ReportMixin):
         Whether two operating points share one walk over any table: then they can be mixed.
     takes_fitted : bool
         Whether the parameter ``router`` has to be fitted on other rows than this estimator.
+    needs_labels : bool
+        Whether it chooses by the labels of the very rows it routes.
 
     Examples
     --------
@@ -74,6 +76,7 @@ class RoutingMixin(ReportMixin):
 
     mixes = True
     takes_fitted = False
+    needs_labels = False
 
     def route(self, X: ArrayLike) -> Routes:
         """Route samples, running only what each one's path needs.
@@ -121,7 +124,7 @@ class RoutingMixin(ReportMixin):
 
     def stream(
         self,
-        bank: MultiPathClassifierBank,
+        bank: TakesRows,
         batches: Iterable[object],
         *,
         group_size: int = 64,
@@ -131,8 +134,8 @@ class RoutingMixin(ReportMixin):
 
         Parameters
         ----------
-        bank : MultiPathClassifierBank
-            Over a network.
+        bank : MultiPathClassifierBank or pipeline
+            Its ``transform`` turns a batch into a lazy table of a network.
         batches : iterable
             Of images, or of (images, labels).
         group_size : int, default=64

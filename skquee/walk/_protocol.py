@@ -32,9 +32,13 @@ class Router(Protocol):
         The tree, with the costs that hold now.
     n_features_in_ : int
         Columns of the table.
+    needs_labels : bool
+        Whether it chooses by the labels of the very rows it routes, as an oracle does. Such a one
+        belongs beside a curve: :class:`skquee.RoutedClassifier` refuses it.
     """
 
     knob: Knob
+    needs_labels: bool
     classes_: NDArray[np.generic]
     n_features_in_: int
 
@@ -77,6 +81,10 @@ class Router(Protocol):
 
     def decider(self) -> Decider:
         """Return what decides at a gate, frozen at the operating point that is set."""
+        ...
+
+    def knob_in_use(self) -> float | None:
+        """Return where this stands among the knobs of its curve; None where that is no number."""
         ...
 
     def cost_curve(

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator
 
 from skquee.evaluation import CostCurve
 from skquee.values import PathProbabilities
@@ -17,6 +16,7 @@ from skquee.values._checks import check_output
 from skquee.values._labels import stored
 from skquee.values._rows import row_names
 from skquee.walk._curves import CurveMixin
+from skquee.walk._protocol import Router
 from skquee.walk._walk import walk
 
 __all__ = ["ReportMixin", "check_reported", "knobs_with_own", "place_of", "write_page"]
@@ -144,28 +144,21 @@ def check_reported(X: ArrayLike | None, y: ArrayLike | None) -> None:
         )
 
 
-def place_of(estimator: BaseEstimator, curve: CostCurve) -> int | None:
+def place_of(estimator: Router, curve: CostCurve) -> int | None:
     """Return the place of an estimator's own point on a curve, None where it is not on it."""
-    own = _own_knob(estimator, curve)
+    own = estimator.knob_in_use()
     if own is None:
         return None
     place = int(np.argmin(np.abs(curve.knobs - own)))
     return place if np.isclose(curve.knobs[place], own, rtol=1e-9, atol=0) else None
 
 
-def knobs_with_own(estimator: BaseEstimator, curve: CostCurve) -> NDArray[np.generic]:
+def knobs_with_own(estimator: Router, curve: CostCurve) -> NDArray[np.generic]:
     """Return the knobs of an estimator's curve, its own value among them where it is a number."""
-    own = _own_knob(estimator, curve)
+    own = estimator.knob_in_use()
     if own is None or place_of(estimator, curve) is not None:
         return curve.knobs
     return np.unique(np.append(curve.knobs, own))
-
-
-def _own_knob(estimator: BaseEstimator, curve: CostCurve) -> float | None:
-    own = getattr(estimator, curve.knob, getattr(estimator, "best_lambda_", None))
-    if own is None or isinstance(own, str):  # a path by name, or the default one
-        own = getattr(estimator, "path_index_", None)
-    return float(own) if isinstance(own, (int, float)) and np.isfinite(own) else None
 
 
 def write_page(file: str | os.PathLike[str], curve: CostCurve, **shown: object) -> Path:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from skquee.bank import LazyPathProbabilities, MultiPathClassifierBank, run_exit
+from skquee.bank import LazyPathProbabilities, run_exit
 from skquee.values import PathProbabilities, PathTree
 from skquee.values._checks import check_integer, check_probabilities, is_flat
 from skquee.walk._decider import Decider
@@ -34,6 +34,14 @@ class StreamError:
 
     batch: int
     error: Exception
+
+
+class TakesRows(Protocol):
+    """What makes a lazy table of rows: a bank, or a pipeline that ends in one."""
+
+    def transform(self, X: Any) -> PathProbabilities:
+        """Return the table; nothing is run."""
+        ...
 
 
 class _Streams(Router, Protocol):
@@ -77,7 +85,7 @@ class _Batch:
 
 def stream(
     router: _Streams,
-    bank: MultiPathClassifierBank,
+    bank: TakesRows,
     batches: Iterable[object],
     *,
     group_size: int = 64,
@@ -92,8 +100,8 @@ def stream(
     ----------
     router : router
         Fitted.
-    bank : MultiPathClassifierBank
-        Over a network.
+    bank : MultiPathClassifierBank or pipeline
+        What ``transform`` turns a batch into a lazy table of a network.
     batches : iterable
         Of images as the network takes them; of (images, labels), labels are not read.
     group_size : int, default=64
@@ -139,7 +147,7 @@ class _Stream:
         self,
         router: _Streams,
         decider: Decider,
-        bank: MultiPathClassifierBank,
+        bank: TakesRows,
         group_size: int,
         max_waiting: int,
     ) -> None:

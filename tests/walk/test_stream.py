@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.dummy import DummyClassifier
 from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer
 
 from skquee import (
     AutoRouter,
@@ -19,6 +21,7 @@ from skquee import (
     PathErrorRegressor,
     PathProbabilities,
     RiskControlledRouter,
+    RoutedClassifier,
     TunedCostAwareRouterCV,
 )
 from skquee.baselines import JEIDNN, DQNetGate, PatienceRouter, ThresholdRouter
@@ -161,6 +164,27 @@ def test_labels_of_a_loader_are_left_aside() -> None:
     expected = router.predict(EXACT[:80])
     np.testing.assert_array_equal(np.concatenate([r.labels for r in found])[:80], expected)
     assert list(router.stream(bank, [])) == []
+
+
+def test_what_ends_in_a_bank_streams_as_the_bank_does() -> None:
+    rows = np.arange(200)[:, None].reshape(10, 20, 1)
+    bank = MultiPathClassifierBank(TableNetwork(EXACT))
+    router = ThresholdRouter(0.7).fit(EXACT, Y)
+    whole = Pipeline([("shift", FunctionTransformer(lambda X: X - 5)), ("bank", bank)])
+    found = list(router.stream(whole.fit(rows[0], Y[:20]), rows + 5))
+    assert np.array_equal(
+        np.concatenate([r.paths for r in found]), router.predict_path(EXACT[:200])
+    )
+
+
+def test_a_routed_classifier_streams_with_its_own_bank() -> None:
+    X = np.arange(400)[:, None]
+    model = RoutedClassifier(MultiPathClassifierBank(TableNetwork(EXACT)), ThresholdRouter(0.7))
+    batches = X[:200].reshape(10, 20, 1)
+    found = list(model.fit(X, Y).stream(iter(batches), group_size=32))
+    assert np.array_equal(np.concatenate([r.labels for r in found]), model.predict(X[:200]))
+    with pytest.raises(NotFittedError):
+        RoutedClassifier().stream([])
 
 
 def test_bad_input_is_refused_before_anything_runs() -> None:

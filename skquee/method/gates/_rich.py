@@ -205,11 +205,9 @@ class GateInputs:
             if history:
                 known.append(gate_features(history[-1], history[-2] if len(history) > 1 else None))
             return np.column_stack(known).astype(np.float64)
-        line = [] if prefix < 0 else self.tree.prefixes(prefix).tolist()
-        rates = [
-            self.rates.of(path, p.argmax(axis=1), parts)
-            for path, p in zip(line, history, strict=True)
-        ]
+        rates = []
+        if history:  # that of the last exit alone is among the features
+            rates.append(self.rates.of(prefix, history[-1].argmax(axis=1), parts))
         return rich_features(history, rates, context)
 
     def rows(
