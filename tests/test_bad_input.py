@@ -341,6 +341,11 @@ def test_what_a_newcomer_gives_for_a_table_is_answered_with_what_to_do(change, m
         router.fit(change(probs), np.arange(20) % 3)
 
 
+def test_labels_of_a_column_a_class_are_told_how_they_become_one():
+    with pytest.raises(ValueError, match=r"shape \(6, 3\) instead: .*y\.argmax\(axis=1\) makes"):
+        CostAwareRouter(paths=CHAIN).fit(np.full((6, 2, 3), 1 / 3), np.eye(3)[np.arange(6) % 3])
+
+
 def test_models_without_names_are_told_how_they_get_some():
     models = [LogisticRegression(), LogisticRegression()]
     for given, message in ((models, r"Give each a name, \[\("), ({"a": 1}, r"list\(models\.item")):

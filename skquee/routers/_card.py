@@ -87,6 +87,8 @@ def model_card(
     ValueError
         If rows come without labels, or labels without rows, or the model kept no rows and none
         are given.
+    FileNotFoundError
+        If there is no `model_file`, or no folder for `file`.
     ModuleNotFoundError
         If skops is not installed.
 
@@ -114,6 +116,10 @@ def model_card(
         )
     check_is_fitted(model)
     check_reported(X, y)
+    if model_file is not None and not Path(model_file).is_file():
+        raise FileNotFoundError(
+            f"There is no file {model_file}: write it first, skquee.dump(model, file)."
+        )
     picture = None
     if file is not None:
         picture = check_output(file)

@@ -134,6 +134,11 @@ def check_target(y: ArrayLike) -> NDArray[np.generic]:
 
     `y` (n_samples,). Returns shape (n_samples,).
     """
+    if (shape := np.shape(y))[1:] > (1,):
+        raise ValueError(
+            f"y should be a 1d array, got an array of shape {shape} instead: of a column a class, "
+            "y.argmax(axis=1) makes labels."
+        )
     labels = check_labels_given(column_or_1d(y, warn=True), "y")
     # Integers and texts are classes, however many (a thousand classes on few rows is fine).
     if labels.dtype.kind not in "biuUSO":

@@ -190,6 +190,8 @@ def test_what_is_no_router_and_rows_without_labels_are_refused(clf, rows, tables
         model_card(clf, rows[0])
     with pytest.raises(FileNotFoundError):
         model_card(clf, file="no/such/folder/README.md")
+    with pytest.raises(FileNotFoundError, match=r"write it first, skquee\.dump"):
+        model_card(clf, model_file="no/such/file.skops")
     fixed = FixedPath(paths=PathTree.chain([1, 1])).fit(np.full((2, 2, 2), 0.5), [0, 1])
     with pytest.raises(ValueError, match="X"):
         model_card(fixed)
