@@ -47,6 +47,8 @@ def train(
     epochs: int,
     prepare: Callable[[np.ndarray], Tensor] = normalise,
     mixed: bool = False,
+    rate: float = 1e-3,
+    compiled: bool = False,
 ) -> Path:
     """Train a model and write its weights; 5,000 rows are held out (seed 0) for validation.
 
@@ -68,16 +70,21 @@ def train(
         Images to tensors.
     mixed : bool
         Run forward and backward in bfloat16.
+    rate : float
+        Highest learning rate.
+    compiled : bool
+        Train what ``torch.compile`` makes of the model.
     """
     held = np.random.default_rng(0).permutation(len(labels))
     rows, validation = held[5000:], held[:5000]
     optimizer = torch.optim.AdamW(
-        [p for p in model.parameters() if p.requires_grad], lr=1e-3, weight_decay=0.05
+        [p for p in model.parameters() if p.requires_grad], lr=rate, weight_decay=0.05
     )
     steps = len(rows) // BATCH_SIZE
     parts = {"model": model, "optimizer": optimizer}
     # Numbers near zero, which a CPU computes many times slower, count as zero.
     torch.set_flush_denormal(True)
+    run = torch.compile(model) if compiled else model
     partial, first = done.with_suffix(".partial.pt"), 0
     if partial.exists():
         saved = torch.load(partial, weights_only=True)
@@ -90,10 +97,10 @@ def train(
         order = random.permutation(rows)[: len(rows) // BATCH_SIZE * BATCH_SIZE]
         for step, batch in enumerate(order.reshape(-1, BATCH_SIZE)):
             for group in optimizer.param_groups:
-                group["lr"] = 1e-3 * rise_and_fall((epoch + step / steps) / epochs)
+                group["lr"] = rate * rise_and_fall((epoch + step / steps) / epochs)
             x = prepare(shift_and_mirror(images[batch], random))
             with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
-                logits = model(x)
+                logits = run(x)
             loss = F.cross_entropy(
                 logits.float(), torch.from_numpy(labels[batch]), label_smoothing=0.1
             )
