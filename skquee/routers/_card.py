@@ -185,13 +185,14 @@ def _measured(
         models, right = models_of(curve.tree, None), router.correct_paths(table, codes)
     else:
         models, right = judged_alone(judged)[0], correctness(table, codes)
-    few = len(models.names) <= MOST_PATHS
-    return curve, _alone(curve, models, right[:, models.paths]) if few else {}
+    return curve, _alone(curve, models, right[:, models.paths])
 
 
 def _alone(
     curve: CostCurve, models: Models, right: NDArray[np.floating | np.bool_]
 ) -> dict[str, list[object]]:
+    if len(models.names) > MOST_PATHS:
+        return {}
     heights = np.average(right, axis=0, weights=curve.sample_weight)
     return {
         "all rows to": [_plain(name) for name in models.names],
@@ -343,18 +344,28 @@ def _add_table(card: Card, title: str, told: str, table: dict[str, list[object]]
 def _start(model: RoutingMixin, model_file: str | os.PathLike[str] | None) -> str:
     """Return how to load the model, and by which digest its file is known."""
     name = "model.skops" if model_file is None else Path(model_file).name
-    raw = isinstance(model, JudgedMixin)
-    given = "X" if raw else "probs"
-    shape = "rows as in fit" if raw else "probabilities (n_samples, n_paths, n_classes), or a table"
+    given = "probs)  # (n_samples, n_paths, n_classes), or a table"
+    if isinstance(model, JudgedMixin):
+        given = "X)  # rows as in fit"
+        if _bank_stays_in_code(model):
+            given = "bank.transform(X))  # of its bank, made again: the file is that of clf.router_"
     told = (
         f"```python\nimport skquee\n\nmodel = skquee.load({name!r})\n"
-        f"routes = model.route({given})  # {shape}\n"
+        f"routes = model.route({given}\n"
         "routes.labels, routes.path_names, routes.costs\n```"
     )
     if model_file is None:
         return told
     digest = sha256(Path(model_file).read_bytes()).hexdigest()
     return f"{told}\n\nThe SHA-256 of `{name}` is `{digest}`."
+
+
+def _bank_stays_in_code(model: JudgedMixin) -> bool:
+    """Tell whether a bank is a network's or holds functions, which no file of ours does."""
+    if judged_alone(model)[0].ran is None:
+        return True
+    named = model.bank_.classifiers or ()
+    return any(callable(m) and not hasattr(m, "predict_proba") for _, m in named)
 
 
 def _versions() -> dict[str, list[object]]:

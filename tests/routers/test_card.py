@@ -134,8 +134,9 @@ def test_card_runs_every_model_of_a_bank_once(rows):
     )
     clf = RoutedClassifier(bank).fit(X, y)
     calls.clear()
-    model_card(clf, X[:100], y[:100])
+    text = model_card(clf, X[:100], y[:100]).render()
     assert sum(calls) == 100
+    assert "route(bank.transform(X))  # of its bank, made again" in text  # no file holds functions
 
 
 def test_guarantee_of_a_risk_is_told_with_its_conditions(tables):
