@@ -34,7 +34,6 @@ from skquee.speed._runs import (
 from skquee.values._fields import Level
 from skquee.values._public import publish
 from skquee.values._types import Rows
-from skquee.walk import Routes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -165,7 +164,7 @@ def measure_speed(
                 batches = [batch for batch in batches if len(batch) == size]
                 runs: dict[str, Callable[[Tensor], object]] = dict(fixed)
                 tables: dict[str, LatencyTable] = {}
-                routes: dict[str, Callable[[Tensor], Routes]] = {}
+                routes: dict[str, Callable[[Tensor], Any]] = {}
                 for kind, router in {**fitted, "one path": FixedPath()}.items():
                     timed = network.with_latency(latency.get(kind, measured))
                     costs = timed.path_costs("latency", batch_size=size)

@@ -6,6 +6,7 @@ import copy
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,6 @@ from skquee.networks._images import ImageRows
 from skquee.networks.engines._cuda import GraphedBlock
 from skquee.networks.engines._engines import Cast
 from skquee.values._fields import Level
-from skquee.walk import Routes
 
 __all__ = [
     "Classify",
@@ -119,11 +119,11 @@ def _cast(run: Callable[[Tensor], Tensor], dtype: torch.dtype, state: Tensor) ->
     return run(state.to(dtype))
 
 
-def route_at(router: BaseEstimator, bank: BaseEstimator) -> Callable[[Tensor], Routes]:
+def route_at(router: BaseEstimator, bank: BaseEstimator) -> Callable[[Tensor], Any]:
     """Return the walk of a router as it is set now, with what it ran."""
     mine = router.freeze()
 
-    def run(batch: Tensor) -> Routes:
+    def run(batch: Tensor) -> object:
         return mine.route(bank.transform(batch))
 
     return run
