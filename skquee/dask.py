@@ -77,7 +77,7 @@ class _Lasting:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._client, name)
 
-    async def scatter(self, value: object, **_: object) -> Future:
+    async def scatter(self, value: object, **_: object) -> Future[object]:
         """Return the future of a value, as joblib asks for it within the client's loop."""
         return task_result(self._client, named(value) if self._shares else value)
 
