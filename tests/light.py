@@ -133,7 +133,10 @@ def check_errors() -> None:
                 lambda: compare({"threshold": router}, table, y),
             ],
             "matplotlib": [curve.plot],
-            "skops": [lambda: skquee.dump(router, f"{folder}/router.skops")],
+            "skops": [
+                lambda: skquee.dump(router, f"{folder}/router.skops"),
+                lambda: skquee.router.model_card(router, table, y),
+            ],
             "torch": [
                 lambda: baselines.JEIDNN,
                 lambda: baselines.DQNetGate,
