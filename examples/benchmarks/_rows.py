@@ -21,7 +21,7 @@ from skquee.speed._runs import float_run, frozen, predict_at
 Run = Callable[[Tensor], Any]
 
 # Engines that take so many times the fastest one are told, but take no part in the rounds.
-HOPELESS = 2.5
+HOPELESS = 1.6
 INSIDE = ("run_exit", "run_block", "head")
 
 
@@ -108,7 +108,7 @@ def engines_of(network: Any, images: NDArray[Any], sample: Tensor) -> dict[str, 
     return runs
 
 
-def promising(runs: Mapping[str, Run], batch: Tensor) -> dict[str, Run]:
+def promising(runs: Mapping[str, Run], batch: Any, hopeless: float = HOPELESS) -> dict[str, Run]:
     """Time each once on images (n, ...), tell, and keep those that are not far behind."""
     took = {}
     for name, run in runs.items():
@@ -118,7 +118,7 @@ def promising(runs: Mapping[str, Run], batch: Tensor) -> dict[str, Run]:
         took[name] = time.perf_counter() - began
     text = "; ".join(f"{name} {1000 * s:.1f}" for name, s in sorted(took.items(), key=_second))
     print(f"  once {len(batch)} images, ms: {text}", flush=True)
-    return {name: run for name, run in runs.items() if took[name] < HOPELESS * min(took.values())}
+    return {name: run for name, run in runs.items() if took[name] < hopeless * min(took.values())}
 
 
 def accurate(
