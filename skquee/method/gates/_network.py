@@ -14,8 +14,7 @@ from sklearn.base import BaseEstimator
 from skquee.values import PathTree
 
 if TYPE_CHECKING:
-    from skquee.method.gates._protocol import Judged
-    from skquee.method.gates._rich import GateInputs
+    from skquee.method.gates._protocol import Inputs, Judged
 
 __all__ = [
     "FittedGates",
@@ -217,7 +216,7 @@ class FittedGates:
     paths_: PathTree
     gates_: list[GateNetwork | BaseEstimator]
     _layouts: list[GateLayout]
-    _inputs: GateInputs
+    _inputs: Inputs
 
     def judge(
         self,

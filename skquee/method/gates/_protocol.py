@@ -10,10 +10,22 @@ from numpy.typing import NDArray
 
 from skquee.values import PathProbabilities
 
-__all__ = ["ErrorModel", "Judged"]
+__all__ = ["ErrorModel", "Inputs", "Judged"]
 
 # Positions of samples on one prefix, the paths judged there, and an error for each pair.
 Judged = tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.floating]]
+
+
+class Inputs(Protocol):
+    """What fitted gates ask for the features of samples; :class:`GateInputs` is one."""
+
+    def of(
+        self,
+        prefix: int,
+        history: Sequence[NDArray[np.floating]],
+        context: NDArray[np.floating] | None,
+    ) -> NDArray[np.float64]:
+        """Return the features of samples on one prefix, shape (n_samples, n_features)."""
 
 
 class ErrorModel(Protocol):
