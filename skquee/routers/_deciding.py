@@ -112,7 +112,7 @@ class GateDecider(Decider):
         scores = errors + self.lambda_ * costs
         aimed = scores.argmin(axis=1)
         near = scores <= scores[np.arange(len(scores)), aimed][:, None] + TIE
-        if np.count_nonzero(near) != len(scores):  # equals, or NaN
+        if (near.sum(axis=1) != 1).any():  # equals, or NaN
             return open_loop(errors, costs, self.lambda_)
         return aimed
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -468,3 +469,22 @@ def test_gates_see_each_rows_own_exits_where_some_rows_end_on_short_paths() -> N
         found = router.regressor_.predict(table, int(prefix))
         for row in judged[routes.visited[judged, 1] == prefix]:
             assert np.isclose(found[row], routes.predicted_errors[row, 2], atol=1e-6).any()
+
+
+class HalfNaN(BaseEstimator):
+    """An error model that knows no difference on one half of the rows, and nothing on the other."""
+
+    def fit(self, probs: PathProbabilities, targets: Any, sample_weight: Any = None) -> HalfNaN:
+        self.paths_, self.base_errors_ = probs.paths, np.asarray(targets).mean(axis=0)
+        return self
+
+    def judge(self, prefixes: Any, history: Any, context: Any) -> Iterator[Any]:
+        paths, n = self.paths_.descendants(int(prefixes[0])), len(prefixes)
+        yield np.arange(n), paths, np.where(np.arange(n) % 2, np.nan, 0.5)[:, None] + 0 * paths
+
+
+def test_a_prediction_that_is_no_number_is_refused_beside_any_others() -> None:
+    probs, y = make_path_probabilities(60, PathTree.from_levels(2, (8,)))
+    router = CostAwareRouter(0.0, regressor=HalfNaN(), random_state=0)
+    with pytest.raises(ValueError, match="of sample 1 is NaN"):
+        router.fit(probs, y).predict(probs)
