@@ -88,6 +88,7 @@ def check_routers() -> None:
     auto = skquee.AutoRouter(cv=2, random_state=0).fit(table, y)
     assert auto.predict(table).shape == (160,)
     assert not [line for line in auto._lines if line[-1]], auto._lines
+    assert "router_" in dir(auto) and "leaderboard_" not in dir(auto)  # as completion asks
 
 
 def check_classifier() -> None:
@@ -118,6 +119,9 @@ def check_errors() -> None:
     import skquee
     from skquee import PathProbabilities, baselines
     from skquee.evaluation import compare
+
+    exec("from skquee.baselines import *", names := {})
+    assert "ThresholdRouter" in names and "JEIDNN" not in names
     from skquee.testing import make_path_probabilities
 
     table, y = make_path_probabilities(60)

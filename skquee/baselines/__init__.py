@@ -12,7 +12,7 @@ from skquee.baselines._fixed import FixedPath, RandomMixing
 from skquee.baselines._next_step import NextStepRouter
 from skquee.baselines._oracle import OracleRouter
 from skquee.baselines._threshold import BudgetedThresholdRouter, PatienceRouter, ThresholdRouter
-from skquee.values._optional import require
+from skquee.values._optional import installed, require
 from skquee.values._public import publish
 
 if TYPE_CHECKING:
@@ -32,6 +32,10 @@ __all__ = [
 ]
 
 _HOMES = {"DQNetGate": "skquee.baselines._dqnet", "JEIDNN": "skquee.baselines._jeidnn"}
+
+if not installed("torch"):  # what cannot be imported is no part of `import *`
+    for _name in _HOMES:
+        __all__.remove(_name)
 
 
 def __getattr__(name: str) -> object:

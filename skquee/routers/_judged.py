@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.exceptions import NotFittedError
 
 from skquee.bank import LazyPathProbabilities, MultiPathClassifierBank
 from skquee.evaluation import CostCurve
@@ -53,7 +54,8 @@ class JudgedMixin(LiveParameters, RoutingMixin):
         """Operating points on the rows that judge the router, the one in use among them."""
         curve = self._judging_curve()
         if curve.tree.costs != self.paths_.costs:
-            raise ValueError(
+            # A ValueError that dir(), which asks for every property, takes for an absent one.
+            raise NotFittedError(
                 "The costs of the paths have changed since this curve was measured in fit: give "
                 "rows and labels, summary(X, y) or cost_curve(None, X, y), or call fit again."
             )

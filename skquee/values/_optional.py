@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.util import find_spec
 from types import ModuleType
 
-__all__ = ["OPTIONAL", "require"]
+__all__ = ["OPTIONAL", "installed", "require"]
 
 # What `pip install skquee` brings and table routers do without.
 OPTIONAL = ("matplotlib", "pandas", "safetensors", "skops", "timm", "torch", "torchvision")
+
+
+def installed(package: str) -> bool:
+    """Return whether a package could be imported; it is not."""
+    try:
+        return find_spec(package) is not None
+    except ModuleNotFoundError:  # a finder that hides it
+        return False
 
 
 def require(package: str, purpose: str) -> ModuleType:

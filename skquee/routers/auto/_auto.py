@@ -267,9 +267,11 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
     @property
     def leaderboard_(self) -> pd.DataFrame:
         """Every candidate, best first."""
-        pd = require("pandas", "AutoRouter.leaderboard_")
-
         check_is_fitted(self)
+        try:
+            pd = require("pandas", "AutoRouter.leaderboard_")
+        except ModuleNotFoundError as error:  # dir() asks for every property
+            raise AttributeError(str(error)) from error
         columns = [field.name for field in fields(Line)]
         frame = pd.DataFrame(self._lines, columns=columns).set_index("name")
         return frame.rename(columns={"seconds": "fit_seconds"}).rename_axis("candidate")
