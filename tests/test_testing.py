@@ -200,6 +200,7 @@ def _spoils(errors, costs):
         (Aims(lambda e, c: np.full(len(e), e.shape[1])), r"got positions from 6 to 6"),
         (Aims(_spoils), r"must not change the errors and costs it is given"),
         (Aims(lambda e, c: np.arange(len(e)) % 2), r"must aim for each sample by its own errors"),
+        ("open-loop", r"a policy has a method aim, or is called .*, got 'open-loop'"),
         (lambda errors, costs: None, r"takes? 2 positional arguments"),
     ],
 )
@@ -251,6 +252,35 @@ class JudgesInPercent(Doubt):
             yield rows, paths, 100 * errors
 
 
+class JudgesNothing(Doubt):
+    def judge(self, prefixes, history, context):
+        return None
+
+
+class JudgesElsewhere(Doubt):
+    def judge(self, prefixes, history, context):
+        for rows, paths, errors in super().judge(prefixes, history, context):
+            yield rows + len(prefixes), paths, errors
+
+
+class JudgesInWords(Doubt):
+    def judge(self, prefixes, history, context):
+        for rows, paths, errors in super().judge(prefixes, history, context):
+            yield rows, paths, np.where(errors > 0.5, "bad", "ok")
+
+
+class JudgesUnevenly(Doubt):
+    def judge(self, prefixes, history, context):
+        for rows, paths, errors in super().judge(prefixes, history, context):
+            yield rows, paths, [line[: 1 + n % 2] for n, line in enumerate(errors.tolist())]
+
+
+class Forgets(Doubt):
+    def judge(self, prefixes, history, context):
+        history[-1][:] = 0.25
+        yield from super().judge(prefixes, history, context)
+
+
 def test_error_models_pass_and_route():
     check_error_model(Doubt())
     table, y = make_path_probabilities(200)
@@ -265,7 +295,15 @@ def test_error_models_pass_and_route():
         (KnowsNoMeans, r"KnowsNoMeans\.fit must set base_errors_"),
         (JudgesAll, r"JudgesAll\.judge must judge the paths tree\.descendants\(prefix\), here \["),
         (JudgesFirstOnly, r"judge must yield every sample once, got \[0, 1\] times"),
-        (JudgesInPercent, r"judge must yield errors of shape .*, between 0 and 1, got shape"),
+        (
+            JudgesInPercent,
+            r"judge must yield errors of shape .*, between 0 and 1, got float64 of shape",
+        ),
+        (JudgesNothing, r"judge must yield positions, .* but returned NoneType"),
+        (JudgesElsewhere, r"first, from 0 to 119, got int64 of shape \(120,\) with 120 to 239"),
+        (JudgesInWords, r"judge must yield errors of shape .*, got <U3 of shape"),
+        (JudgesUnevenly, r"judge must yield errors of shape .*, got object of shape"),
+        (Forgets, r"Forgets\.judge must not change the probabilities it is given"),
     ],
 )
 def test_a_mistake_in_an_error_model_is_told_by_method(model, message):
@@ -286,6 +324,16 @@ class Summed(BaseEstimator):
         return sum(history)
 
 
+class SumsInPlace(Summed):
+    def combine(self, path, history):
+        return np.divide(sum(history), len(history), out=history[0])
+
+
+class Inverted(Summed):
+    def combine(self, path, history):
+        return 2 / history[0].shape[1] - history[0]
+
+
 class SaysTheFirst(Summed):
     def combine(self, path, history):
         return history[-1]
@@ -298,6 +346,8 @@ class SaysTheFirst(Summed):
     ("rule", "message"),
     [
         (Summed(), r"Summed\.combine must return probabilities of shape .* that sum to 1"),
+        (SumsInPlace(), r"SumsInPlace\.combine must not change the probabilities it is given"),
+        (Inverted(), r"that sum to 1, got float64 of shape .* with -0"),
         (SaysTheFirst(), r"chosen must tell the exit whose answer combine returns"),
         (Doubt(), r"Doubt has no method combine: expected combine\(path, history\)"),
     ],

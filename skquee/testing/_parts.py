@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,10 @@ def check_policy(policy: Policy | PolicyFunction) -> None:
     >>> check_policy(OptionValue())
     """
     name = getattr(policy, "__name__", type(policy).__name__)
+    expect(
+        callable(policy) or hasattr(policy, "aim"),
+        f"a policy has a method aim, or is called with errors, costs and lambda_, got {policy!r}.",
+    )
     table, y = make_path_probabilities(N_ROWS)
     tree, rng = table.paths, np.random.default_rng(0)
     wrong = _wrong(table, y)
@@ -134,18 +138,27 @@ def _judged(
     """Return errors of shape (m, n_paths), NaN where not judged; raise where they are amiss."""
     what, m = f"{type(model).__name__}.judge", len(prefixes)
     out, times = np.full((m, tree.n_paths), np.nan), np.zeros(m, dtype=int)
-    for found in model.judge(prefixes, passed, None):
+    given = [vectors.copy() for vectors in passed]
+    judged = model.judge(prefixes.copy(), given, None)
+    expect(
+        isinstance(judged, Iterable),
+        f"{what} must yield positions, paths judged and errors, but returned "
+        f"{type(judged).__name__}.",
+    )
+    for found in judged:
         expect(
             isinstance(found, tuple) and len(found) == 3,
             f"{what} must yield positions, paths judged and errors, got {type(found).__name__}.",
         )
-        positions, paths, errors = (np.asarray(part) for part in found)
+        positions, paths, errors = map(_array, found)
         expect(
             positions.ndim == 1
             and positions.dtype.kind in "iu"
+            and positions.min(initial=0) >= 0
+            and positions.max(initial=0) < m
             and len(set(prefixes[positions])) == 1,
-            f"{what} must yield integer positions of samples on one prefix first, got "
-            f"{positions.dtype} of shape {positions.shape}.",
+            f"{what} must yield integer positions of samples on one prefix first, from 0 to "
+            f"{m - 1}, got {_told(positions)}.",
         )
         times[positions] += 1
         expected = tree.descendants(int(prefixes[positions[0]]))
@@ -156,11 +169,13 @@ def _judged(
         )
         shape = len(positions), len(expected)
         expect(
-            errors.shape == shape and ((errors >= 0) & (errors <= 1)).all(),
-            f"{what} must yield errors of shape {shape}, between 0 and 1, got shape {errors.shape} "
-            f"with {errors.min(initial=0):.3g} to {errors.max(initial=0):.3g}.",
+            errors.shape == shape
+            and errors.dtype.kind in "biuf"
+            and ((errors >= 0) & (errors <= 1)).all(),
+            f"{what} must yield errors of shape {shape}, between 0 and 1, got {_told(errors)}.",
         )
         out[positions[:, None], paths] = errors
+    _expect_unchanged(what, given, passed)
     expect(
         (times == 1).all(),
         f"{what} must yield every sample once, got {np.unique(times).tolist()} times.",
@@ -194,12 +209,17 @@ def check_answer_rule(rule: AnswerRule) -> None:
     fitted = fitted_by(rule, table, y, *weights)
     for path in range(table.paths.n_paths):
         passed = [table.path(p) for p in table.paths.prefixes(path).tolist()]
-        answer = np.asarray(fitted.combine(path, passed))
+        given = [vectors.copy() for vectors in passed]
+        answer = _array(fitted.combine(path, given))
         expect(
-            answer.shape == passed[0].shape and np.allclose(answer.sum(axis=1), 1, atol=1e-5),
+            answer.shape == passed[0].shape
+            and answer.dtype.kind in "biuf"
+            and answer.min() >= 0
+            and np.allclose(answer.sum(axis=1), 1, atol=1e-5),
             f"{name}.combine must return probabilities of shape {passed[0].shape} that sum to 1, "
-            f"got shape {answer.shape}.",
+            f"got {_told(answer)}.",
         )
+        _expect_unchanged(f"{name}.combine", given, passed)
         turned = fitted.combine(path, [p[::-1] for p in passed])[::-1]
         expect(
             np.allclose(turned, answer, atol=1e-6),
@@ -221,6 +241,33 @@ def check_answer_rule(rule: AnswerRule) -> None:
                 np.allclose(np.stack(passed)[places, np.arange(len(y))], answer),
                 f"{name}.chosen must tell the exit whose answer combine returns.",
             )
+
+
+def _array(part: object) -> NDArray[np.generic]:
+    """Return a part as an array; rows of several lengths as one of objects."""
+    try:
+        return np.asarray(part)
+    except ValueError:
+        return np.asarray(None)
+
+
+def _told(found: NDArray[np.generic]) -> str:
+    """Return what came, in words."""
+    text = f"{found.dtype} of shape {found.shape}"
+    if found.dtype.kind not in "biuf" or not found.size:
+        return text
+    return f"{text} with {float(found.min()):.3g} to {float(found.max()):.3g}"
+
+
+def _expect_unchanged(
+    what: str, given: list[NDArray[np.floating]], passed: list[NDArray[np.floating]]
+) -> None:
+    """Raise where the probabilities that a method was given are others than before."""
+    expect(
+        all(map(np.array_equal, given, passed)),
+        f"{what} must not change the probabilities it is given, which samples are answered with: "
+        "copy them.",
+    )
 
 
 def _wrong(table: PathProbabilities, y: NDArray[np.intp]) -> NDArray[np.bool_]:
