@@ -111,9 +111,14 @@ class GateDecider(Decider):
             return aim_at(self.policy, errors, costs, self.lambda_, prefix)
         scores = errors + self.lambda_ * costs
         aimed = scores.argmin(axis=1)
-        near = scores <= scores[np.arange(len(scores)), aimed][:, None] + TIE
-        if (near.sum(axis=1) != 1).any():  # equals, or NaN
-            return open_loop(errors, costs, self.lambda_)
+        best = scores[np.arange(len(scores)), aimed]
+        if np.isnan(best).any():
+            return open_loop(errors, costs, self.lambda_)  # says which
+        near = scores <= best[:, None] + TIE
+        if np.count_nonzero(near) > len(scores):  # equals: seldom, and in few rows
+            rows = np.flatnonzero(near.sum(axis=1) > 1)
+            prices = costs if costs.ndim == 1 else costs[rows]
+            aimed[rows] = open_loop(errors[rows], prices, self.lambda_)
         return aimed
 
     def step(self, visit: Visit) -> tuple[NDArray[np.intp], NDArray[np.floating]]:

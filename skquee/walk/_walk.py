@@ -115,9 +115,11 @@ def _walk_chunk(decider: Decider, table: PathProbabilities, start: int, n: int) 
 
 def _answers(decider: Decider, visited: NDArray[np.intp], passed: Passed) -> NDArray[np.floating]:
     """Return what every row answers at the end of its path, shape (n_samples, n_classes)."""
-    final: NDArray[np.floating] | None = None
+    # Every row passes the first exit: who leaves there has answered, most of them often.
+    first, now = passed[0]
+    final = decider.answer(visited[:, 0], now, partial(_history, passed[:1], first)).copy()
     asked = (visited >= 0).sum(axis=1)
-    for depth in range(len(passed), 0, -1):
+    for depth in range(len(passed), 1, -1):
         rows = np.flatnonzero(asked == depth)
         if rows.size == 0:
             continue
@@ -125,12 +127,11 @@ def _answers(decider: Decider, visited: NDArray[np.intp], passed: Passed) -> NDA
         now = now if len(there) == len(rows) else now[np.searchsorted(there, rows)]
         history = partial(_history, passed[:depth], rows)
         answer = decider.answer(visited[rows, depth - 1], now, history)
-        if final is None:
-            final = np.empty((len(visited), answer.shape[1]), dtype=answer.dtype)
+        flat = is_flat(answer)  # an abstention: the exit before answers
+        if flat.any():
+            asked[rows[flat]] = depth - 1
+            rows, answer = rows[~flat], answer[~flat]
         final[rows] = answer
-        if depth > 1:  # a flat vector is an abstention: the exit before answers
-            asked[rows[is_flat(answer)]] = depth - 1
-    assert final is not None
     return final
 
 
