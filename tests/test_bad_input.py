@@ -25,7 +25,9 @@ from skquee.evaluation import (
     hull_points,
     price_scorer,
 )
+from skquee.policy import OptionValue
 from skquee.testing import TableNetwork, make_path_probabilities
+from skquee.walk import Knob
 
 CHAIN = PathTree.chain([1, 1])
 
@@ -351,3 +353,31 @@ def test_models_without_names_are_told_how_they_get_some():
     for given, message in ((models, r"Give each a name, \[\("), ({"a": 1}, r"list\(models\.item")):
         with pytest.raises(ValueError, match=message):
             MultiPathClassifierBank(given, step_costs=[1, 2]).fit([[0.0], [1.0]], [0, 1])
+
+
+# ---------------------------------------------------------------------- routers
+
+
+@refused(
+    [
+        (lambda: fit(paths=3), "paths must be a PathTree or None, got 3"),
+        (lambda: fit().set_params(paths=3).predict(SMALL[0]), "paths=3 was set after fit"),
+        (lambda: fit(policy=OptionValue), r"must be an instance.*: write OptionValue\(\)"),
+        (lambda: fit().predict("a"), "X must hold probabilities, numbers: could not convert"),
+        (lambda: Knob(1), "name must be that of a parameter, got 1"),
+        (
+            lambda: Knob("cost", "up"),
+            r"order must be one of \['falls', 'rises'\] or None, got 'up'",
+        ),
+        (lambda: Knob("cost", kind=str), "kind must be float or int, got <class 'str'>"),
+    ]
+)
+def test_what_a_router_cannot_use_is_refused(call, message):
+    raises(call, message)
+
+
+SMALL = make_path_probabilities(60, CHAIN)
+
+
+def fit(**params):
+    return CostAwareRouter(0.1, random_state=0, **params).fit(*SMALL)

@@ -153,6 +153,11 @@ def is_policy(policy: object) -> bool:
 
 def check_policy(policy: object) -> None:
     """Raise where this is neither a policy, nor the name of one, nor a callable."""
+    if inspect.isclass(policy):
+        raise ValueError(
+            f"policy must be an instance, got the class {policy.__name__}: write "
+            f"{policy.__name__}()."
+        )
     named = isinstance(policy, str) and policy in POLICIES
     if not (named or callable(policy) or is_policy(policy)):
         raise ValueError(

@@ -43,6 +43,8 @@ def as_path_probabilities(
     array without `paths`: a chain. `classes`: labels in place of the tree's. Returns nothing is
     copied or computed.
     """
+    if paths is not None and not isinstance(paths, PathTree):
+        raise ValueError(f"paths must be a PathTree or None, got {paths!r:.80}.")
     carried = getattr(X, "paths", None)
     if not isinstance(X, PathProbabilities):
         if hasattr(X, "toarray"):
@@ -51,7 +53,11 @@ def as_path_probabilities(
         if values.dtype.kind not in "fiub":
             if values.dtype.kind == "c":
                 raise ValueError("Complex data not supported: X must hold probabilities.")
-            values = np.asarray(values, dtype=np.float64)
+            try:
+                values = np.asarray(values, dtype=np.float64)
+            except (TypeError, ValueError) as error:
+                kind = TypeError if isinstance(error, TypeError) else ValueError
+                raise kind(f"X must hold probabilities, numbers: {error}") from error
         if values.ndim != 3:
             raise ValueError(no_table(values.shape))
         if paths is None and path_costs is None:

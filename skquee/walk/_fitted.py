@@ -194,7 +194,9 @@ class FittedMixin(ClassifierMixin):
         self.check_fitted()
         check_as_fitted(self, getattr(self, "_of_fit", {}))
         own, tree = getattr(self, "paths", None), getattr(self, "_fitted_paths", None)
-        if own is not None and tree is not None and not own.same_structure(tree):
+        if own is None or tree is None:
+            return
+        if not (isinstance(own, PathTree) and own.same_structure(tree)):
             raise ValueError(
                 f"paths={own!r} was set after fit, which knew {tree!r}: call fit again."
             )

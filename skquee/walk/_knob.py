@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from skquee.values._checks import check_option
+
 __all__ = ["Knob"]
 
 
@@ -22,6 +24,11 @@ class Knob:
     kind : {float, int}, default=float
         int where values between whole numbers mean nothing.
 
+    Raises
+    ------
+    ValueError
+        If one is none of these.
+
     Examples
     --------
     >>> from skquee import CostAwareRouter
@@ -35,6 +42,14 @@ class Knob:
     name: str
     order: Literal["falls", "rises"] | None = None
     kind: type[float] | type[int] = float
+
+    def __post_init__(self) -> None:
+        if not (isinstance(self.name, str) and self.name.isidentifier()):
+            raise ValueError(f"name must be that of a parameter, got {self.name!r}.")
+        if self.order is not None:
+            check_option(self.order, "order", ("falls", "rises"), besides=" or None")
+        if self.kind not in (float, int):
+            raise ValueError(f"kind must be float or int, got {self.kind!r}.")
 
     def of(self, value: float) -> float:
         """Return a number of a grid as the parameter takes it.
