@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,7 +15,7 @@ __all__ = ["old_keywords", "renamed_function", "warn_of_old"]
 P = ParamSpec("P")
 R = TypeVar("R")
 
-HERE = str(Path(__file__).resolve().parent)
+HERE = str(Path(__file__).parents[1]) + os.sep
 
 
 def warn_of_old(old: str, new: str, version: str) -> None:

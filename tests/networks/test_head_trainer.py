@@ -57,8 +57,11 @@ def test_old_keywords_work_and_name_the_new_ones(name):
         network = MultiExitNetwork("t2t_vit_7", **{name: OLD[name]})
     assert heard[0].filename == __file__
     assert getattr(network.trainer, name) == OLD[name]
-    with pytest.warns(FutureWarning, match=rf"use trainer__{name}; removed in version 0\.3"):
+    with pytest.warns(
+        FutureWarning, match=rf"use trainer__{name}; removed in version 0\.3"
+    ) as heard:
         MultiExitNetwork("t2t_vit_7").set_params(**{name: OLD[name]})
+    assert heard[0].filename == __file__
 
 
 def test_old_keywords_of_weights_work():
