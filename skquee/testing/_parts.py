@@ -171,7 +171,8 @@ def _judged(
         expect(
             errors.shape == shape
             and errors.dtype.kind in "biuf"
-            and ((errors >= 0) & (errors <= 1)).all(),
+            and errors.min(initial=0) >= 0
+            and errors.max(initial=0) <= 1,
             f"{what} must yield errors of shape {shape}, between 0 and 1, got {_told(errors)}.",
         )
         out[positions[:, None], paths] = errors
