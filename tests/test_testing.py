@@ -126,6 +126,12 @@ class ByMajority:
         return sure >= np.median(sure)
 
 
+class CountsItsCalls(LeaveWhenSure):
+    def make_decider(self, tree):
+        self.calls = getattr(self, "calls", 0) + 1
+        return super().make_decider(tree)
+
+
 class LooksAtOthers(LeaveWhenSure):
     def make_decider(self, tree):
         return Follow(tree, self.classes_, tree.prefixes(tree.fullest), ByMajority())
@@ -145,12 +151,22 @@ class LooksAtOthers(LeaveWhenSure):
         (PredictsByY, r"predict\(X, y\) cannot be called as predict\(X\), as of skquee\.walk\.Rou"),
         (JumpsAhead, r"JumpsAhead: step\(visit\).*one step longer.*from \d one of \[.*\], got \["),
         (PredictsNoErrors, r"step\(visit\).*must return next paths and predicted errors, got nda"),
+        (CountsItsCalls, r"must write nothing to itself after fit, but predict wrote \['calls'\]"),
         (LooksAtOthers, r"LooksAtOthers\.route: row \d+ must be routed alone as it is among oth"),
     ],
 )
 def test_a_mistake_in_a_router_is_told_by_method(router, message):
     with pytest.raises(AssertionError, match=message):
         check_router(router())
+
+
+@pytest.mark.parametrize("found", [None, ["no"] * 200, np.zeros(200), np.zeros((200, 1), bool)])
+def test_a_rule_says_of_every_sample_whether_it_leaves(found):
+    table, y = make_path_probabilities(200)
+    router = LeaveWhenSure().fit(table, y)
+    router.make_decider = lambda tree: Follow(tree, router.classes_, [0, 1, 2], lambda _: found)
+    with pytest.raises(ValueError, match="True or False for each of 200 samples, got"):
+        router.predict(table)
 
 
 def test_what_is_no_router_at_all_is_told_what_it_lacks():

@@ -136,7 +136,10 @@ def check_conventions(router: Router) -> None:
         call = partial(getattr(fresh, method), table)
         _raises(NotFittedError, "not fitted", call, f"{name}.{method} before fit")
     fresh = fitted_by(router, table, y)
+    before = set(vars(fresh))
     first = fresh.predict_path(table)
+    wrote = sorted(set(vars(fresh)) - before)
+    expect(not wrote, f"{name} must write nothing to itself after fit, but predict wrote {wrote}.")
     if not _random(router):
         again = fresh.fit(table, y).predict_path(table)
         expect(
@@ -144,11 +147,8 @@ def check_conventions(router: Router) -> None:
             f"{name}.fit on the same rows again must give the same router: start anew, from "
             "random_state.",
         )
-    expect(
-        fresh.n_features_in_ == table.shape[1],
-        f"{name}.n_features_in_ must count the table's columns, {table.shape[1]}, got "
-        f"{fresh.n_features_in_}.",
-    )
+    found, n = fresh.n_features_in_, table.shape[1]
+    expect(found == n, f"{name}.n_features_in_ must count the table's columns, {n}, got {found}.")
 
 
 @dataclass(frozen=True, eq=False)

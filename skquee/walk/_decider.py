@@ -141,7 +141,13 @@ class Follow(Decider):
         step = np.full(len(visit.rows), self.line[visit.depth])
         if visit.depth == 0 or self.leaves is None:
             return step, unknown
-        return np.where(self.leaves(visit), visit.prefixes, step), unknown
+        leaving = np.asarray(self.leaves(visit))
+        if leaving.shape != step.shape or leaving.dtype != np.bool_:
+            raise ValueError(
+                f"leaves must return True or False for each of {len(step)} samples, got "
+                f"{leaving.dtype} of shape {leaving.shape}."
+            )
+        return np.where(leaving, visit.prefixes, step), unknown
 
     def one(self) -> OneDecider | None:
         """Decide for one row; see :class:`Decider`."""
