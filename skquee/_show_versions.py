@@ -20,7 +20,10 @@ _PACKAGES = (
     "threadpoolctl",
     "pandas",
     "torch",
+    "torchvision",
     "timm",
+    "safetensors",
+    "skops",
     "matplotlib",
     "tqdm",
 )

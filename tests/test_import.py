@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import skquee
+from skquee.values._optional import OPTIONAL
 
 ROOT = Path(skquee.__file__).resolve().parents[1]
 HEAVY = ("joblib", "matplotlib", "numpy", "pandas", "scipy", "sklearn", "timm", "torch")
@@ -82,7 +83,7 @@ def test_show_versions_prints_one_line_a_package(capsys):
     printed = dict(line.split(":", 1) for line in capsys.readouterr().out.splitlines())
     assert printed["skquee"].strip() == skquee.__version__
     assert printed["scikit-learn"].strip()[0].isdigit()
-    assert {"python", "platform", "torch", "timm"} <= set(printed)
+    assert {"python", "platform", *OPTIONAL} <= set(printed)
 
 
 @pytest.mark.parametrize("module", ["skquee", *(f"skquee.{name}" for name in skquee._SUBMODULES)])
