@@ -134,7 +134,7 @@ def check_target(y: ArrayLike) -> NDArray[np.generic]:
 
     `y` (n_samples,). Returns shape (n_samples,).
     """
-    if (shape := np.shape(y))[1:] > (1,):
+    if (shape := np.asarray(y).shape)[1:] > (1,):
         raise ValueError(
             f"y should be a 1d array, got an array of shape {shape} instead: of a column a class, "
             "y.argmax(axis=1) makes labels."
