@@ -21,9 +21,7 @@ from skquee.routers._at_budget import BudgetMixin
 from skquee.routers._default import choose_point, default_router, fit_judged
 from skquee.routers._limits import innermost
 from skquee.routers._report import RoutedReportMixin
-from skquee.routers._summary import (
-    models_of,
-)
+from skquee.routers._summary import models_of
 from skquee.values import PathProbabilities, PathTree
 from skquee.values._checks import check_integer, check_number
 from skquee.values._labels import (
@@ -268,14 +266,11 @@ class RoutedClassifier(BudgetMixin, RoutedReportMixin, BaseEstimator):
             taken = np.array([milliseconds[name] for name in models.names])
             self._clock = taken, deciding, len(table)
 
-    # ------------------------------------------------------------------ predict
-
     @property
     def paths_(self) -> PathTree:
         """The router's tree."""
         self.check_fitted()
-        tree: PathTree = self.router_.paths_
-        return tree
+        return self.router_.paths_
 
     def route(self, X: ArrayLike) -> Routes:
         """Route raw samples, running only what each one's path needs.
@@ -291,8 +286,7 @@ class RoutedClassifier(BudgetMixin, RoutedReportMixin, BaseEstimator):
             With the row labels of a data frame.
         """
         self.check_as_fitted()
-        routes: Routes = self.router_.route(self.table_reader()(X))
-        return routes.of_rows(X)
+        return self.router_.route(self.table_reader()(X)).of_rows(X)
 
     def predict(self, X: ArrayLike) -> NDArray[np.generic]:
         """Predict labels.
@@ -312,8 +306,7 @@ class RoutedClassifier(BudgetMixin, RoutedReportMixin, BaseEstimator):
         # cost more to lay out all gates than to ask the few on the way.
         if len(table) == 1 and table.paths.n_paths <= SMALL_TREE:
             return Snapshot(self.router_.decider(), _as_it_is).predict(table)
-        labels: NDArray[np.generic] = self.router_.route(table).labels
-        return labels
+        return self.router_.route(table).labels
 
     def knob_in_use(self) -> float | None:
         self.check_fitted()
@@ -351,8 +344,7 @@ class RoutedClassifier(BudgetMixin, RoutedReportMixin, BaseEstimator):
     def decider(self, knob: float | None = None) -> Decider:
         """Return what decides at a gate; see :meth:`skquee.CostAwareRouter.decider`."""
         self.check_as_fitted()
-        decider: Decider = self.router_.decider(knob)
-        return decider
+        return self.router_.decider(knob)
 
     def explain_route(self, X: ArrayLike) -> pd.DataFrame:
         """Tell what every gate on a sample's way saw, predicted and chose.
