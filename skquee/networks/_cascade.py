@@ -39,11 +39,12 @@ KINDS = ("latency", "bitops", "flops")
 class _State:
     """Some images, as the formats asked for so far take them, and what networks answered.
 
-    `rows`: the images, not read yet. `images`: by the number of the format. All states of the same
-    rows share both, so that nothing is resized and no network runs twice on them.
+    `rows`: the images, not read yet, part after part: a stream joins rows of several batches.
+    `images`: by the number of the format. All states of the same rows share both, so that nothing
+    is resized and no network runs twice on them.
     """
 
-    rows: ImageRows
+    rows: tuple[ImageRows, ...]
     images: dict[int, Tensor]
     answers: dict[str, NDArray[np.float32]]
 
@@ -212,7 +213,7 @@ class NetworkCascade:
         -------
         state
         """
-        return _State(X if isinstance(X, ImageRows) else self.rows(X), {}, {})
+        return _State((X if isinstance(X, ImageRows) else self.rows(X),), {}, {})
 
     def run_block(self, state: _State, block: int, level: str) -> _State:
         """Run a network on an engine, where it has not run on these rows yet.
@@ -274,7 +275,7 @@ class NetworkCascade:
         picked = torch.from_numpy(np.asarray(rows, dtype=np.int64))
         images = {f: ready[picked.to(ready.device)] for f, ready in state.images.items()}
         answers = {level: answer[rows] for level, answer in state.answers.items()}
-        return _State(state.rows[rows], images, answers)
+        return _State(_picked(state.rows, np.asarray(rows, dtype=np.intp)), images, answers)
 
     def concat(self, states: Sequence[_State]) -> _State:
         """Join the rows of states.
@@ -292,14 +293,14 @@ class NetworkCascade:
         answers = {level: np.concatenate([s.answers[level] for s in states]) for level in known}
         ready = set.intersection(*(set(state.images) for state in states))
         images = {f: torch.cat([state.images[f] for state in states]) for f in ready}
-        order = np.concatenate([state.rows.order for state in states])
-        return _State(replace(states[0].rows, order=order), images, answers)
+        return _State(_joined([part for s in states for part in s.rows]), images, answers)
 
     def _images(self, state: _State, number: int) -> Tensor:
         """Return the images of a state in one format; rows that left before are never resized."""
         if number not in state.images:
             device = next(iter(self.members.values())).parts_.device
-            state.images[number] = self._formats[number].rows(state.rows).tensor().to(device)
+            parts = [self._formats[number].rows(part).tensor() for part in state.rows]
+            state.images[number] = torch.cat(parts).to(device)
         return state.images[number]
 
     # ------------------------------------------------------------------ costs
@@ -415,3 +416,26 @@ class NetworkCascade:
             classes=self.classes_.tolist(),
             cost_unit="ms",
         )
+
+
+def _picked(parts: Sequence[ImageRows], rows: NDArray[np.intp]) -> tuple[ImageRows, ...]:
+    """Return rows of parts that follow each other, in the order asked for."""
+    if len(parts) == 1:
+        return (parts[0][rows],)
+    starts = np.cumsum([0, *map(len, parts)])
+    which = np.searchsorted(starts, rows, side="right") - 1
+    runs = np.split(np.arange(len(rows)), np.flatnonzero(np.diff(which)) + 1)
+    picked = [parts[which[run[0]]][rows[run] - starts[which[run[0]]]] for run in runs if len(run)]
+    return _joined(picked or [parts[0][rows]])
+
+
+def _joined(parts: Sequence[ImageRows]) -> tuple[ImageRows, ...]:
+    """Return parts, neighbours of the same images as one."""
+    found: list[ImageRows] = []
+    for part in [part for part in parts if len(part)] or parts[:1]:
+        last = found[-1] if found else None
+        if last is not None and last.data is part.data and last.collate is part.collate:
+            found[-1] = replace(last, order=np.concatenate([last.order, part.order]))
+        else:
+            found.append(part)
+    return tuple(found)

@@ -212,6 +212,31 @@ def test_only_rows_that_reach_a_network_are_resized_for_it(images):
     np.testing.assert_allclose(few.answers["large@fp32"], whole[[4, 1]], atol=1e-6)
 
 
+def test_rows_of_several_batches_keep_their_images(images):
+    big = Net(8, seed=2)
+    big.pretrained_cfg = {"input_size": (3, 16, 16)}
+    small = Net(4)
+    small.pretrained_cfg = {"input_size": (3, 8, 8)}
+    bank = bank_of({"small": small, "large": big}, img_size=None)
+    cascade, batches = bank.classifiers, [images[:4], images[4:5], images[5:9]]
+    states = [cascade.run_block(cascade.start(X), 0, "small@fp32") for X in batches]
+    whole = cascade.head(cascade.start(images[:9]), 0, "large@fp32")
+    joined = cascade.concat([states[0], cascade.take(states[1], []), *states[1:]])
+    np.testing.assert_allclose(cascade.head(joined, 1, "large@fp32"), whole, atol=1e-6)
+    rows = np.array([8, 0, 3, 4, 1])
+    again = cascade.concat([cascade.take(cascade.concat(states), rows), states[1]])
+    found = cascade.head(again, 1, "large@fp32")
+    np.testing.assert_allclose(found, whole[[*rows, 4]], atol=1e-6)
+    assert len(cascade.take(cascade.concat(states), []).rows) == 1
+    table = bank.materialize(images)
+    router = CostAwareRouter(lambda_=0.0, random_state=0).fit(table, np.arange(60) % N_CLASSES)
+    router.set_params(lambda_=0.05)
+    lone = router.route(bank.transform(images))
+    told = list(router.stream(bank, np.split(images, 12), group_size=16))
+    answers = np.concatenate([routes.probabilities for routes in told])
+    np.testing.assert_allclose(answers, lone.probabilities, atol=1e-6)
+
+
 def test_a_bank_may_be_made_with_measured_costs():
     bank = bank_of(path_costs="latency")
     assert bank.paths_.cost_unit == "ms"
