@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Sequence, Sized
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from skquee.networks._sources import (
     Data,
     Pixels,
     image_of,
+    is_picture,
     several_sizes,
     size_of,
     source_of,
@@ -219,7 +220,7 @@ class ImageFormat:
     def prepare_item(self, item: object) -> Tensor:
         """Turn one item of a data set into an image (C, H, W), resized and normalised."""
         image = image_of(item)
-        if isinstance(image, Image.Image):
+        if is_picture(image):
             image = self._pixels(image)
         batch = image[None] if isinstance(image, Tensor) else np.asarray(image)[None]
         self.check(batch)
@@ -338,7 +339,7 @@ class _Collate:
         pictures: Iterable[object] = items
         if self.collate is not None:
             made = image_of(self.collate(items))
-            if not isinstance(made, Collection) or len(made) != len(items):
+            if not isinstance(made, Sized) or len(made) != len(items):
                 shown = f"{len(made)}" if isinstance(made, Sized) else f"a {type(made).__name__}"
                 raise ValueError(
                     f"collate_fn must return as many images as it is given, {len(items)}, as a "
@@ -347,7 +348,7 @@ class _Collate:
             if isinstance(made, (np.ndarray, Tensor)):
                 self.format.check(made)
                 return self.format.batch(made)
-            pictures = made
+            pictures = cast("Iterable[object]", made)
         ready = [self.format.prepare_item(item) for item in pictures]
         sizes = {tuple(image.shape[1:]) for image in ready}
         if len(sizes) > 1:

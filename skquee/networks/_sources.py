@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Protocol, TypeAlias, TypeGuard, runtime_checkable
 
 import numpy as np
 import torch
@@ -34,6 +34,7 @@ __all__ = [
     "Pixels",
     "Source",
     "image_of",
+    "is_picture",
     "label_of",
     "several_sizes",
     "size_of",
@@ -113,11 +114,12 @@ def source_of(X: Rows) -> Source:
     if isinstance(X, (list, tuple)) and len(X) > 0:
         if isinstance(X[0], (str, Path)):
             X = Files(_checked(X))
-        elif isinstance(X[0], Image.Image):
+        elif is_picture(X[0]):
             return Source(X, np.arange(len(X)))
     if isinstance(X, np.ndarray) and X.ndim == 1 and X.dtype.kind in "UO" and len(X):
         X = Files(_checked(X.tolist()))
-    if isinstance(X, Numbered) and not hasattr(X, "shape") and not isinstance(X, (list, tuple)):
+    # Whether something is numbered is asked last: that takes as long as all the rest.
+    if not (isinstance(X, (list, tuple)) or hasattr(X, "shape")) and isinstance(X, Numbered):
         return Source(X, np.arange(len(X)))
     try:
         data = X if isinstance(X, Tensor) else np.asarray(X)
@@ -139,9 +141,14 @@ def label_of(item: object) -> object:
     return item[1] if isinstance(item, (tuple, list)) and len(item) > 1 else None
 
 
+def is_picture(image: object) -> TypeGuard[Image.Image]:
+    """Tell whether this is a PIL image, or converts itself as one does."""
+    return hasattr(image, "convert")
+
+
 def size_of(image: object) -> tuple[int, ...]:
     """Return height and width of a PIL image, an array or a tensor."""
-    if isinstance(image, Image.Image):
+    if is_picture(image):
         return (image.height, image.width)
     return tuple(image.shape[-2:]) if isinstance(image, Tensor) else np.asarray(image).shape[:2]
 

@@ -142,6 +142,42 @@ def test_a_collate_function_makes_images_and_labels(pairs):
         labels_of(short)
 
 
+class Bag:
+    """A batch of a size, to be gone over, and no more."""
+
+    def __init__(self, items):
+        self.items = items
+
+    def __len__(self):
+        return len(self.items)
+
+    def __iter__(self):
+        return iter(self.items)
+
+
+class Photo:
+    """What converts itself as a PIL image does, and is none."""
+
+    mode = "RGB"
+
+    def __init__(self, pixels):
+        self.height, self.width = pixels.shape[:2]
+        self.picture = Image.fromarray(pixels)
+
+    def convert(self, mode):
+        return self.picture.convert(mode)
+
+
+def test_batches_and_pictures_of_other_kinds_are_taken_by_what_they_can(pairs):
+    expected = COLOUR.rows(pairs.images).tensor()
+    bags = DataLoader(pairs, collate_fn=lambda items: Bag([image for image, _ in items]))
+    torch.testing.assert_close(COLOUR.rows(bags).tensor(), expected)
+    photos = [Photo(image) for image in pairs.images]
+    torch.testing.assert_close(COLOUR.rows(photos).tensor(), expected)
+    asked = ImageFormat(3, None, (0.5,) * 3, (0.5,) * 3)
+    assert asked.settled(asked.rows(photos), None) == asked
+
+
 def test_fit_evaluate_and_transform_read_the_same_rows_of_a_loader(pairs):
     train, held = [0, 1, 2, 3, 4, 5], [8, 7, 6]
     by_loader = small(img_size=8).fit(
