@@ -111,12 +111,12 @@ class QuantizedConv2d(_QuantizedWeight):
 
     def __init__(self, layer: nn.Conv2d, weight: UniformGrid, input: Grid) -> None:
         super().__init__(layer, weight, input)
-        self._geometry = Geometry.of(layer)
+        self._geometry = vars(Geometry.of(layer))  # plain: pickles hold it
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the layer's output."""
         grid = self.input_grid
-        out = self._geometry.conv2d(grid.codes(x), self._cast_codes(x.dtype))
+        out = F.conv2d(grid.codes(x), self._cast_codes(x.dtype), **self._geometry)
         out = out.mul_((grid.scale * self.weight_scale).view(-1, 1, 1))
         return out if self.bias is None else out.add_(self.bias.view(-1, 1, 1))
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import json
+import pickle
 
 import pytest
 import torch
@@ -15,6 +16,8 @@ from skquee.networks.quantization import (
     float_copies,
     restore,
 )
+from skquee.networks.quantization._grids import UniformGrid
+from skquee.networks.quantization._operations import quantized
 
 METHODS = [UniformPTQ(), UniformPTQ(per_channel=False), BasePTQ(), PTQ4ViT()]
 
@@ -72,3 +75,12 @@ def test_blocks_are_restored_on_the_device_they_are_on(method, blocks, images):
     restored = restore(elsewhere, description)
     where = {t.device.type for t in (*restored.parameters(), *restored.buffers())}
     assert where == {"meta"}
+
+
+def test_pickles_of_convolutions_name_nothing_that_moves():
+    layer = nn.Conv2d(2, 4, 3, stride=2, padding=1)
+    grids = UniformGrid(torch.tensor(0.1), 8), UniformGrid(torch.tensor(0.1), 8)
+    kept = pickle.dumps(quantized(layer, *grids))
+    assert b"Geometry" not in kept
+    x = torch.randn(1, 2, 6, 6, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(pickle.loads(kept)(x), quantized(layer, *grids)(x))
