@@ -137,9 +137,35 @@ class LooksAtOthers(LeaveWhenSure):
         return Follow(tree, self.classes_, tree.prefixes(tree.fullest), ByMajority())
 
 
+class SweepsTexts(LeaveWhenSure):
+    def default_knobs(self, tree):
+        return ["low", "high"]
+
+
+class SweepsNothing(LeaveWhenSure):
+    def default_knobs(self, tree):
+        return []
+
+
+class RoutesNowhere(LeaveWhenSure):
+    def route(self, X):
+        return None
+
+
+class MakesNoDecider(LeaveWhenSure):
+    make_decider = None
+
+
 @pytest.mark.parametrize(
     ("router", "message"),
     [
+        (
+            SweepsTexts,
+            r"default_knobs\(tree\) must return values of least.*got <U4 of shape \(2,\)",
+        ),
+        (SweepsNothing, r"default_knobs\(tree\) must return.*numbers, got float64 of shape \(0,\)"),
+        (RoutesNowhere, r"RoutesNowhere\.route\(X\) must return skquee\.Routes, got NoneType"),
+        (MakesNoDecider, r"MakesNoDecider\.make_decider must be a method.*got None"),
         (FitReturnsNothing, r"FitReturnsNothing\.fit must return self, got NoneType"),
         (ForgetsToStart, r"ForgetsToStart\.fit must set paths_: call start_fit first"),
         (ChangesItsParameter, r"fit must not change parameters, but changed \['least'\]"),

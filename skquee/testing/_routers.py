@@ -9,7 +9,6 @@ import pickle
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -20,11 +19,11 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils import get_tags
 
 from skquee.bank import MultiPathClassifierBank
+from skquee.testing._deciding import Watched
 from skquee.testing._expect import expect, expect_methods, fitted_by
 from skquee.testing._tables import TableNetwork, make_path_probabilities
 from skquee.values import PathProbabilities, PathTree
-from skquee.walk import Decider, Knob, Router, Visit, walk
-from skquee.walk._decider import History, Step
+from skquee.walk import Decider, Knob, Router, Routes, walk
 
 __all__ = ["check_router", "router_checks"]
 
@@ -126,6 +125,12 @@ def check_methods(router: Router) -> None:
         f"{name}.needs_labels must be True or False, whether it chooses by the labels of the rows "
         f"it routes, got {needs!r}.",
     )
+    makes = getattr(router, "make_decider", None)
+    expect(
+        callable(makes) or not hasattr(router, "make_decider"),
+        f"{name}.make_decider must be a method, make_decider(tree), that returns a "
+        f"skquee.walk.Decider, got {makes!r}.",
+    )
 
 
 def check_conventions(router: Router) -> None:
@@ -151,54 +156,6 @@ def check_conventions(router: Router) -> None:
     expect(found == n, f"{name}.n_features_in_ must count the table's columns, {n}, got {found}.")
 
 
-@dataclass(frozen=True, eq=False)
-class _Watched(Decider):
-    """Decide as another does, and look at what it returns."""
-
-    inner: Decider
-    name: str
-
-    def step(self, visit: Visit) -> Step:
-        found = self.inner.step(visit)
-        what, m = f"{self.name}: step(visit) of its decider", len(visit.rows)
-        expect(
-            isinstance(found, tuple) and len(found) == 2,
-            f"{what} must return next paths and predicted errors, got {type(found).__name__}.",
-        )
-        steps, errors = np.asarray(found[0]), np.asarray(found[1])
-        expect(
-            steps.shape == (m,) and steps.dtype.kind in "iu",
-            f"{what} must return {m} path indices first, one a sample, got {steps.dtype} of shape "
-            f"{steps.shape}.",
-        )
-        expect(
-            errors.shape == (m,) and errors.dtype.kind == "f",
-            f"{what} must return {m} predicted errors second, NaN where there is none, got "
-            f"{errors.dtype} of shape {errors.shape}.",
-        )
-        for prefix in np.unique(visit.prefixes).tolist():
-            open_ = self.tree.roots if prefix < 0 else self.tree.children(prefix)
-            allowed = open_ if prefix < 0 else np.append(open_, prefix)
-            strange = np.setdiff1d(steps[visit.prefixes == prefix], allowed)
-            expect(
-                not strange.size,
-                f"{what} must return a path one step longer than the sample's own, or its own to "
-                f"exit: from {prefix} one of {sorted(allowed.tolist())}, got {strange.tolist()}.",
-            )
-        return steps, errors
-
-    def answer(
-        self, paths: NDArray[np.intp], now: NDArray[np.floating], history: History
-    ) -> NDArray[np.floating]:
-        found = np.asarray(self.inner.answer(paths, now, history))
-        expect(
-            found.shape == now.shape,
-            f"{self.name}: answer of its decider must have the shape of the probabilities, "
-            f"{now.shape}, got {found.shape}.",
-        )
-        return found
-
-
 def check_decisions(router: Router) -> None:
     """Check what its decider returns at every gate, and that routes are those of the decider."""
     fitted, table, _ = _fitted(router)
@@ -208,7 +165,12 @@ def check_decisions(router: Router) -> None:
         f"{name}.make_decider(tree) must return a skquee.walk.Decider, got "
         f"{type(decider).__name__}.",
     )
-    told = walk(_Watched(decider.tree, decider.classes, decider, name), table)
+    told = walk(Watched(decider.tree, decider.classes, decider, name), table)
+    routes = fitted.route(table)
+    expect(
+        isinstance(routes, Routes),
+        f"{name}.route(X) must return skquee.Routes, got {type(routes).__name__}.",
+    )
     if not _random(router):
         _same(told.paths, fitted.predict_path(table), f"{name}.decider() decides not as route does")
 
@@ -336,6 +298,13 @@ def check_curve_equals_predict(router: Router) -> None:
     knob, name = fitted.knob.name, _name(router)
     given = sorted(fitted.get_params())
     expect(knob in given, f"{name}.knob names {knob!r}, which is no parameter: expected {given}.")
+    if hasattr(fitted, "default_knobs"):
+        swept = np.atleast_1d(np.asarray(fitted.default_knobs(fitted.paths_)))
+        expect(
+            swept.ndim == 1 and swept.size and swept.dtype.kind in "fiu" and (swept == swept).all(),
+            f"{name}.default_knobs(tree) must return values of {knob}, one or more numbers, got "
+            f"{swept.dtype} of shape {swept.shape}: {swept.tolist()!r:.60}.",
+        )
     curve = fitted.cost_curve(None, table, y)
     expect(curve.knob == knob, f"{name}.cost_curve sweeps {curve.knob!r}, but knob names {knob!r}.")
     spent = (curve.path_shares * fitted.paths_.path_costs).sum(axis=1)
