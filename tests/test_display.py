@@ -287,10 +287,13 @@ def test_the_legend_goes_where_there_is_room():
         right = display.ax_.get_window_extent().x1
         return display.legend_.get_window_extent().x0 >= right
 
-    assert beside(CostCurveDisplay.from_predictions(curve))
-    assert not beside(CostCurveDisplay.from_predictions(curve, ax=plt.subplots()[1]))
+    two = [curve, curve]
+    assert beside(CostCurveDisplay.from_predictions(two))
+    assert not beside(CostCurveDisplay.from_predictions(two, ax=plt.subplots()[1]))
     roomy = plt.subplots(layout="constrained")[1]
-    assert beside(CostCurveDisplay.from_predictions(curve, ax=roomy))
+    assert beside(CostCurveDisplay.from_predictions(two, ax=roomy))
+    assert not beside(CostCurveDisplay.from_predictions(curve))  # of one name
+    assert beside(CostCurveDisplay.from_predictions(curve, legend="beside"))
     assert not beside(CostCurveDisplay.from_predictions(curve, legend="inside"))
     assert CostCurveDisplay.from_predictions(curve, legend="none").legend_ is None
     assert curve.plot(legend="none").legend_ is None

@@ -18,6 +18,7 @@ from skquee.values._optional import OPTIONAL
 
 __all__ = ["main"]
 
+BAD_USE = 2  # as argparse says it
 INTERRUPTED = 130  # as a shell says it: 128 + SIGINT
 
 
@@ -30,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="skquee", description="Spend computation per sample: routing over paths."
     )
     parser.add_argument("--version", action="version", version=f"skquee {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="command", required=True)
+    commands = parser.add_subparsers(title="commands", metavar="command")
     demo = commands.add_parser(
         "demo",
         help="train, quantise and route a small vision transformer on scikit-learn's digits",
@@ -48,6 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_reproduce_command(commands)
     add_serve_command(commands)
     options = parser.parse_args(argv)
+    if not hasattr(options, "run"):
+        parser.exit(BAD_USE, parser.format_help())
     options.check(options.parser, options)
     try:
         options.run(options)

@@ -331,8 +331,8 @@ class CostCurveDisplay:
             Whether the axis of costs is logarithmic: for costs that differ by orders of magnitude.
             Lines stay what mixing reaches, which bends between distant points there.
         legend : {"auto", "beside", "inside", "none"}, default="auto"
-            Where it stands. "auto": beside the axes where the figure's layout makes room for it,
-            inside otherwise.
+            Where it stands. "auto": beside the axes where the figure's layout makes room for it and
+            there are several names, inside otherwise.
         **kwargs
             Of ``Axes.plot``, for the lines.
 
@@ -404,6 +404,8 @@ class CostCurveDisplay:
             )
         ax.margins(y=0.08)  # room for a name below the lowest path
         tidy(ax)
+        if legend == "auto" and len(ax.get_legend_handles_labels()[1]) == 1:
+            legend = "inside"  # a single name is not worth a fifth of the width
         self.legend_ = legend_of(ax, legend, handlelength=3.2)
         self.ax_, self.figure_ = ax, ax.figure
         self.texts_ = [] if self.fixed is None else name_best_paths(ax, self.fixed, self.curves)

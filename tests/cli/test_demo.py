@@ -117,3 +117,12 @@ def test_python_m_is_the_same_command():
     command = [sys.executable, "-m", "skquee", "--version"]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == f"skquee {__version__}"
+
+
+def test_without_a_command_all_are_listed(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([])
+    told = capsys.readouterr()
+    assert ended.value.code == 2 and not told.out
+    for command in ("demo", "bank", "bench", "card", "reproduce", "serve"):
+        assert f"\n    {command}" in told.err
