@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 
 import numpy as np
@@ -25,13 +26,13 @@ class CheckedInput(NamedClassifiers):
     """Gives a bank the checks of its rows."""
 
     @property
+    @abstractmethod
     def is_frozen(self) -> bool:
         """Whether nothing is left to fit."""
-        raise NotImplementedError
 
+    @abstractmethod
     def transform(self, X: Rows) -> PathProbabilities:
         """Return the table of X."""
-        raise NotImplementedError
 
     def check_input(self, X: Rows, y: ArrayLike | None) -> Rows:
         """Check X and y as ``fit`` does, and return X as the classifiers get it.
