@@ -351,8 +351,9 @@ def test_labels_of_a_column_a_class_are_told_how_they_become_one():
 def test_models_without_names_are_told_how_they_get_some():
     models = [LogisticRegression(), LogisticRegression()]
     for given, message in ((models, r"Give each a name, \[\("), ({"a": 1}, r"list\(models\.item")):
-        with pytest.raises(ValueError, match=message):
-            MultiPathClassifierBank(given, step_costs=[1, 2]).fit([[0.0], [1.0]], [0, 1])
+        for costs in ([1, 2], "latency"):
+            with pytest.raises(ValueError, match=message):
+                MultiPathClassifierBank(given, step_costs=costs).fit([[0.0], [1.0]], [0, 1])
 
 
 # ---------------------------------------------------------------------- routers

@@ -250,7 +250,6 @@ class MultiPathClassifierBank(  # type: ignore[call-arg]
         if self._is_network():
             self._settle([], [], None)
             return True
-        self._check_names()
         named = self._named()
         if self.classes is None and not any(is_estimator(model) for _, model in named):
             return False
@@ -415,6 +414,8 @@ class MultiPathClassifierBank(  # type: ignore[call-arg]
         )
 
     def _check_options(self) -> None:
+        if not self._is_network():
+            self._check_names()
         if not isinstance(self.paths, PathTree) and self.paths not in ("chain", "cascade"):
             raise ValueError(f"paths must be 'chain', 'cascade' or a PathTree, got {self.paths!r}.")
         self._rows_at_once()

@@ -48,7 +48,6 @@ class CheckedInput(NamedClassifiers):
         -------
         X : same, numeric input as an array
         """
-        self._check_names()
         X = self._check_input(X, reset=True)
         n_samples = n_rows_of(X)
         if y is None:
