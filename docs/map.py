@@ -1,16 +1,16 @@
-"""Draw the map of docs/choose.rst, ``_static/map.svg``: ``python docs/map.py``.
+"""Write the map of docs/choose.rst, ``_static/map.html``: ``python docs/map.py``.
 
-Plain SVG set into the page, so that boxes are links, text is text, and colours are the theme's.
+Lists of links set into the page; ``_static/reading.css`` makes boxes of them, which wrap
+on narrow screens.
 """
 
 from __future__ import annotations
 
+from html import escape
 from pathlib import Path
-from xml.sax.saxutils import escape
 
 DOCS = Path(__file__).resolve().parent
 API = "api/skquee."
-WIDTH, BOX, GAP, TOP, HEIGHT = 800, 150, 7, 34, 118
 
 # Of each band: its title, its question, and (what the reader says, what to take, where that is).
 BANDS = [
@@ -60,57 +60,22 @@ BANDS = [
         ],
     ),
 ]
-STYLE = """
-.map { min-width: 660px; width: 100%; height: auto; font-family: inherit; }
-.map text { fill: currentColor; text-anchor: middle; font-size: 12.5px; }
-.map .title { font-size: 16px; font-weight: 600; text-anchor: start; }
-.map .asked { text-anchor: start; opacity: 0.85; }
-.map .take { font-weight: 600; font-size: 12px; fill: var(--pst-color-link, #0a7d91); }
-.map rect { fill: none; stroke: currentColor; stroke-opacity: 0.45; }
-.map a rect { stroke: var(--pst-color-link, #0a7d91); stroke-opacity: 1; }
-.map a:hover rect, .map a:focus rect { stroke-width: 3; }
-.map path { fill: none; stroke: currentColor; stroke-opacity: 0.45; }
-"""
-
-
-def box(x: float, y: float, said: str, take: str, link: str) -> str:
-    """Return one choice: what the reader says, an arrow, and a box that is a link."""
-    middle = x + BOX / 2
-    return (
-        f'<text x="{middle}" y="{y}">{escape(said)}</text>'
-        f'<path d="M{middle} {y + 7} v12 m-4 -5 l4 5 l4 -5"/>'
-        f'<a href="{link}" aria-label="{escape(said, {chr(34): "&quot;"})}: '
-        f'{escape(take, {chr(34): "&quot;"})}">'
-        f'<rect x="{x}" y="{y + 22}" width="{BOX}" height="32" rx="6"/>'
-        f'<text class="take" x="{middle}" y="{y + 43}">{escape(take)}</text></a>'
-    )
 
 
 def draw() -> str:
-    """Return the map."""
+    """Return the map: of each band a title and a list, of each choice what is said and a link."""
     parts = []
-    for i, (title, asked, choices) in enumerate(BANDS):
-        y = 10 + i * HEIGHT
-        parts.append(
-            f'<g role="group" aria-label="{title}: {asked}">'
-            f'<text class="title" x="8" y="{y + 14}">{i + 1}. {title}</text>'
-            f'<text class="asked" x="134" y="{y + 14}">{asked}</text>'
+    for i, (title, asked, choices) in enumerate(BANDS, start=1):
+        boxes = "\n".join(
+            f'<li>{escape(said)}<a href="{link}">{escape(take, quote=False)}</a></li>'
+            for said, take, link in choices
         )
-        step = BOX + GAP
-        for k, choice in enumerate(choices):
-            parts.append(box(8 + k * step, y + TOP + 4, *choice))
-        parts.append("</g>")
-        if i:
-            parts.append(f'<path d="M8 {y - 6} H{WIDTH - 8}"/>')
-    height = 10 + len(BANDS) * HEIGHT - 14
-    return (
-        '<div style="overflow-x: auto"><svg class="map" xmlns="http://www.w3.org/2000/svg" '
-        f'viewBox="0 0 {WIDTH} {height}" role="group" aria-labelledby="map-title">'
-        '<title id="map-title">Which router, answer, budget and guarantee to take; '
-        "each box leads to its page, and the tables below say the same</title>"
-        f"<style>{STYLE}</style>" + "\n".join(parts) + "</svg></div>\n"
-    )
+        parts.append(
+            f"<p><strong>{i}. {title}</strong> {escape(asked)}</p>\n<ul>\n{boxes}\n</ul>\n"
+        )
+    label = "Which router, answer, budget and guarantee to take; the tables below say the same"
+    return f'<div class="map" role="group" aria-label="{label}">\n' + "".join(parts) + "</div>\n"
 
 
 if __name__ == "__main__":
-    (DOCS / "_static" / "map.svg").write_text(draw(), encoding="utf-8")
+    (DOCS / "_static" / "map.html").write_text(draw(), encoding="utf-8")

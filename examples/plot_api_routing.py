@@ -27,7 +27,8 @@ from skquee.display import CostCurveDisplay
 from skquee.evaluation import paired_bootstrap
 
 y, labels, scores, names, prices = load_frugalml("FERPLUS")
-fit_rows, test_rows = train_test_split(np.arange(len(y)), test_size=0.5, stratify=y, random_state=0)
+rows = np.arange(len(y))
+fit_rows, test_rows = train_test_split(rows, test_size=0.5, stratify=y, random_state=0)
 for name, price, own in zip(names, prices, labels.T, strict=True):
     print(f"{name:<10}{price:>8.3f} $   accuracy {np.mean(own == y):.1%}")
 
@@ -88,10 +89,11 @@ print(f"{'accuracy at $':<36}" + "".join(f"{b:>8}" for b in budgets))
 for name, curve in curves.items():
     print(f"{name:<36}" + "".join(f"{a:>8.1%}" for a in curve.accuracy_at(budgets)))
 for name in list(methods)[1:3]:
-    result = paired_bootstrap(curves["router"], curves[name], n_resamples=500, random_state=0)
+    pair = curves["router"], curves[name]
+    result = paired_bootstrap(*pair, n_resamples=500, random_state=0)
     print(
-        f"area of router less {name}: {result.difference:+.4f} "
-        f"(95 % from {result.low:+.4f} to {result.high:+.4f})"
+        f"router less {name}: area {result.difference:+.4f} "
+        f"(95 % {result.low:+.4f} to {result.high:+.4f})"
     )
 
 # %%

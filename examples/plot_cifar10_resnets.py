@@ -48,7 +48,8 @@ mean, std = (torch.tensor(value).view(3, 1, 1) for value in (MEAN, STD))
 
 def as_callable(network):
     def probabilities(images):
-        x = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))).float() / 255
+        channels_first = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+        x = torch.from_numpy(channels_first).float() / 255
         with torch.inference_mode():
             return network((x - mean) / std).softmax(dim=1).numpy()
 
@@ -123,7 +124,8 @@ for name, method in methods.items():
 
 budgets = [0.15, 0.2, 0.25, 0.3, 0.38]
 span = (shares[0], shares[3])
-print(f"{'accuracy at mean cost':<24}" + "".join(f"{b:>8}" for b in budgets) + f"{'area':>8}")
+header = "".join(f"{budget:>8}" for budget in budgets)
+print(f"{'accuracy at mean cost':<24}{header}{'area':>8}")
 for name, curve in curves.items():
     row = "".join(f"{a:>8.2%}" for a in curve.accuracy_at(budgets))
     print(f"{name:<24}{row}{curve.area(span):>8.4f}")

@@ -71,12 +71,14 @@ def table_of(questions, wrong, context):
 figure, axes = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")
 for name, ax in zip(("mmlu", "gsm8k"), axes, strict=True):
     questions, wrong = load_routellm(name)
-    train, test = train_test_split(np.arange(len(questions)), test_size=0.5, random_state=0)
+    rows = np.arange(len(questions))
+    train, test = train_test_split(rows, test_size=0.5, random_state=0)
     context = learn_context(questions[train])
     table = table_of(questions[train], wrong[train], context)
     new = table_of(questions[test], wrong[test], context)
 
-    router = CostAwareRouter(targets="bernoulli", regressor="logistic", random_state=0).fit(table)
+    router = CostAwareRouter(targets="bernoulli", regressor="logistic", random_state=0)
+    router.fit(table)
     fixed, oracle = FixedPath().fit(table), OracleRouter().fit(table)
     curves = {
         "router": router.cost_curve(None, new),
@@ -87,15 +89,17 @@ for name, ax in zip(("mmlu", "gsm8k"), axes, strict=True):
     low, high = curves["mixture"].cost
     middle = (low + high) / 2
     print(
-        f"{name}: at {middle:.2f} $ router {curves['router'].accuracy_at(middle):.1%}, mixture "
-        f"{curves['mixture'].accuracy_at(middle):.1%}; area, router less mixture "
-        f"{gain.difference:+.4f} ({gain.low:+.4f} to {gain.high:+.4f})"
+        f"{name}: at {middle:.2f} $ router {curves['router'].accuracy_at(middle):.1%}, "
+        f"mixture {curves['mixture'].accuracy_at(middle):.1%}\n"
+        f"    area, router less mixture {gain.difference:+.4f} "
+        f"({gain.low:+.4f} to {gain.high:+.4f})"
     )
     CostCurveDisplay.from_predictions(
         [curves["router"]],
         fixed=curves["mixture"],
         oracle=curves["oracle"],
         names=["router"],
+        legend="none" if ax is axes[0] else "auto",
         ax=ax,
     )
     ax.set_title(f"{name.upper()}, {len(test):,} questions", loc="left")
@@ -107,4 +111,5 @@ for name, ax in zip(("mmlu", "gsm8k"), axes, strict=True):
 
 held = router.at_budget(middle, new, random_state=0)
 print(f"asked for {middle:.2f} $, spent {held.predict_cost(new).mean():.2f} $")
-print(router.set_params(lambda_=0.3).explain_route(new[:1]).iloc[:, 2:9].to_string(index=False))
+told = router.set_params(lambda_=0.3).explain_route(new[:1])
+print(told.iloc[:, 2:9].to_string(index=False))

@@ -41,7 +41,7 @@ forests = [RandomForestClassifier(n, random_state=0).fit(X_train, y_train) for n
 for n, forest in zip(sizes, forests, strict=True):
     print(f"{n:>4} trees: accuracy {forest.score(X_test, y_test):.1%}")
 bank = MultiPathClassifierBank(
-    [(f"{n} trees", FrozenEstimator(forest)) for n, forest in zip(sizes, forests, strict=True)],
+    [(f"{len(forest)} trees", FrozenEstimator(forest)) for forest in forests],
     step_costs=sizes,
     cost_unit="trees",
 )
@@ -55,8 +55,8 @@ for lambda_ in (0.0003, 0.001, 0.003, 0.01):
     pipe.set_params(costawarerouter__lambda_=lambda_)
     routes = route(pipe, X_test)
     print(
-        f"lambda_ {lambda_:<6} accuracy {np.mean(routes.labels == y_test):.1%}, "
-        f"mean cost {routes.costs.mean():.1f} trees, {routes.counts}"
+        f"{lambda_:<6} accuracy {np.mean(routes.labels == y_test):.1%}, "
+        f"{routes.costs.mean():.1f} trees, {routes.counts}"
     )
 
 # %%

@@ -25,7 +25,9 @@ def test_example_compiles_and_starts_with_a_titled_docstring(file):
     assert set(line) == {"="} and len(line) >= len(title)
 
 
-@pytest.mark.parametrize("name", ["plot_tune_budget", "plot_pipeline_gridsearch"])
+@pytest.mark.parametrize(
+    "name", ["plot_tune_budget", "plot_pipeline_gridsearch", "plot_networks_cascade"]
+)
 def test_digits_example_runs_and_ends_in_a_table(name, tmp_path):
     done = run(str(ROOT / "examples" / f"{name}.py"), cwd=tmp_path)
     assert done.returncode == 0, done.stderr

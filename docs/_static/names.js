@@ -14,4 +14,14 @@ document.addEventListener("DOMContentLoaded", () => {
   for (const entry of document.querySelectorAll(".citation-list > .citation")) {
     entry.setAttribute("role", "listitem");
   }
+  // Narrow screens show each row as a list: "column: value" (reading.css).
+  for (const table of document.querySelectorAll("article table.table")) {
+    const columns = [...table.querySelectorAll("thead th")].map((head) => head.textContent.trim());
+    for (const row of table.querySelectorAll("tbody tr")) {
+      [...row.cells].forEach((cell, i) => {
+        cell.classList.toggle("empty", !cell.textContent.trim());
+        if (columns[i]) cell.dataset.column = columns[i];
+      });
+    }
+  }
 });

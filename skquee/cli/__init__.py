@@ -50,7 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_serve_command(commands)
     options = parser.parse_args(argv)
     if not hasattr(options, "run"):
-        parser.exit(BAD_USE, parser.format_help())
+        asked = getattr(options, "parser", parser)
+        asked.exit(BAD_USE, asked.format_help())
     options.check(options.parser, options)
     try:
         options.run(options)

@@ -22,8 +22,16 @@ __all__ = ["add_bank_commands"]
 
 def add_bank_commands(commands: Commands) -> None:
     """Add the actions of ``bank``: build, evaluate, fit-router and predict."""
-    bank = commands.add_parser("bank", help="make a bank of paths from a network, or measure one")
-    actions = bank.add_subparsers(title="actions", metavar="action", required=True)
+    bank = commands.add_parser(
+        "bank",
+        help="make a bank of paths from a network, or measure one",
+        description=(
+            "From a network to answers: build, fit-router, predict, in this order; evaluate "
+            "measures every path. 'skquee bank build --help' and the like tell the options of each."
+        ),
+    )
+    bank.set_defaults(parser=bank)
+    actions = bank.add_subparsers(title="actions", metavar="action")
     build = actions.add_parser(
         "build",
         help="train exits, quantise, keep the levels that pay, run every path on validation images",

@@ -29,7 +29,7 @@ __all__ = ["check_router", "router_checks"]
 
 
 def check_router(router: Router) -> None:
-    """Run every check on a router or baseline; see :func:`router_checks`.
+    """Run every check on a router or baseline; see :func:`~skquee.testing.router_checks`.
 
     Parameters
     ----------

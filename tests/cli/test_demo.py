@@ -126,3 +126,11 @@ def test_without_a_command_all_are_listed(capsys):
     assert ended.value.code == 2 and not told.out
     for command in ("demo", "bank", "bench", "card", "reproduce", "serve"):
         assert f"\n    {command}" in told.err
+
+
+def test_bank_without_an_action_says_which_there_are_and_in_which_order(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["bank"])
+    told = capsys.readouterr()
+    assert ended.value.code == 2 and not told.out
+    assert "build, fit-router, predict, in this order" in told.err

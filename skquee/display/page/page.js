@@ -6,7 +6,6 @@
   const { points, paths, rows } = data;
   const nPoints = points.cost.length, nPaths = paths.name.length, nRows = rows.n;
   const unit = data.unit ? ` ${data.unit}` : "";
-  const costHead = data.unit ? `Cost (${data.unit})` : "Cost";
   const PAGE = 15, CLASSES = 30, NO_ERROR = 65535;
 
   // ---------------------------------------------------------------- values
@@ -361,8 +360,9 @@
   $("knob-label").textContent = data.knob === "lambda_"
     ? "lambda_: error that a unit of cost is worth" : data.knob;
   $("budget-label").textContent = `Budget: mean cost${data.unit ? ` (${data.unit})` : ""}`;
-  $("path-cost-head").textContent = costHead;
-  $("class-cost-head").textContent = `Mean ${costHead.toLowerCase().slice(0, 4)}${costHead.slice(4)}`;
+  const named = (head) => head.append(make("span", "unit", data.unit ? ` (${data.unit})` : ""));
+  named($("path-cost-head"));
+  named($("class-cost-head"));
   $("in-use").hidden = data.chosen === null;
   $("classes-section").hidden = !data.classes;
   $("class-filter").hidden = !data.classes;
@@ -380,11 +380,12 @@
   if (!error) for (const option of [...$("row-order").options]) {
     if (option.value === "error" || option.value === "sure") option.remove();
   }
-  const heads = [["Row", 0], rows.name && ["Name", 0], data.classes && ["Label", 0], ["Path", 0], [costHead, 1],
+  const heads = [["Row", 0], rows.name && ["Name", 0], data.classes && ["Label", 0], ["Path", 0], ["Cost", 1],
     error && ["Predicted error", 1], ["Answer", 0]];
   for (const [text, numeric] of heads.filter(Boolean)) {
     const head = make("th", numeric ? "number" : "", text);
     head.scope = "col";
+    if (text === "Cost") named(head);
     $("rows-head").append(head);
   }
 
