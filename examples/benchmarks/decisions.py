@@ -104,7 +104,8 @@ def judge(fitted: object, split: Split) -> dict[str, float]:
         curve = fitted.cost_curve(None, split.test, split.y_test)
         at = fitted.cost_curve(LAMBDAS, split.test, split.y_test)
         priced, own = 1 - at.accuracy + LAMBDAS * at.cost, {}
-    return {"area": curve.area(), "loss": priced.mean(), **own}
+    points = len(np.unique(np.stack([curve.cost, curve.accuracy]), axis=1).T)
+    return {"area": curve.area(), "loss": priced.mean(), "points": points, **own}
 
 
 def kept_area(seen: CostCurve, curve: CostCurve) -> float:
@@ -115,14 +116,18 @@ def kept_area(seen: CostCurve, curve: CostCurve) -> float:
     return hull_area(*hull_points(curve.cost[kept], curve.accuracy[kept]), *curve.cost_range)
 
 
-def one_split(make, table: str, seed: int, methods=methods, judge=judge) -> list[dict]:
-    """Fit every method on one split and judge it."""
+def one_split(
+    make, table: str, seed: int, methods=methods, judge=judge, only: tuple[str, ...] = ()
+) -> list[dict]:
+    """Fit every method, or `only` some, on one split and judge it."""
     split = make(seed)
     costs = split.fit.paths.path_costs
     normal = split.fit.paths.with_costs(costs / costs.max())
     split.fit, split.test = split.fit.with_paths(normal), split.test.with_paths(normal)
     rows = []
     for name, method in methods(split, seed).items():
+        if only and name not in only:
+            continue
         began = time.perf_counter()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -141,7 +146,7 @@ def one_split(make, table: str, seed: int, methods=methods, judge=judge) -> list
                 "n_fit": len(split.y_fit),
             }
         )
-    if normal.n_exits > 1:
+    if normal.n_exits > 1 and not only:
         height, loss = joint_thresholds(split)
         new = {"method": "joint thresholds", "kind": "joint", "area": height, "loss": loss}
         rows.append({**rows[-1], **new, "chosen": ""})
@@ -211,6 +216,9 @@ def main() -> None:
     parser.add_argument("--n-fit", type=int, default=2000)
     parser.add_argument("--n-test", type=int, default=5000)
     parser.add_argument("--tables", nargs="+")
+    parser.add_argument(
+        "--methods", nargs="+", default=(), help="measured anew; --out keeps its other rows"
+    )
     parser.add_argument("--n-jobs", type=int, default=2)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
@@ -221,11 +229,15 @@ def main() -> None:
         print("No table is at hand: see examples/_data.py.")
         return
     parts = []
+    if options.methods and options.out is not None and (options.out / "decisions.csv").exists():
+        old = pd.read_csv(options.out / "decisions.csv")
+        parts.append(old[~(old["method"].isin(options.methods) & old["table"].isin(makers))])
     for table, make in makers.items():
         make(0)  # what is slow to make is kept
         began = time.perf_counter()
         done = Parallel(n_jobs=options.n_jobs)(
-            delayed(one_split)(make, table, seed) for seed in range(options.splits)
+            delayed(one_split)(make, table, seed, only=tuple(options.methods))
+            for seed in range(options.splits)
         )
         parts.append(pd.DataFrame([row for rows in done for row in rows]))
         if options.out is not None:  # a long run that is interrupted loses one table
@@ -239,6 +251,8 @@ def main() -> None:
             flush=True,
         )
     found = pd.concat(parts)
+    if not {"auto", "oracle", "fixed paths"} <= set(found["method"]):
+        return  # nothing to compare
     print("\nArea under the hull, ours less theirs, points (95 % over splits)")
     by_area = compare(found, "area", 1)
     print(by_area.to_string(float_format="{:.4f}".format))

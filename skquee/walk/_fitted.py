@@ -235,6 +235,8 @@ def with_tree(router: Fitted, tree: PathTree) -> Fitted:
         other._fitted_paths = own.with_costs(tree.costs, cost_unit=tree.cost_unit)
     if hasattr(other, "router_"):
         other.router_ = with_tree(other.router_, tree)
+    if hasattr(other, "routers_"):
+        other.routers_ = {name: with_tree(r, tree) for name, r in other.routers_.items()}
     return other
 
 

@@ -7,17 +7,27 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 
-from skquee import AutoRouter, CostAwareRouter, PathTree
+from skquee import AutoRouter, CostAwareRouter, PathTree, TunedCostAwareRouterCV
 from skquee.auto import default_candidates
 from skquee.baselines import FixedPath, ThresholdRouter
 from skquee.evaluation._curve import hull_area, hull_points
 from skquee.persistence import dump, load
 from skquee.policy import ClosedLoop, OptionValue
 from skquee.routers.auto._board import Line, near, survivors
-from skquee.routers.auto._judging import FoldCurves, held_out, ladder, paired
+from skquee.routers.auto._judging import (
+    FoldCurves,
+    held_out,
+    ladder,
+    paired,
+    places_at,
+    prices_of,
+)
+from skquee.routers.auto._search import answer_alike
 from skquee.testing import make_path_probabilities
 
 TREE = PathTree.from_levels(n_exits=3, levels=(4, 8))
@@ -163,16 +173,99 @@ def test_a_skops_file_brings_it_back(auto: AutoRouter, tmp_path: Any) -> None:
 
 
 def test_a_corner_is_taken_in_the_middle_of_the_prices_it_is_best_for() -> None:
-    knobs = np.array([0.0, 1, 2, 3, 4])
     accuracy, cost = np.array([0.9, 0.86, 0.85, 0.7, 0.5]), np.array([1.0, 0.9, 0.5, 0.3, 0.2])
-    prices, places, order = ladder(knobs, accuracy, cost)  # type: ignore[misc]
-    np.testing.assert_array_equal(order, range(5))
-    np.testing.assert_array_equal(places, [0, 2, 3, 4])
+    every = np.ones(5, dtype=bool)
     breaks = np.array([0.05 / 0.5, 0.15 / 0.2, 0.2 / 0.1])
-    expected = [breaks[0] / 2, *np.sqrt(breaks[1:] * breaks[:-1]), breaks[2] * 2]
-    np.testing.assert_allclose(np.exp(prices), expected)
-    assert ladder(knobs, accuracy, cost[[0, 3, 1, 4, 2]]) is None, "cost does not follow the knob"
-    assert ladder(knobs[:2], np.array([0.9, 0.8]), np.array([0.5, 0.6])) is None, "one corner"
+    middles = [breaks[0] / 2, *np.sqrt(breaks[1:] * breaks[:-1]), breaks[2] * 2]
+    for between, slack, kept in ((every, 0.04, 5), (every, 0.01, 4), (~every, 0.04, 4)):
+        rungs = ladder(accuracy, cost, between, slack)
+        assert len(rungs[2]) == kept and (np.diff(cost[rungs[2]]) > 0).all()
+        np.testing.assert_array_equal(places_at(rungs, middles), [0, 2, 3, 4])
+        np.testing.assert_array_equal(places_at(rungs, [0, 1e9]), [0, 4])
+        np.testing.assert_array_equal(places_at(rungs, prices_of(rungs)), rungs[2][::-1])
+        # At the price that makes two corners equal the cheaper one, or what is between.
+        at = places_at(rungs, breaks * (1 + 1e-9))
+        np.testing.assert_array_equal(at, [1 if kept == 5 else 2, 3, 4])
+    # Dearer than the most accurate, and as good but for noise: at prices near 0.
+    rungs = ladder(np.append(accuracy, 0.89), np.append(cost, 1.1), np.ones(6, dtype=bool), 0.02)
+    low = 0.02 / (16 * 0.1)
+    np.testing.assert_array_equal(places_at(rungs, [0, low * 0.99, low * 2.1]), [5, 5, 0])
+    one = ladder(np.array([0.9, 0.8]), np.array([0.5, 0.6]), every[:2], 0.05)
+    np.testing.assert_array_equal(places_at(one, [0, 0.1, 10]), 0)
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0, 0.2))
+def test_any_price_picks_a_point_near_the_hull_and_a_higher_one_none_dearer(
+    seed: int, slack: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    n = rng.integers(1, 30)
+    accuracy, cost = rng.random(n).round(2), rng.random(n).round(2)
+    rungs = ladder(accuracy, cost, rng.random(n) < 0.7, slack)
+    picked = places_at(rungs, np.geomspace(1e-4, 1e4, 200))
+    assert (np.diff(cost[picked]) <= 0).all()
+    x, y = hull_points(cost, accuracy)
+    assert (np.interp(cost[picked], x, y) - accuracy[picked] <= slack + 1e-12).all()
+    accuracy, cost = rng.random((2, n))
+    rungs = ladder(accuracy, cost, rng.random(n) < 0.7, slack)
+    np.testing.assert_array_equal(places_at(rungs, prices_of(rungs)), rungs[2][::-1])
+
+
+@pytest.fixture(scope="module")
+def shared() -> AutoRouter:
+    """A threshold and a router of gates share the range of cost."""
+    tried = {
+        name: ThresholdRouter(measure=measure, along=along)
+        for name, measure, along in (("a", "margin", "8-8-8"), ("b", "entropy", "8-4-4"))
+    }
+    tried["logistic"] = CostAwareRouter(**FAMILY)
+    return AutoRouter(0.2, candidates=tried, random_state=1).fit(TABLE[FIT], Y[FIT])
+
+
+def test_routers_share_the_range_of_cost(shared: AutoRouter) -> None:
+    assert len(shared.routers_) > 1 and next(iter(shared.routers_)) == shared.best_name_
+    assert shared.routers_[shared.best_name_] is shared.router_
+    curve = shared.cost_curve(None, TABLE[TEST], Y[TEST])
+    types = set()
+    for place in range(0, len(curve), 7):
+        shared.lambda_ = float(curve.knobs[place])
+        routes = shared.route(TABLE[TEST])
+        np.testing.assert_array_equal(routes.paths, curve.paths[place])
+        assert np.mean(routes.labels == Y[TEST]) == pytest.approx(curve.accuracy[place])
+        types.add(type(shared._at(shared.lambda_)))
+    shared.lambda_ = 0.2
+    assert len(types) > 1
+    alone = clone(shared).set_params(max_routers=1).fit(TABLE[FIT], Y[FIT])
+    assert list(alone.routers_) == [shared.best_name_]
+    gain = shared.cv_curve_.area() - alone.cv_curve_.area()
+    assert gain > 0
+    with pytest.raises(ValueError, match="max_routers must be an integer >= 1, got 0"):
+        clone(shared).set_params(max_routers=0).fit(TABLE[FIT], Y[FIT])
+
+
+def test_a_budget_mixes_two_routers(shared: AutoRouter) -> None:
+    held = shared.at_budget(0.55, TABLE[FIT], random_state=0)
+    assert held.predict_cost(TABLE[FIT]).mean() == pytest.approx(0.55, rel=0.02)
+    dearer = TABLE.paths.with_costs(np.array(TABLE.paths.costs) * 2)
+    moved = clone(shared).set_params(path_costs=dearer.costs).fit(TABLE[FIT], Y[FIT])
+    moved.set_params(path_costs=TABLE.paths.costs)
+    np.testing.assert_array_equal(moved.predict_path(TABLE[TEST]), shared.predict_path(TABLE[TEST]))
+
+
+def test_only_those_who_answer_alike_share() -> None:
+    tried = candidates()
+    assert answer_alike(tried, "recall") == ["recall"]
+    assert answer_alike(tried, "fixed") == [
+        "fixed",
+        *(n for n in tried if n not in ("fixed", "recall")),
+    ]
+    inside = {"inside": TunedCostAwareRouterCV(tried["recall"], price=0.1), **tried}
+    assert "inside" not in answer_alike(inside, "fixed")
+    recalls = {
+        name: CostAwareRouter(**FAMILY, answer="recall", policy=policy)
+        for name, policy in (("open", "open-loop"), ("option", OptionValue(0.2)))
+    }
+    assert answer_alike({**tried, **recalls}, "option") == ["option", "recall", "open"]
 
 
 def test_a_candidate_is_judged_at_points_chosen_on_other_folds() -> None:

@@ -18,19 +18,20 @@ from tqdm import tqdm
 from skquee.evaluation import CostCurve
 from skquee.routers import BudgetMixin
 from skquee.routers._checking import check_folds
-from skquee.routers.auto._board import Line, near, rank, survivors
+from skquee.routers.auto._board import Line, near, rank, survivors, team
 from skquee.routers.auto._candidates import default_candidates
-from skquee.routers.auto._judging import Rungs, ladder
+from skquee.routers.auto._judging import Rungs, ladder, places_at, prices_of
 from skquee.routers.auto._search import (
     Swept,
-    fit_on,
+    answer_alike,
+    fit_team,
     seeded,
     share_clusters,
     share_trainings,
     try_out,
 )
 from skquee.values import PathProbabilities, PathTree
-from skquee.values._checks import check_n_jobs, check_number, check_seed
+from skquee.values._checks import check_integer, check_n_jobs, check_number, check_seed
 from skquee.values._labels import check_weights, spawn_seeds, stored
 from skquee.values._optional import require
 from skquee.values._shipping import TableLoop
@@ -43,7 +44,8 @@ if TYPE_CHECKING:
 
 __all__ = ["AutoRouter"]
 
-TINY = 1e-300
+# How far below the hull an operating point may be, in standard errors of accuracy.
+SLACK = 0.5
 
 
 class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
@@ -51,10 +53,12 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
 
     Every candidate is swept on rows it has not seen, and judged on each fold at the operating
     points that are best on the others: by the mean height of its hull over cost, less error plus
-    priced cost, the mean over prices. The best one is fitted on all rows. At prediction `lambda_`
-    picks the operating point of least error plus ``lambda_`` times cost on those sweeps, or one
-    between two such points, so that it means the same whatever was chosen: routers with
-    thresholds take part on equal terms, and a router whose predicted errors are off is set right.
+    priced cost, the mean over prices. The best one is fitted on all rows, with those whose
+    operating points add most to its own: one is better where answers are cheap, another where
+    they are dear. At prediction `lambda_` picks the operating point of least error plus
+    ``lambda_`` times cost on those sweeps, or one as good between two such points, so that it
+    means the same whatever was chosen: routers with thresholds take part on equal terms, and a
+    router whose predicted errors are off is set right.
 
     Parameters
     ----------
@@ -70,6 +74,9 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
     discard : float or None, default=2.0
         After each fold, trainings all of whose candidates are more than so many standard errors
         behind the best one (paired by row) are tried on no further fold. None tries all on all.
+    max_routers : int, default=3
+        How many may share the range of cost, all with the best one's rule of who answers. 1: the
+        best one alone.
     random_state : int, RandomState or None, default=None
         Seed of folds and routers. Results do not depend on `n_jobs`.
     n_jobs : int, default=None
@@ -78,11 +85,13 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
     Attributes
     ----------
     router_ : router
-        The chosen one, fitted on all rows.
+        The best one, fitted on all rows.
     best_name_ : str
         Its name.
     best_params_ : dict
         Its parameters.
+    routers_ : dict of str to router
+        All that `lambda_` picks operating points of, fitted, by name: the best one first.
     leaderboard_ : DataFrame
         A row a candidate, best first: ``area`` (mean height of its hull over cost), ``se`` over
         folds, ``loss`` (error plus priced cost, the mean over prices from 0.01 to 1
@@ -93,7 +102,7 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
         Candidates at most one standard error (paired by row) behind the best one, itself first: how
         sure the choice is.
     cv_curve_ : CostCurve
-        The sweep of the chosen one, each row by a router that has not seen it.
+        What `lambda_` can pick, each row by a router that has not seen it.
 
     Raises
     ------
@@ -119,7 +128,7 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
     (400,)
     """
 
-    _read_in_fit: ClassVar = ("candidates", "cv", "classes", "discard")
+    _read_in_fit: ClassVar = ("candidates", "cv", "classes", "discard", "max_routers")
 
     def __init__(
         self,
@@ -131,6 +140,7 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
         path_costs: ArrayLike | None = None,
         classes: Sequence[object] | None = None,
         discard: float | None = 2.0,
+        max_routers: int = 3,
         random_state: Seed = None,
         n_jobs: int | None = None,
     ) -> None:
@@ -141,6 +151,7 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
         self.path_costs = path_costs
         self.classes = classes
         self.discard = discard
+        self.max_routers = max_routers
         self.random_state = random_state
         self.n_jobs = n_jobs
 
@@ -169,6 +180,7 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
         check_n_jobs(self.n_jobs)
         if self.discard is not None:
             check_number(self.discard, "discard", at_least=0)
+        check_integer(self.max_routers, "max_routers", at_least=1)
         table, codes = self.start_fit(X, y)
         table = stored(table)
         outcomes = table.facts.outcomes
@@ -204,12 +216,32 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
                 )
         self._lines = [tuple(vars(line).values()) for line in lines]
         self.best_name_, self.near_ = lines[0].name, near(lines, 1.0)
-        best, swept = routers[self.best_name_], found[self.best_name_]
+        whole = {line.name for line in lines if line.folds == lines[0].folds and not line.failed}
+        alike = [name for name in answer_alike(routers, self.best_name_) if name in whole]
+        names = team(found, alike, self._fitted_paths, parts, self.max_routers)
+        self.best_params_ = routers[self.best_name_].get_params(deep=False)
+        self.routers_ = fit_team({name: routers[name] for name in names}, table, labels, weights)
+        self.router_ = self.routers_[self.best_name_]
+        self._keep_points([found[name] for name in names], table, rows, weights)
+        return self
+
+    def _keep_points(
+        self,
+        sweeps: Sequence[Sequence[Swept]],
+        table: PathProbabilities,
+        rows: NDArray[np.intp],
+        weights: NDArray[np.float64] | None,
+    ) -> None:
+        """Keep every operating point of the chosen routers on rows that they have not seen.
+
+        `sweeps`: of each, on every fold. `rows`: rows of the folds, one after the other.
+        """
         prices = table.row_path_costs()
-        self.cv_curve_ = CostCurve(
-            swept[0].knobs,
-            np.concatenate([part.paths for part in swept], axis=1),
-            np.concatenate([part.correct for part in swept], axis=1),
+        self._owners = np.repeat(np.arange(len(sweeps)), [len(swept[0].knobs) for swept in sweeps])
+        self._points = CostCurve(
+            np.concatenate([swept[0].knobs for swept in sweeps]),
+            np.concatenate([np.hstack([part.paths for part in swept]) for swept in sweeps]),
+            np.concatenate([np.hstack([part.correct for part in swept]) for swept in sweeps]),
             table.paths,
             row_costs=None if prices is None else prices[rows],
             sample_weight=None if weights is None else weights[rows],
@@ -217,12 +249,9 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
             label=type(self).__name__,
         )
         # Asked at every gate: worked out once.
-        curve = self.cv_curve_
+        curve = self._points
         self._accuracy, self._shares, self._paid = curve.accuracy, curve.path_shares, curve.cost
-        self.best_params_ = best.get_params(deep=False)
-        self.router_ = fit_on(best, table, labels, weights)
         self._rungs = self._ladder(self._fitted_paths)
-        return self
 
     def _race(
         self,
@@ -276,10 +305,15 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
         frame = pd.DataFrame(self._lines, columns=columns).set_index("name")
         return frame.rename(columns={"seconds": "fit_seconds"}).rename_axis("candidate")
 
+    @property
+    def cv_curve_(self) -> CostCurve:
+        """What ``lambda_`` can pick, on rows of fit."""
+        return self.cost_curve()
+
     # ------------------------------------------------------------------ route
 
     def explain_route(self, X: ArrayLike) -> pd.DataFrame:
-        """Return what each gate of the chosen router saw, predicted and chose.
+        """Return what each gate of the router at this ``lambda_`` saw, predicted and chose.
 
         Parameters
         ----------
@@ -294,14 +328,14 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
         Raises
         ------
         TypeError
-            If the chosen router predicts no errors.
+            If that router predicts no errors.
         """
         self.check_as_fitted()
         router = self._at(self.lambda_)
         if not hasattr(router, "explain_route"):
             raise TypeError(
-                f"The chosen router, {self.best_name_!r}, predicts no errors: there is nothing to "
-                "explain but its rule."
+                f"At lambda_={self.lambda_:g} a {type(router).__name__} decides, which predicts no "
+                "errors: there is nothing to explain but its rule."
             )
         frame: pd.DataFrame = router.explain_route(X)
         return frame
@@ -309,39 +343,36 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
     def check_knobs(self) -> None:
         check_number(self.lambda_, "lambda_", at_least=0)
 
-    def _operating_points(self, lambdas: ArrayLike) -> NDArray[np.intp]:
-        """Return the place in the sweep for each price; see :func:`ladder`."""
-        prices, tree = np.asarray(lambdas, dtype=np.float64), self.paths_
+    def _rungs_over(self, tree: PathTree) -> Rungs:
         as_fitted = self.path_costs is None and tree.costs == self._fitted_paths.costs
-        rungs = self._rungs if as_fitted else self._ladder(tree)
-        if rungs is None:
-            cost = self._spent(tree)
-            order = np.argsort(cost, kind="stable")  # of equals the cheapest
-            loss = (1 - self._accuracy) + np.multiply.outer(prices, cost)
-            return order[np.argmin(loss[..., order], axis=-1)]
-        return rungs[2][np.interp(np.log(np.maximum(prices, TINY)), *rungs[:2]).round().astype(int)]
+        return self._rungs if as_fitted else self._ladder(tree)
 
-    def _ladder(self, tree: PathTree) -> Rungs | None:
-        if self.router_.knob.order is None:
-            return None
-        return ladder(self.cv_curve_.knobs, self._accuracy, self._spent(tree))
+    def _ladder(self, tree: PathTree) -> Rungs:
+        # Where a knob has no order, what is near the hull is another thing, not one between.
+        ordered = [router.knob.order is not None for router in self.routers_.values()]
+        share = self._points.sample_weight / self._points.sample_weight.sum()
+        top = self._accuracy.max()
+        slack = SLACK * np.sqrt(top * (1 - top) * (share @ share))
+        return ladder(self._accuracy, self._spent(tree), np.array(ordered)[self._owners], slack)
 
     def _spent(self, tree: PathTree) -> NDArray[np.float64]:
         """Return the mean cost of every point: what its rows paid at their own prices, if any."""
-        curve = self.cv_curve_
-        if curve.row_costs is not None and self.path_costs is None:
+        if self._points.row_costs is not None and self.path_costs is None:
             return self._paid
         return np.asarray(self._shares @ tree.path_costs)
 
-    def _at(self, lambda_: float) -> BaseEstimator:
-        """Return the chosen router at the operating point of a price."""
-        router = copy.copy(self.router_)
+    def _router_of(self, point: int) -> BaseEstimator:
+        """Return the router of an operating point, at it."""
+        router = copy.copy(list(self.routers_.values())[self._owners[point]])
         params: dict[str, object] = {}
-        value = float(self.cv_curve_.knobs[self._operating_points(lambda_)])
-        params[router.knob.name] = router.knob.of(value)
+        params[router.knob.name] = router.knob.of(float(self._points.knobs[point]))
         if self.path_costs is not None or self.paths is not None:
             params["path_costs"] = self.paths_.costs
         return router.set_params(**params)
+
+    def _at(self, lambda_: float) -> BaseEstimator:
+        """Return the router of a price, at the operating point of that price."""
+        return self._router_of(int(places_at(self._rungs_over(self.paths_), lambda_)))
 
     def make_decider(self, tree: PathTree) -> Decider:
         router = self._at(self.lambda_)
@@ -350,11 +381,17 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
         return decider
 
     def sweep_table(self, table: PathProbabilities, knobs: NDArray[np.float64]) -> NDArray[np.intp]:
-        places = self._operating_points(knobs)
-        used, back = np.unique(places, return_inverse=True)
-        router = self._at(float(knobs[0]))
-        taken: NDArray[np.intp] = router.sweep_table(table, self.cv_curve_.knobs[used])
+        points = places_at(self._rungs_over(self.paths_), knobs)
+        used, back = np.unique(points, return_inverse=True)
+        taken = np.empty((len(used), len(table)), dtype=np.intp)
+        for owner in np.unique(self._owners[used]).tolist():
+            mine = np.flatnonzero(self._owners[used] == owner)
+            router = self._router_of(int(used[mine[0]]))
+            taken[mine] = router.sweep_table(table, self._points.knobs[used[mine]])
         return taken[back]
+
+    def default_knobs(self, tree: PathTree) -> NDArray[np.float64]:
+        return np.append(0.0, prices_of(self._rungs_over(self.paths_)))
 
     def knob_values(self, values: ArrayLike | None, tree: PathTree) -> NDArray[np.float64]:
         knobs = super().knob_values(values, tree)
@@ -375,7 +412,7 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
         Parameters
         ----------
         lambdas : array-like of shape (n_points,), default=None
-            Trade-offs. Default: 0 and a hundred that span the curve.
+            Trade-offs. Default: 0 and one for every operating point that any can pick.
         X : PathProbabilities or array-like of shape (n_samples, n_paths, n_classes), default=None
             Rows to measure on. Default: those of fit, each by a router that has not seen it.
         y : array-like of shape (n_samples,), default=None
@@ -392,11 +429,11 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
         if X is not None or y is not None:
             return super().cost_curve(lambdas, X, y, sample_weight=sample_weight)
         knobs = self.knob_values(lambdas, self.paths_)
-        places, curve = self._operating_points(knobs), self.cv_curve_
+        points, curve = places_at(self._rungs_over(self.paths_), knobs), self._points
         return CostCurve(
             knobs,
-            curve.paths[places],
-            curve.correct[places],
+            curve.paths[points],
+            curve.correct[points],
             self.paths_,
             row_costs=curve.row_costs if self.path_costs is None else None,
             sample_weight=curve.sample_weight,

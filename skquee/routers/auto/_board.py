@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from skquee.routers.auto._judging import fold_curves, held_out, paired, row_losses
+from skquee.routers.auto._judging import FoldCurves, fold_curves, held_out, paired, row_losses
 from skquee.routers.auto._search import Swept
 from skquee.values import PathTree
 
-__all__ = ["Line", "near", "rank", "survivors"]
+__all__ = ["Line", "near", "rank", "survivors", "team"]
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,7 @@ def rank(
     `found`: each candidate on the folds that it was tried on, from the first. `tree`: with costs.
     `weights`: weights of the rows of every fold. Returns what failed comes last.
     """
-    costs = tree.path_costs
-    prices = np.geomspace(0.01, 1, 25) / (costs.max() or 1.0)
-    span = float(costs.min()), float(costs.max())
+    costs, prices, span = _scale(tree)
     lines, losses = [], {}
     for name, swept in found.items():
         seconds = sum(part.seconds for part in swept)
@@ -79,6 +77,47 @@ def rank(
         )
     lines.sort(key=lambda line: (bool(line.failed), -line.folds, line.score))
     return [_behind(line, lines[0], losses, weights) for line in lines]
+
+
+def team(
+    found: Mapping[str, Sequence[Swept]],
+    names: Sequence[str],
+    tree: PathTree,
+    weights: Sequence[NDArray[np.float64]] | None,
+    most: int,
+) -> list[str]:
+    """Return whose operating points together are best on the folds: the first, and who adds most.
+
+    `found`, `tree`, `weights`: as of :func:`rank`. `names`: who may take part, the best one first,
+    all tried on as many folds. `most`: how many at most. One that adds nothing is left out.
+    """
+    costs, prices, span = _scale(tree)
+    curves = {name: fold_curves(found[name], costs, weights) for name in names}
+
+    def score(points: FoldCurves) -> float:
+        areas, losses = held_out(points, prices, *span)
+        return float(losses.mean() - areas.mean())
+
+    chosen = [names[0]]
+    points = curves[names[0]]
+    least = score(points)
+    while len(chosen) < min(most, len(names)):
+        tried = {n: score(points.joined(curves[n])) for n in names if n not in chosen}
+        best = min(tried, key=tried.__getitem__)
+        if tried[best] >= least:
+            break
+        chosen.append(best)
+        points, least = points.joined(curves[best]), tried[best]
+    return chosen
+
+
+def _scale(
+    tree: PathTree,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], tuple[float, float]]:
+    """Return costs of the paths, prices that losses are averaged over, and the range of cost."""
+    costs = tree.path_costs
+    prices = np.geomspace(0.01, 1, 25) / (costs.max() or 1.0)
+    return costs, prices, (float(costs.min()), float(costs.max()))
 
 
 def _behind(

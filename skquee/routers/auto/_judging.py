@@ -7,12 +7,21 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from skquee.evaluation._curve import hull_area, hull_points
+from skquee.evaluation._curve import hull_area, hull_points, points_of
 from skquee.routers.auto._search import Swept
 
-__all__ = ["FoldCurves", "fold_curves", "held_out", "ladder", "paired", "row_losses"]
+__all__ = [
+    "FoldCurves",
+    "fold_curves",
+    "held_out",
+    "ladder",
+    "paired",
+    "places_at",
+    "prices_of",
+    "row_losses",
+]
 
 
 @dataclass(frozen=True)
@@ -26,6 +35,14 @@ class FoldCurves:
     accuracy: NDArray[np.float64]
     cost: NDArray[np.float64]
     weight: NDArray[np.float64]
+
+    def joined(self, other: FoldCurves) -> FoldCurves:
+        """Return the operating points of both, on the same folds."""
+        return FoldCurves(
+            np.concatenate([self.accuracy, other.accuracy], axis=1),
+            np.concatenate([self.cost, other.cost], axis=1),
+            self.weight,
+        )
 
     def without(self, fold: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return accuracy and cost (n_points,) on all other folds; on all where it is alone."""
@@ -92,39 +109,67 @@ def paired(
     return mean, float(np.sqrt(((more - mean) ** 2) @ share**2))
 
 
-# Prices and places of the corners, then the order of points; see :func:`ladder`.
+# How much more than they cost dearer points as good as the most accurate one may gain.
+DEARER = 16.0
+
+# Prices and places, then the order of points; see :func:`ladder`.
 Rungs: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.intp]]
 
 
 def ladder(
-    knobs: NDArray[np.float64], accuracy: NDArray[np.float64], cost: NDArray[np.float64]
-) -> Rungs | None:
-    """Return how prices become points of a sweep, from the corners of its hull.
+    accuracy: NDArray[np.float64],
+    cost: NDArray[np.float64],
+    between: NDArray[np.bool_],
+    slack: float,
+) -> Rungs:
+    """Return how prices become points, from the corners of their hull.
 
     A corner is best for a range of prices, and taken at the middle of it (of its logarithm);
-    towards the next corner's middle the knob moves over the values between. Corners are the
-    luckiest points of a noisy curve: those between are as good on new rows, and are more.
+    towards the next corner the prices go over the points between that are at most `slack` below
+    the hull. Corners are the luckiest of noisy points: those so near are as good on new rows, and
+    are more. The most accurate one is the luckiest of all: dearer ones so near it follow, at
+    prices at which they cost little more.
 
-    `knobs`, `accuracy`, `cost` (n_points,): the sweep. Returns `prices`, `places` (n_corners,):
-    logarithms, rising; and the corner's place in the order of knobs. Returns `order` (n_points,):
-    points by rising knob. Returns where cost does not follow the knob, or there is one corner.
+    `accuracy`, `cost` (n_points,): of operating points. `between` (n_points,): whether a point
+    may be taken without being a corner. Returns `prices`, `places` (n_knots,): logarithms, rising;
+    and places in `order` (n_kept,): points by rising cost.
     """
-    order = np.argsort(knobs, kind="stable")
-    spent = cost[order]
-    if np.abs(np.diff(spent)).sum() > 1.1 * np.ptp(spent):
-        return None
-    x, y = hull_points(cost, accuracy)
-    if len(x) < 2:
-        return None
-    at = [
-        int(np.flatnonzero((spent == c) & (accuracy[order] == a))[0])
-        for c, a in zip(x, y, strict=True)
-    ]
-    # Between two corners the price at which both are equal: it falls as they get dearer.
-    breaks = np.log(np.diff(y) / np.diff(x))
-    ends = breaks[:1] + np.log(2), breaks[-1:] - np.log(2)
-    middles = np.concatenate([ends[0], (breaks[1:] + breaks[:-1]) / 2, ends[1]])
-    return middles[::-1], np.array(at[::-1], dtype=np.float64), order
+    hull = hull_points(cost, accuracy)
+    x, y = hull
+    corners = points_of(hull, cost, accuracy)
+    kept = between & (np.interp(cost, x, y) - accuracy <= slack) & (cost >= x[0])
+    kept &= (cost <= x[-1]) | (slack > 0)
+    kept[corners] = True
+    order = np.flatnonzero(kept)
+    order = order[np.lexsort((-accuracy[order], cost[order]))]
+    at = np.flatnonzero(np.isin(order, corners)).astype(np.float64)
+    prices, places = np.zeros((2, 2 * len(x) - 1))
+    places[::2], places[1::2] = at, (at[1:] + at[:-1]) / 2
+    if len(x) > 1:
+        # Between two corners the price at which both are equal: it falls as they get dearer.
+        breaks = np.log(np.diff(y) / np.diff(x))
+        prices[1::2] = breaks
+        prices[2:-1:2] = (breaks[1:] + breaks[:-1]) / 2
+        prices[0], prices[-1] = breaks[0] + np.log(2), breaks[-1] - np.log(2)
+    beyond = cost[order[-1]] - x[-1]
+    if beyond > 0:
+        low = min(np.log(slack / (DEARER * beyond)), prices[-1] - np.log(2))
+        prices, places = np.append(prices, low), np.append(places, len(order) - 1)
+    return prices[::-1], places[::-1], order
+
+
+def places_at(rungs: Rungs, prices: ArrayLike) -> NDArray[np.intp]:
+    """Return the point that each price picks, of two as good the cheaper one."""
+    known, places, order = rungs
+    with np.errstate(divide="ignore"):
+        wanted = np.log(np.asarray(prices, dtype=np.float64))
+    return order[np.ceil(np.interp(wanted, known, places) - 0.5).astype(np.intp)]
+
+
+def prices_of(rungs: Rungs) -> NDArray[np.float64]:
+    """Return a price for each point that one picks, rising."""
+    known, places, order = rungs
+    return np.exp(np.interp(np.arange(len(order)), places[::-1], known[::-1]))[::-1]
 
 
 def fold_curves(

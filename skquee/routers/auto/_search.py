@@ -22,7 +22,8 @@ from skquee.values._shipping import threads
 
 __all__ = [
     "Swept",
-    "fit_on",
+    "answer_alike",
+    "fit_team",
     "seeded",
     "share_clusters",
     "share_trainings",
@@ -75,6 +76,30 @@ def share_trainings(candidates: Mapping[str, BaseEstimator]) -> list[list[str]]:
     return list(groups.values())
 
 
+def answer_alike(routers: Mapping[str, BaseEstimator], best: str) -> list[str]:
+    """Return who answers as the best one does, itself first: a table has one answer a path.
+
+    The last exit answers for both, or one training gave both their answer.
+    """
+    trained = next(group for group in share_trainings(routers) if best in group)
+    plain = _last_exit_answers(routers[best])
+    return [
+        best,
+        *(
+            name
+            for name, router in routers.items()
+            if name != best and (name in trained or (plain and _last_exit_answers(router)))
+        ),
+    ]
+
+
+def _last_exit_answers(router: BaseEstimator) -> bool:
+    params = router.get_params(deep=False)
+    answer = params.get("answer", "last")
+    inner = "router" in params or "candidates" in params  # they answer as what is in them
+    return not inner and isinstance(answer, str) and answer == "last"
+
+
 def share_clusters(
     routers: Iterable[BaseEstimator],
     table: PathProbabilities,
@@ -121,6 +146,21 @@ def fit_on(
         fitted.set_params(validation_fraction=0.0)  # the folds take its place
     weighted = weights is not None and has_fit_parameter(fitted, "sample_weight")
     return fitted.fit(table, labels, **({"sample_weight": weights} if weighted else {}))
+
+
+def fit_team(
+    routers: Mapping[str, BaseEstimator],
+    table: PathProbabilities,
+    labels: NDArray[np.generic] | None,
+    weights: NDArray[np.float64] | None,
+) -> dict[str, BaseEstimator]:
+    """Fit routers on all rows, those that share a training once."""
+    fitted: dict[str, BaseEstimator] = {}
+    for first, *others in share_trainings(routers):
+        fitted[first] = fit_on(routers[first], table, labels, weights)
+        for name in others:
+            fitted[name] = fitted[first].with_policy(routers[name].policy)
+    return {name: fitted[name] for name in routers}
 
 
 def try_out(
