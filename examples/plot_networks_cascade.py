@@ -17,6 +17,7 @@ published networks on CIFAR-10.
 # ------------
 # 700 images train the networks, 600 fit the router, 497 measure.
 
+import textwrap
 import time
 
 import matplotlib.pyplot as plt
@@ -86,7 +87,7 @@ for name, cost in zip(bank.paths_.names, bank.paths_.path_costs, strict=True):
 # each network alone. The last lines look at the clock, the router's own time included.
 
 clf = RoutedClassifier(bank, random_state=0).fit(X_fit, y_fit)
-print(clf.verdict_, "-", clf.reason_)
+print(textwrap.fill(f"{clf.verdict_} - {clf.reason_}", 80))
 summary = clf.summary(X_test, y_test)
 print(summary[["accuracy", "accuracy_low", "accuracy_high", "cost (ms)"]].round(3).to_string())
 

@@ -86,13 +86,13 @@ class PathProbabilities(TableBuilders, StoredTables):
     #: What is known of the rows besides.
     facts: RowFacts = RowFacts()
 
-    def __init__(
-        self, values: object, paths: PathTree, *, _rows: NDArray[np.intp] | None = None
-    ) -> None:
+    # Which rows of the array these are. Default: all.
+    _rows: NDArray[np.intp] | None = None
+
+    def __init__(self, values: object, paths: PathTree) -> None:
         found = numeric(values)
         check_table_shape(found.shape, paths)
         self._base = found if isinstance(found, (np.ndarray, RowBlocks)) else RowBlocks([found])
-        self._rows = _rows
         self.paths = paths
 
     # ------------------------------------------------------------------ array-like
@@ -414,7 +414,7 @@ def rebuilt_table(
 ) -> PathProbabilities:
     """Return the table that a pickle or a task holds in parts."""
     values = values.open() if isinstance(values, MappedRows) else values
-    return knowing(PathProbabilities(values, paths, _rows=rows), facts)
+    return knowing(PathProbabilities(values, paths)._but(_rows=rows), facts)
 
 
 publish("skquee.values", PathProbabilities)
