@@ -101,6 +101,14 @@ def test_without_a_network_the_message_says_where_to_put_the_file(origin, tmp_pa
         fetch_trec(data_home=tmp_path / "home")
 
 
+def test_without_a_network_a_damaged_file_is_told_from_a_missing_one(origin, tmp_path):
+    file = fetch_cifar10_resnet(20, data_home=tmp_path / "home")
+    file.write_bytes(b"half")
+    (origin / file.name).unlink()
+    with pytest.raises(OSError, match="has another SHA-256 than it should in .*put the right file"):
+        fetch_cifar10_resnet(20, data_home=tmp_path / "home")
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

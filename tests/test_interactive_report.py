@@ -453,7 +453,7 @@ def test_rows_without_labels_and_labels_without_rows_are_refused(
     tables: Any, classifier: Any, tmp_path: Path
 ) -> None:
     for estimator, X, y in (tables, classifier):
-        with pytest.raises(ValueError, match="report takes rows with their labels.*got X alone"):
+        with pytest.raises(ValueError, match="rows with their labels.*got X alone"):
             estimator.report(tmp_path / "report.html", X)
         with pytest.raises(ValueError, match="got y alone"):
             estimator.report(tmp_path / "report.html", y=y)

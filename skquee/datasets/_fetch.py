@@ -67,9 +67,10 @@ def _fetch(address: str, file: Path, digest: str) -> None:
         with urlopen(address, timeout=SECONDS) as answer:
             content = answer.read()
     except (URLError, OSError) as error:
+        kept = "has another SHA-256 than it should" if file.is_file() else "is not"
         raise OSError(
-            f"{file.name} is not in {str(file.parent)!r} and could not be fetched from {address} "
-            f"({error}). Call again with a network, or put the file there yourself."
+            f"{file.name} {kept} in {str(file.parent)!r} and could not be fetched from {address} "
+            f"({error}). Call again with a network, or put the right file there yourself."
         ) from error
     seen = hashlib.sha256(content).hexdigest()
     if seen != digest:

@@ -139,7 +139,7 @@ def check_reported(X: ArrayLike | None, y: ArrayLike | None) -> None:
     unlabelled = X is not None and y is None and getattr(X, "losses", None) is None
     if unlabelled or (X is None and y is not None):
         raise ValueError(
-            "report takes rows with their labels, report(file, X, y), or neither; got "
+            "Give rows with their labels, X and y, or neither: then those of fit are shown; got "
             f"{'X' if unlabelled else 'y'} alone."
         )
 
