@@ -16,7 +16,14 @@ from skquee.method.gates._network import GateLayout
 from skquee.method.policy import open_loop
 from skquee.values import PathProbabilities, PathTree
 from skquee.values._checks import check_integer, check_n_jobs, check_numbers, check_seed
-from skquee.values._labels import check_weights, correctness, hold_out, spawn_seeds, stored
+from skquee.values._labels import (
+    check_weights,
+    correctness,
+    hold_out,
+    spawn_seeds,
+    stored,
+    wrong_of,
+)
 from skquee.values._shipping import TableLoop
 from skquee.values._types import Seed
 from skquee.walk import Decider, RoutingMixin, Visit
@@ -118,13 +125,19 @@ class NextStepRouter(RoutingMixin, BaseEstimator):
         weights = check_weights(sample_weight, len(table))
         rows, _ = hold_out(codes, 0.0, 0, weights)
         table = stored(table)
-        correctness(table, codes)  # checks every probability
+        wrong = wrong_of(correctness(table, codes))[rows]
         table, labels = table[rows], self.classes_[codes][rows]
         kept = None if weights is None else weights[rows]
         split_seed, target_seed, gate_seed = spawn_seeds(self.random_state, 3).tolist()
         self.targets_ = self._make("targets", target_seed)
         errors = cross_fitted_targets(
-            self.targets_, table, labels, parts=self.cross_fit, seed=split_seed, sample_weight=kept
+            self.targets_,
+            table,
+            labels,
+            parts=self.cross_fit,
+            seed=split_seed,
+            wrong=wrong,
+            sample_weight=kept,
         )
         regressor = self._make("regressor", gate_seed)
         loop = TableLoop(table, self.n_jobs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -144,6 +145,7 @@ class ClusteredErrorTargets(TransformerMixin, TakesTables):
         *,
         parts: int = 2,
         seed: int = 0,
+        wrong: NDArray[Any] | None = None,
     ) -> NDArray[np.float64]:
         """Fit, and return targets of the rows themselves that know nothing of their own labels.
 
@@ -158,6 +160,9 @@ class ClusteredErrorTargets(TransformerMixin, TakesTables):
             Parts, at random. 1, or too few rows to part: each row counts in its own target.
         seed : int, default=0
             Of the parts.
+        wrong : ndarray of shape (n_samples, n_paths), default=None
+            Whether each path errs on each row, or its loss, where that is known. Default: worked
+            out from `probs` and `y`.
 
         Returns
         -------
@@ -167,7 +172,8 @@ class ClusteredErrorTargets(TransformerMixin, TakesTables):
         classes, codes = encode_labels(table, y)
         weights = check_weights(sample_weight, len(table))
         n_clusters = self._settle_n_clusters(len(table))
-        wrong = wrong_of(correctness(table, codes))
+        if wrong is None:
+            wrong = wrong_of(correctness(table, codes))
         columns = table.paths.path_columns
         readers = table.paths.first_of_column.tolist()
         seeds = spawn_seeds(self.random_state, table.shape[1])
@@ -331,17 +337,19 @@ def cross_fitted_targets(
     *,
     parts: int,
     seed: int,
+    wrong: NDArray[Any] | None = None,
     sample_weight: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
     """Fit targets on all rows and return those of every row, counted on other rows' labels.
 
     `targets`: fitted here on all the rows. Of another class: its clones are fitted on the parts
-    too. `labels` (n_samples,). `parts`: parts. With too few rows to part, or ``parts=1``, rows
+    too. `labels` (n_samples,). `wrong` (n_samples, n_paths): errors of the paths, where
+    they are known. `parts`: parts. With too few rows to part, or ``parts=1``, rows
     count in their own targets. `sample_weight` (n_samples,). Returns shape (n_samples, n_paths).
     """
     own = {} if sample_weight is None else {"sample_weight": sample_weight}
     if type(targets) is ClusteredErrorTargets:  # heirs may fit in another way
-        return targets.fit_held_out(table, labels, parts=parts, seed=seed, **own)
+        return targets.fit_held_out(table, labels, parts=parts, seed=seed, wrong=wrong, **own)
     targets.fit(table, labels, **own)
     part_of = _parts(len(table), parts, seed)
     goals: NDArray[np.float64] = targets.transform(table)

@@ -307,7 +307,13 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, SurveyMixin, BaseEstimator):
             self.targets_.fit(answers, labels, **params)
             return self.targets_.transform(answered(self.answer_, extra))
         goals = cross_fitted_targets(
-            self.targets_, answers, labels, parts=self.cross_fit, seed=seeds[1], **params
+            self.targets_,
+            answers,
+            labels,
+            parts=self.cross_fit,
+            seed=seeds[1],
+            wrong=wrong,
+            **params,
         )
         return (goals + wrong) / 2 if self.targets == "mixed" else goals
 
