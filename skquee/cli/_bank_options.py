@@ -203,7 +203,8 @@ def _check_evaluate(parser: argparse.ArgumentParser, options: argparse.Namespace
 
 
 def _check_fit(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    for name in ("network/network.json", "val_probs.npy", "val_labels.npy"):
+    _check_bank(parser, options)
+    for name in ("val_probs.npy", "val_labels.npy"):
         if not (options.bank / name).is_file():
             parser.error(f"{options.bank} holds no {name}: make a bank with skquee bank build")
     if options.max_error_increase is None and options.max_cost is None and options.price is None:
@@ -211,8 +212,7 @@ def _check_fit(parser: argparse.ArgumentParser, options: argparse.Namespace) -> 
 
 
 def _check_predict(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    if not (options.bank / "network" / "network.json").is_file():
-        parser.error(f"{options.bank} holds no bank: make one with skquee bank build")
+    _check_bank(parser, options)
     if not (options.bank / "router.skops").is_file():
         parser.error(
             f"{options.bank} holds no router: fit one with skquee bank fit-router {options.bank}"
@@ -220,6 +220,13 @@ def _check_predict(parser: argparse.ArgumentParser, options: argparse.Namespace)
     if not options.data.exists():
         parser.error(f"--data {options.data}: there is no such file or folder")
     check_file_to_write(parser, options, "out", ".csv")
+
+
+def _check_bank(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Leave where a folder holds neither a network nor a cascade of networks."""
+    kinds = ("network.json", "cascade.json")
+    if not any((options.bank / "network" / kind).is_file() for kind in kinds):
+        parser.error(f"{options.bank} holds no bank: make one with skquee bank build")
 
 
 def _run_fit(options: argparse.Namespace) -> None:

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
+from skquee.networks._cascade_files import load_members, save_members
+from skquee.networks._cascade_rows import CascadeState
 from skquee.networks._costs import bit_operations
 from skquee.networks._execution import choose_device
 from skquee.networks._images import ImageRows
 from skquee.networks._measuring import time_gate
-from skquee.networks._members import NetworkLike, check_networks, named, whole_network
+from skquee.networks._members import (
+    NetworkLike,
+    check_classes,
+    check_networks,
+    named,
+    whole_network,
+)
 from skquee.networks._multi_exit import MultiExitNetwork
 from skquee.networks.backbones._types import Level, Options, Size
 from skquee.networks.engines import BITS, LatencyTable, device_engines
@@ -33,20 +41,6 @@ __all__ = ["NetworkCascade"]
 
 MOST_PATHS = 255
 KINDS = ("latency", "bitops", "flops")
-
-
-@dataclass(frozen=True, eq=False)
-class _State:
-    """Some images, as the formats asked for so far take them, and what networks answered.
-
-    `rows`: the images, not read yet, part after part: a stream joins rows of several batches.
-    `images`: by the number of the format. All states of the same rows share both, so that nothing
-    is resized and no network runs twice on them.
-    """
-
-    rows: tuple[ImageRows, ...]
-    images: dict[int, Tensor]
-    answers: dict[str, NDArray[np.float32]]
 
 
 class NetworkCascade:
@@ -81,6 +75,7 @@ class NetworkCascade:
 
     def __init__(self, members: Mapping[str, MultiExitNetwork], *, paths: str = "cascade") -> None:
         self.members = dict(members)
+        self.paths = paths
         self._steps = {
             f"{name}@{engine}": (name, engine)
             for name, member in self.members.items()
@@ -92,6 +87,57 @@ class NetworkCascade:
             for label, (name, engine) in self._steps.items()
         }
         self.paths_ = self._tree(paths, costs)
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write the cascade to a folder: each network's weights in safetensors, the rest in JSON.
+
+        The folder appears, or changes, only when everything is written.
+
+        Parameters
+        ----------
+        folder : path
+            Made where there is none. A folder that holds anything but a saved cascade is refused.
+        """
+        save_members(folder, self.members, self.paths, getattr(self, "latency_", None))
+
+    @classmethod
+    def load(
+        cls,
+        folder: str | os.PathLike[str],
+        *,
+        networks: Mapping[str, nn.Module | MultiExitNetwork] | None = None,
+        device: str | None = None,
+    ) -> NetworkCascade:
+        """Read a cascade that was saved: it answers and costs what it did. No code runs from files.
+
+        Parameters
+        ----------
+        folder : path
+            Of ``save``.
+        networks : dict of str to Module or MultiExitNetwork, default=None
+            By name, those that were made of a module or of a fitted network, not of the name of a
+            timm model: of the same architecture, whose weights do not matter.
+        device : str, default=None
+            Where to run. Default: CUDA where there is one.
+
+        Returns
+        -------
+        NetworkCascade
+            ``MultiPathClassifierBank`` takes it.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no saved cascade.
+        ValueError
+            If a network is missing or of another architecture, or files are damaged or do not fit
+            each other.
+        """
+        members, paths, latency = load_members(folder, networks, device)
+        made = cls(members, paths=paths)
+        if latency is not None:
+            made.latency_ = latency
+        return made
 
     @classmethod
     def compiled(
@@ -134,17 +180,8 @@ class NetworkCascade:
         for name, network in networks.items():
             with named(name):
                 member = whole_network(name, network, img_size, data_config, classes, where)
-                first = next(iter(members.values()), None)
-                if first is not None and len(first.classes_) != len(member.classes_):
-                    raise ValueError(
-                        f"it answers {len(member.classes_)} classes, those before it "
-                        f"{len(first.classes_)}"
-                    )
-                if first is not None and not np.array_equal(first.classes_, member.classes_):
-                    raise ValueError(
-                        f"its classes are {member.classes_[:5]}, those of the networks before it "
-                        f"{first.classes_[:5]}"
-                    )
+                if members:
+                    check_classes(member, next(iter(members.values())))
                 on_cpu = where.type == "cpu" and "int8" in (given or device_engines(where))
                 if on_cpu and calibration is None:
                     raise ValueError(
@@ -201,7 +238,7 @@ class NetworkCascade:
         found = [image_format.rows(X) for image_format in self._formats]
         return found[0]
 
-    def start(self, X: Rows) -> _State:
+    def start(self, X: Rows) -> CascadeState:
         """Return images to run networks on; each is read when a network first asks for it.
 
         Parameters
@@ -213,9 +250,9 @@ class NetworkCascade:
         -------
         state
         """
-        return _State((X if isinstance(X, ImageRows) else self.rows(X),), {}, {})
+        return CascadeState((X if isinstance(X, ImageRows) else self.rows(X),), {}, {})
 
-    def run_block(self, state: _State, block: int, level: str) -> _State:
+    def run_block(self, state: CascadeState, block: int, level: str) -> CascadeState:
         """Run a network on an engine, where it has not run on these rows yet.
 
         Parameters
@@ -236,11 +273,12 @@ class NetworkCascade:
         if level not in state.answers:
             name, engine = self._steps[level]
             member = self.members[name]
-            images = self._images(state, self._formats.index(member.parts_.format))
+            number = self._formats.index(member.parts_.format)
+            images = state.of_format(number, member.parts_.format, member.parts_.device)
             _, state.answers[level] = member.run_exit(images, 0, engine)
         return state
 
-    def head(self, state: _State, block: int, level: str) -> NDArray[np.float32]:
+    def head(self, state: CascadeState, block: int, level: str) -> NDArray[np.float32]:
         """Return what a network answered.
 
         Parameters
@@ -258,7 +296,7 @@ class NetworkCascade:
         """
         return self.run_block(state, block, level).answers[level]
 
-    def take(self, state: _State, rows: NDArray[np.intp]) -> _State:
+    def take(self, state: CascadeState, rows: NDArray[np.intp]) -> CascadeState:
         """Return some rows of a state.
 
         Parameters
@@ -272,12 +310,9 @@ class NetworkCascade:
         -------
         state
         """
-        picked = torch.from_numpy(np.asarray(rows, dtype=np.int64))
-        images = {f: ready[picked.to(ready.device)] for f, ready in state.images.items()}
-        answers = {level: answer[rows] for level, answer in state.answers.items()}
-        return _State(_picked(state.rows, np.asarray(rows, dtype=np.intp)), images, answers)
+        return state.take(rows)
 
-    def concat(self, states: Sequence[_State]) -> _State:
+    def concat(self, states: Sequence[CascadeState]) -> CascadeState:
         """Join the rows of states.
 
         Parameters
@@ -289,19 +324,7 @@ class NetworkCascade:
         -------
         state
         """
-        known = set.intersection(*(set(state.answers) for state in states))
-        answers = {level: np.concatenate([s.answers[level] for s in states]) for level in known}
-        ready = set.intersection(*(set(state.images) for state in states))
-        images = {f: torch.cat([state.images[f] for state in states]) for f in ready}
-        return _State(_joined([part for s in states for part in s.rows]), images, answers)
-
-    def _images(self, state: _State, number: int) -> Tensor:
-        """Return the images of a state in one format; rows that left before are never resized."""
-        if number not in state.images:
-            device = next(iter(self.members.values())).parts_.device
-            parts = [self._formats[number].rows(part).tensor() for part in state.rows]
-            state.images[number] = torch.cat(parts).to(device)
-        return state.images[number]
+        return CascadeState.joined(states)
 
     # ------------------------------------------------------------------ costs
 
@@ -416,26 +439,3 @@ class NetworkCascade:
             classes=self.classes_.tolist(),
             cost_unit="ms",
         )
-
-
-def _picked(parts: Sequence[ImageRows], rows: NDArray[np.intp]) -> tuple[ImageRows, ...]:
-    """Return rows of parts that follow each other, in the order asked for."""
-    if len(parts) == 1:
-        return (parts[0][rows],)
-    starts = np.cumsum([0, *map(len, parts)])
-    which = np.searchsorted(starts, rows, side="right") - 1
-    runs = np.split(np.arange(len(rows)), np.flatnonzero(np.diff(which)) + 1)
-    picked = [parts[which[run[0]]][rows[run] - starts[which[run[0]]]] for run in runs if len(run)]
-    return _joined(picked or [parts[0][rows]])
-
-
-def _joined(parts: Sequence[ImageRows]) -> tuple[ImageRows, ...]:
-    """Return parts, neighbours of the same images as one."""
-    found: list[ImageRows] = []
-    for part in [part for part in parts if len(part)] or parts[:1]:
-        last = found[-1] if found else None
-        if last is not None and last.data is part.data and last.collate is part.collate:
-            found[-1] = replace(last, order=np.concatenate([last.order, part.order]))
-        else:
-            found.append(part)
-    return tuple(found)

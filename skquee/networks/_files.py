@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from skquee.networks._parts import FLOAT, Parts
 from skquee.networks._record import FORMAT, PARAMETERS, bounded, check_format, read_record
 from skquee.networks._training import HeadKind
 from skquee.networks.backbones._checkpoint import load_checkpoint
+from skquee.networks.backbones._cut import Cut
 from skquee.networks.backbones._pools import (
     GlobalPool,
     PoolKind,
@@ -46,7 +47,17 @@ from skquee.values._types import Json
 
 Network = TypeVar("Network", bound=NetworkParameters)
 
-__all__ = ["check_target", "load", "save"]
+__all__ = ["RECORD", "check_target", "load", "save"]
+
+
+class Builder(Protocol):
+    """Makes the pieces of a network whose weights follow, as ``assemble`` does."""
+
+    def __call__(
+        self, network: NetworkParameters, seed: int, *, n_outputs: int | None, empty: bool
+    ) -> tuple[nn.Module, Cut, ImageFormat]:
+        """Return the backbone, its pieces and what it takes."""
+
 
 RECORD, WEIGHTS = "network.json", "weights.safetensors"
 # Parameters that a file holds as they are. Not those that it cannot hold, or that speak of another
@@ -55,16 +66,16 @@ PLAIN = ("exits", "blocks", "n_classes", "img_size", "in_chans", "backbone_kwarg
 TRAINER = tuple(name for name in PARAMETERS if name not in (*PLAIN, "pretrained"))
 
 
-def check_target(folder: str | os.PathLike[str]) -> Path:
+def check_target(
+    folder: str | os.PathLike[str], known: frozenset[str] = frozenset((RECORD, WEIGHTS))
+) -> Path:
     """Return where a network is to be written.
 
-    `folder`: where to. Raises ValueError if it holds something else. Raises OSError if it is a
-    file, or nothing can be written there.
+    `folder`: where to. `known`: what a saved one holds. Raises ValueError if it holds something
+    else. Raises OSError if it is a file, or nothing can be written there.
     """
     target = check_folder(folder)
-    if target.exists() and (
-        not target.is_dir() or ({p.name for p in target.iterdir()} - {RECORD, WEIGHTS})
-    ):
+    if target.exists() and (not target.is_dir() or ({p.name for p in target.iterdir()} - known)):
         raise ValueError(f"{target} holds something else than a saved network; nothing is written.")
     if not target.absolute().parent.is_dir():
         raise FileNotFoundError(f"The folder of {target}, {target.absolute().parent}, is missing.")
@@ -94,7 +105,11 @@ def save(network: NetworkParameters, parts: Parts, folder: str | os.PathLike[str
         "pool": plain_pool(trainer_of(network).pool),
         "pools": [pool.axis if isinstance(pool, GlobalPool) else None for pool in parts.pools],
         "params": _params_of(network),
-        "n_outputs": getattr(parts.backbone, "num_classes", None),
+        "n_outputs": (
+            getattr(parts.backbone, "num_classes", None)
+            if isinstance(network.backbone, str)
+            else None
+        ),
         "image_format": asdict(parts.format),
         "head_widths": parts.head_widths,
         "final_head_kept": parts.final_head_kept,
@@ -145,10 +160,12 @@ def load(
     heads: HeadKind | None,
     pool: PoolKind | None,
     device: str | None,
+    build: Builder = assemble,
 ) -> tuple[Network, Parts]:
     """Read a network that was saved, as :meth:`MultiExitNetwork.load` takes its arguments.
 
-    `cls`: makes a network of its parameters. Returns it, not fitted, and its parts.
+    `cls`: makes a network of its parameters. `build`: makes its pieces, as ``assemble`` does.
+    Returns it, not fitted, and its parts.
     """
     source = check_path(folder, "folder")
     if backbone is not None and not isinstance(backbone, nn.Module):
@@ -190,7 +207,7 @@ def load(
     )
     trainer = trainer_of(network)
     with _described(described), bounded(tensors, described):
-        module, cut, picture = assemble(
+        module, cut, picture = build(
             network, record["seed"], n_outputs=record["n_outputs"], empty=True
         )
     if len(cut.blocks) != len(record["exits"]):

@@ -24,13 +24,23 @@ from skquee.values import PathTree
 from skquee.values._checks import check_sequence
 from skquee.values._types import Labels
 
-__all__ = ["NetworkLike", "check_networks", "named", "whole_network"]
+__all__ = [
+    "Logs",
+    "NetworkLike",
+    "build_member",
+    "channels_of",
+    "check_classes",
+    "check_networks",
+    "joined_blocks",
+    "named",
+    "whole_network",
+]
 
 #: A module, the name of a timm model (with its pretrained weights), or a fitted network.
 NetworkLike: TypeAlias = nn.Module | str | MultiExitNetwork
 
 
-class _Logs(nn.Module):
+class Logs(nn.Module):
     """Logarithms of probabilities: logits that softmax maps back to them."""
 
     def forward(self, probabilities: Tensor) -> Tensor:
@@ -82,32 +92,25 @@ def whole_network(
     """
     own: Labels | None
     if isinstance(network, MultiExitNetwork):
-        module, image_format, own = _of_exits(network, classes)
+        module, image_format, own = joined_blocks(network, classes)
     else:
-        module = build_backbone(
-            network,
-            img_size=None,
-            in_chans=3,
-            pretrained=isinstance(network, str),
-            checkpoint=None,
-            backbone_kwargs=None,
-            seed=0,
-        )
+        module = build_member(network, seed=0, pretrained=True)
         image_format = _format(module, img_size, data_config)
         own = None if classes is None else np.asarray(check_sequence(classes, "classes", "labels"))
     module = module.to(device)
     images = image_format.noise(4, device)
-    module, n_classes = _logits(module, images)
+    answer = _answer(module, images)
+    n_classes = answer.shape[1]
     labels: Labels = np.arange(n_classes) if own is None else own
     if len(labels) != n_classes:
         raise ValueError(f"it answers {n_classes} classes, but classes has {len(labels)} labels")
     blocks = nn.ModuleList([module])
-    made = MultiExitNetwork(module, blocks=(name,))
+    made = MultiExitNetwork(network if isinstance(network, str) else module, blocks=(name,))
     made.parts_ = Parts(
         backbone=module,
         blocks=blocks,
         pools=nn.ModuleList([nn.Identity()]),
-        heads=nn.ModuleList([nn.Identity()]),
+        heads=nn.ModuleList([Logs() if is_probability(answer) else nn.Identity()]),
         head_widths=(n_classes,),
         final_head_kept=True,
         format=image_format,
@@ -123,7 +126,36 @@ def whole_network(
     return made
 
 
-def _of_exits(
+def check_classes(member: MultiExitNetwork, first: MultiExitNetwork) -> None:
+    """Raise where a network answers other classes than the first one."""
+    if len(first.classes_) != len(member.classes_):
+        raise ValueError(
+            f"it answers {len(member.classes_)} classes, those before it {len(first.classes_)}"
+        )
+    if not np.array_equal(first.classes_, member.classes_):
+        raise ValueError(
+            f"its classes are {member.classes_[:5]}, those of the networks before it "
+            f"{first.classes_[:5]}"
+        )
+
+
+def build_member(
+    network: nn.Module | str, *, seed: int, pretrained: bool = False, n_outputs: int | None = None
+) -> nn.Module:
+    """Build a network by its name, or copy a module."""
+    return build_backbone(
+        network,
+        img_size=None,
+        in_chans=3,
+        pretrained=pretrained and isinstance(network, str),
+        checkpoint=None,
+        backbone_kwargs=None,
+        seed=seed,
+        n_outputs=n_outputs,
+    )
+
+
+def joined_blocks(
     network: MultiExitNetwork, classes: Sequence[object] | None
 ) -> tuple[nn.Module, ImageFormat, Labels]:
     """Return the whole float network of one with exits: all blocks, the last pool and head."""
@@ -141,8 +173,7 @@ def _of_exits(
 def _format(module: nn.Module, img_size: Size | None, data_config: Options | None) -> ImageFormat:
     """Return what a module takes: its own configuration, as timm's have one, or what is given."""
     own: Options = getattr(module, "pretrained_cfg", None) or {}
-    first = next((m for m in module.modules() if isinstance(m, nn.Conv2d)), None)
-    channels = 3 if first is None else first.in_channels
+    channels = channels_of(module)
     shape = own.get("input_size")
     size = img_size if img_size is not None else None if shape is None else tuple(shape[1:])
     if size is None:
@@ -153,8 +184,13 @@ def _format(module: nn.Module, img_size: Size | None, data_config: Options | Non
     return replace(ImageFormat.of(channels, (int(size[0]), int(size[1])), own), **given)
 
 
-def _logits(module: nn.Module, images: Tensor) -> tuple[nn.Module, int]:
-    """Return a module that answers in logits, and the number of its classes."""
+def channels_of(module: nn.Module) -> int:
+    first = next((m for m in module.modules() if isinstance(m, nn.Conv2d)), None)
+    return 3 if first is None else first.in_channels
+
+
+def _answer(module: nn.Module, images: Tensor) -> Tensor:
+    """Return what a module answers, (n, n_classes): logits or probabilities."""
     with torch.inference_mode():
         try:
             answer = module(images)
@@ -163,10 +199,8 @@ def _logits(module: nn.Module, images: Tensor) -> tuple[nn.Module, int]:
                 f"it does not run on images {tuple(images.shape[1:])}, (C, H, W): {error}. Give "
                 "img_size= that it takes"
             ) from error
-    good = isinstance(answer, Tensor) and answer.ndim == 2 and len(answer) == len(images)
-    if not good or answer.shape[1] < 2:
-        got = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
-        raise ValueError(f"it must answer {len(images)} images with (n, n_classes), got {got}")
-    if is_probability(answer):
-        return nn.Sequential(module, _Logs()), answer.shape[1]
-    return module, answer.shape[1]
+    if isinstance(answer, Tensor) and answer.ndim == 2 and len(answer) == len(images):
+        if answer.shape[1] > 1:
+            return answer
+    got = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
+    raise ValueError(f"it must answer {len(images)} images with (n, n_classes), got {got}")

@@ -33,7 +33,7 @@ MOST_OPTION = 2**16  # a width, a depth, a number of classes
 # Elements and tensors that building a network may make beside its weights: masks, positions,
 # first drafts.
 FREE, FREE_TENSORS = 2**24, 2000
-RUNTIMES = ("torch", "openvino")
+RUNTIMES = ("torch", "openvino", "graphs")
 # Grids of quantised operations: their options and their buffers.
 GRIDS = {
     "UniformGrid": (("signed",), ("scale",)),

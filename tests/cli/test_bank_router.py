@@ -94,7 +94,7 @@ def test_a_router_of_another_bank_is_refused(routed, files, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("fit-router {tmp}", "holds no network/network.json: make a bank"),
+        ("fit-router {tmp}", "holds no bank: make one"),
         ("fit-router {routed} --max-cost 1 --price 1", "not allowed with argument"),
         ("fit-router {routed} --cv 1", "must be a whole number"),
         ("predict {tmp} --data {files}/held.npz", "holds no bank: make one"),

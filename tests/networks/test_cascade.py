@@ -275,7 +275,7 @@ def test_a_bank_of_networks_pickles(images):
 
 
 def test_a_bank_of_networks_is_in_no_skops_file(tmp_path):
-    with pytest.raises(TypeError, match="NetworkCascade.* Make it again from its modules"):
+    with pytest.raises(TypeError, match="NetworkCascade.* Save it by network.save"):
         skquee.dump(bank_of(), tmp_path / "bank.skops")
 
 
