@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 
+from skquee._version import __version__
 from skquee.values._optional import require
-from skquee.values._shipping import named, shares_files, task_result
+from skquee.values._shipping import check_release, named, shares_files, task_result
 from skquee.walk import Snapshot
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ def parallel_config(client: Client, **options: object) -> Iterator[None]:
     ------
     ModuleNotFoundError
         Without dask: ``pip install 'skquee[dask]'``.
+    RuntimeError
+        If workers run another release of skquee.
 
     Examples
     --------
@@ -61,6 +64,7 @@ def parallel_config(client: Client, **options: object) -> Iterator[None]:
     ...         search.fit(table, y).best_params_  # doctest: +SKIP
     """
     require("distributed", "skquee.dask.parallel_config")
+    client.run(check_release, __version__)
     with joblib.parallel_config("dask", client=_Lasting(client, shares_files(client)), **options):
         yield
 
@@ -138,16 +142,19 @@ def route(classifier: BaseEstimator, X: da.Array) -> da.Array:
     run = dask.delayed(_routed, pure=False)
     return arrays.concatenate(
         [
-            arrays.from_delayed(run(model, block, record), shape=(n_rows,), dtype=record)
+            arrays.from_delayed(
+                run(model, block, record, __version__), shape=(n_rows,), dtype=record
+            )
             for n_rows, block in zip(whole.chunks[0], whole.to_delayed().ravel(), strict=True)
         ]
     )
 
 
 def _routed(
-    frozen: Snapshot, X: NDArray[np.generic], record: np.dtype[np.generic]
+    frozen: Snapshot, X: NDArray[np.generic], record: np.dtype[np.generic], version: str
 ) -> NDArray[np.generic]:
     """Return the records of one block."""
+    check_release(version)
     routes = frozen.route(X)
     found = np.empty(len(routes), dtype=record)
     found["label"], found["path"], found["cost"] = routes.labels, routes.paths, routes.costs

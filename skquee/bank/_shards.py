@@ -8,8 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from joblib import Parallel, delayed
-from joblib.parallel import get_active_backend
+from joblib import delayed
 from tqdm import tqdm
 
 from skquee._version import __version__
@@ -29,7 +28,7 @@ from skquee.values._shards import (
     write_facts,
     write_shard,
 )
-from skquee.values._shipping import here, sent
+from skquee.values._shipping import as_done, check_release, here, sent
 from skquee.values._table import CHUNK_BYTES
 from skquee.values._table_files import check_storage_type, tree_text
 
@@ -89,12 +88,8 @@ def materialize_shards(
                 zip(record.starts, record.starts[1:], strict=False)
             )
         )
-        # Ray's backend gives results at the end only.
-        streams = get_active_backend()[0].supports_return_generator
-        told = "generator_unordered" if streams else "list"
-        done = Parallel(n_jobs=n_jobs, return_as=told)(tasks)
         with tqdm(total=len(table), desc="running paths", unit="row", disable=None) as bar:
-            for n_rows in done:
+            for n_rows in as_done(tasks, n_jobs):
                 bar.update(n_rows)
         write_facts(folder / FACTS, table.facts, record)
     return PathProbabilities.open(folder)
@@ -134,11 +129,7 @@ def _run_shard(
     version: str,
 ) -> int:
     """Run the rows of one shard, unless it is there already; return how many."""
-    if version != __version__:
-        raise RuntimeError(
-            f"This worker runs skquee {__version__}, but the process that sent the task runs "
-            f"{version}: install one version everywhere. Shards that are written stay."
-        )
+    check_release(version)
     part = part.over(here(engine))
     digest = input_digest(part)
     file = Path(folder, shard_name(number))

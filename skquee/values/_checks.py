@@ -351,6 +351,8 @@ def check_path(value: str | os.PathLike[str], name: str = "file") -> Path:
     try:
         if not text:
             raise ValueError("it is empty")
+        if "://" in text:  # a folder "s3:" would be made
+            raise ValueError("it is an address; take a place on this machine, and copy from there")
         os.lstat(text)
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         pass  # what that means is for the caller to say

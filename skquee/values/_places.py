@@ -151,7 +151,12 @@ class ZarrRows:
             raise not_whole(where, "tree of paths", error) from None
 
     def __getitem__(self, rows: slice | NDArray[np.intp]) -> NDArray[np.generic]:
-        return self._array[rows] if isinstance(rows, slice) else self._array.oindex[rows]
+        try:
+            return self._array[rows] if isinstance(rows, slice) else self._array.oindex[rows]
+        except Exception as error:  # of what packed a chunk, or of what carries it
+            raise OSError(
+                f"Rows of {self.address} cannot be read: {type(error).__name__}: {error}"
+            ) from error
 
     def __reduce__(self) -> tuple[object, ...]:
         return (ZarrRows, (self.address, self.options))
@@ -203,14 +208,20 @@ def _remote(address: str, options: Mapping[str, object] | None) -> tuple[RemoteF
     fsspec = require("fsspec", f"The address {address}")
     try:
         files, folder = fsspec.core.url_to_fs(address, **(options or {}))
+        found = RemoteFolder(files, folder, address)
+        if files.isfile(folder):
+            raise NotADirectoryError(
+                f"The address {address} is a file's: give that of a folder of shards, or a zarr "
+                "array."
+            )
+        return found, found.names()
     except (ImportError, ValueError) as error:
         raise ValueError(f"The address {address} cannot be read: {error}") from None
-    found = RemoteFolder(files, folder, address)
-    try:
-        return found, found.names()
-    except FileNotFoundError:
-        raise FileNotFoundError(f"There is no folder at the address {address}.") from None
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"There is no folder at the address {address}: {error}") from None
+    except NotADirectoryError:
+        raise
     except Exception as error:  # each kind of store has its own
         raise OSError(
-            f"The address {address} cannot be listed: {type(error).__name__}: {error}"
+            f"The address {address} cannot be read: {type(error).__name__}: {error}"
         ) from error

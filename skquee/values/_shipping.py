@@ -7,10 +7,11 @@ import sys
 import tempfile
 import warnings
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import cache
 from hashlib import blake2b
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -19,11 +20,14 @@ from joblib.parallel import get_active_backend
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
+from skquee._version import __version__
 from skquee.values._blocks import SMALL, MappedRows, mapped_rows
 from skquee.values._table import PathProbabilities, rebuilt_table
 
 __all__ = [
     "TableLoop",
+    "as_done",
+    "check_release",
     "here",
     "in_cluster_task",
     "named",
@@ -48,7 +52,21 @@ class _Packed:
     """
 
     def __init__(self, *values: object) -> None:
-        self.values = values
+        self._values, self._version = values, __version__
+
+    def open(self) -> tuple[Any, ...]:
+        """Return the values; where they were packed by another release, an error."""
+        check_release(self._version)
+        return self._values
+
+
+def check_release(sender: str) -> None:
+    """Refuse a task that another release of skquee sent."""
+    if sender != __version__:
+        raise RuntimeError(
+            f"This worker runs skquee {__version__}, but the process that sent the task runs "
+            f"{sender}: install one version everywhere. What has been written stays."
+        )
 
 
 class TableLoop:
@@ -93,10 +111,53 @@ class TableLoop:
 
 
 def run_tasks(tasks: Iterable[object], n_jobs: int | None) -> list[Any]:
-    """Run delayed calls by joblib; inside a task of a cluster, in that task."""
+    """Run delayed calls, and return what they return, in order."""
     if in_cluster_task():
         return list(Parallel(n_jobs=1, backend="sequential")(tasks))
+    if _on_dask():
+        results = dict(_dask_results(tasks))
+        return [results[number] for number in range(len(results))]
     return list(Parallel(n_jobs=n_jobs)(tasks))
+
+
+def as_done(tasks: Iterable[object], n_jobs: int | None) -> Iterator[Any]:
+    """Run delayed calls, and yield what they return, in any order."""
+    if _on_dask():
+        yield from (result for _, result in _dask_results(tasks))
+        return
+    # Ray's backend gives results at the end only.
+    streams = get_active_backend()[0].supports_return_generator
+    yield from Parallel(n_jobs=n_jobs, return_as="generator_unordered" if streams else "list")(
+        tasks
+    )
+
+
+def _on_dask() -> bool:
+    kind = type(get_active_backend()[0]).__name__
+    return kind == "DaskDistributedBackend" and not in_cluster_task()
+
+
+def _dask_results(tasks: Iterable[Any]) -> Iterator[tuple[int, Any]]:
+    """Run delayed calls on the cluster that joblib is told of; yield numbers and results.
+
+    Not by joblib: it leaves arguments on one worker, and waits for ever for a task that fails
+    outside its function, as where arguments are lost or workers end by it again and again.
+    """
+    backend = get_active_backend()[0]
+    client, room = backend.client, 2 * backend.effective_n_jobs(-1)
+    completed = sys.modules["distributed"].as_completed(loop=client.loop, with_results=True)
+    waiting, numbers = enumerate(tasks), {}
+
+    def start(count: int) -> None:
+        for number, (function, args, options) in islice(waiting, count):
+            future = _submit(client, function, *args, **options)
+            numbers[future] = number
+            completed.add(future)
+
+    start(room)
+    for future, result in completed:
+        yield numbers.pop(future), result
+        start(1)
 
 
 def _called(
@@ -109,9 +170,9 @@ def _called(
     *there: object,
 ) -> object:
     """Call a function with the table and large arrays put back where they were."""
-    args = list(small.values)
+    args = list(small.open())
     if around is not None:
-        args[table] = rebuilt_table(here(values), *here(around).values)
+        args[table] = rebuilt_table(here(values), *here(around).open())
     for place, value in zip(large, there, strict=True):
         args[place] = here(value)
     return function(*args)
@@ -119,17 +180,14 @@ def _called(
 
 def _unpacked(packed: _Packed) -> object:
     """Return the one value that was packed."""
-    return packed.values[0]
+    return packed.open()[0]
 
 
 def here(value: Any) -> Any:
-    """Return a value by its name: of a file, or where joblib ran the task itself."""
+    """Return a value by its name: of a file, or where Ray's joblib ran the task itself."""
     if isinstance(value, MappedRows):
         return value.open()
-    kind = type(value).__name__
-    if kind == "Future":
-        return value.result()
-    return sys.modules["ray"].get(value) if kind == "ObjectRef" else value
+    return sys.modules["ray"].get(value) if type(value).__name__ == "ObjectRef" else value
 
 
 def in_cluster_task() -> bool:
@@ -160,9 +218,14 @@ def sent(value: object) -> object:
 
 def task_result(client: Any, value: Any) -> Any:
     """Return a value as the result of a task of Dask, which makes it again where it is lost."""
+    return _submit(client, _unpacked, _Packed(value))
+
+
+def _submit(client: Any, function: Callable[..., object], *args: object, **options: object) -> Any:
+    """Submit a task to Dask, arguments and all."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Sending large graph", UserWarning)
-        return client.submit(_unpacked, _Packed(value), pure=False)
+        return client.submit(function, *args, pure=False, **options)
 
 
 def _sent_once(values: NDArray[np.generic]) -> object:

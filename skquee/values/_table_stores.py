@@ -152,7 +152,7 @@ class StoredTables:
         ...     PathProbabilities.open(folder)
         PathProbabilities(10 samples, 1 paths, 2 classes, float64)
         """
-        if not is_address(address) and os.path.isfile(address):
+        if not is_address(address) and os.path.isfile(os.fspath(address)):
             return cls.load(address, paths)
         values, tree, facts = open_place(address, paths, storage_options)
         try:

@@ -200,6 +200,29 @@ def test_dask_loses_the_task_of_a_lost_worker_only(dask: Any, tmp_path: Path) ->
     assert np.array_equal(found.predict(values), alone.predict(values))
 
 
+def test_a_dask_task_that_fails_outside_its_function_is_told(dask: Any) -> None:
+    lost = dask.submit(int, "nothing")
+    with joblib.parallel_config("dask"), pytest.raises(ValueError, match="invalid literal"):
+        _shipping.run_tasks([joblib.delayed(abs)(lost)], None)
+
+
+def pretend(release: str) -> None:
+    _shipping.__version__ = release
+
+
+def test_dask_workers_of_another_release_say_so(dask: Any) -> None:
+    table, y = big_table()
+    dask.run(pretend, "0.0.1")
+    try:
+        with joblib.parallel_config("dask"), pytest.raises(RuntimeError, match="runs skquee 0.0.1"):
+            CostAwareRouter(0.1, regressor="logistic", random_state=0).fit(table, y)
+        with pytest.raises(RuntimeError, match="install one version everywhere"):
+            with skquee.dask.parallel_config(dask):
+                raise AssertionError
+    finally:
+        dask.run(pretend, skquee.__version__)
+
+
 def test_a_dask_array_is_routed_block_by_block() -> None:
     arrays = pytest.importorskip("dask.array", reason="pip install 'skquee[dask]'")
     from skquee.dask import route

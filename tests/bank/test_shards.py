@@ -191,6 +191,8 @@ def test_a_worker_of_another_release_says_so(
         ({"out": None, "shards": 2}, "for a folder of shards, got out=None"),
         ({"out": "t.npy", "n_jobs": 2}, "for a folder of shards, got out='t.npy'"),
         ({"out": "t.csv"}, "must end in .npy, or name a folder"),
+        ({"out": "s3://bucket/t/"}, "it is an address; take a place on this machine"),
+        ({"out": "memory://t.npy"}, "it is an address; take a place on this machine"),
     ],
 )
 def test_bad_options_fail_before_any_work(
@@ -302,6 +304,9 @@ def test_zarr_is_opened_with_its_tree(tmp_path: Path) -> None:
     array.attrs["skquee_paths"] = {"names": 3}
     with pytest.raises(ValueError, match="not a whole tree of paths"):
         PathProbabilities.open(tmp_path / "t.zarr")
+    (tmp_path / "t.zarr" / "c" / "0" / "0" / "0").write_bytes(b"no chunk")
+    with pytest.raises(OSError, match=r"Rows of .*t\.zarr cannot be read"):
+        np.asarray(table)
 
 
 def test_an_address_is_read_as_the_folder_it_is_a_copy_of(tmp_path: Path) -> None:
@@ -330,6 +335,9 @@ def test_an_address_is_read_as_the_folder_it_is_a_copy_of(tmp_path: Path) -> Non
         ("nowhere", FileNotFoundError, "neither a file nor a folder nowhere"),
         ("memory://nowhere/at/all", FileNotFoundError, "no folder at the address memory://nowhere"),
         ("nosuch://bucket/t", ValueError, "address nosuch://bucket/t cannot be read"),
+        ("zip://t::no.zip", FileNotFoundError, "no folder at the address zip://t::no.zip"),
+        (f"file://{__file__}", NotADirectoryError, "is a file's: give that of a folder"),
+        (f"zip://t::{__file__}", OSError, "cannot be read: BadZipFile: File is not a zip file"),
         (".", FileNotFoundError, "holds no table"),
     ],
 )
