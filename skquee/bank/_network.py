@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from skquee.values import PathTree
 from skquee.values._fields import Level
+from skquee.values._rows import alike
 from skquee.values._types import Rows
 
 if TYPE_CHECKING:
@@ -109,8 +110,8 @@ class NetworkWalk:
         self._engine = engine
         self._X = X
         self._state: State = None
-        # Where each row stands in the state; -1 once it has left.
-        self._place = np.arange(n_samples)
+        # Where each row stands in the state, until it has left; and how many stand there.
+        self._place, self._n_held = np.arange(n_samples), n_samples
 
     def advance(self, rows: NDArray[np.intp], paths: NDArray[np.intp]) -> NDArray[np.floating]:
         """Run the next block of some rows, grouped by level.
@@ -122,14 +123,12 @@ class NetworkWalk:
         if self._state is None:
             self._state, self._X = network.start(self._X), None
         block = int(tree.depths[paths[0]]) - 1
-        codes = tree.level_codes[paths]
         places = self._place[rows]
         states, answers, order = [], [], []
-        for code in np.unique(codes):
-            members = np.flatnonzero(codes == code)
+        for _, members in alike(tree.level_codes[paths]):
             level = tree.levels[paths[members[0]]]
             wanted = places[members]
-            whole = len(wanted) == self._size() and (np.diff(wanted) == 1).all()
+            whole = len(wanted) == self._n_held and (wanted[1:] > wanted[:-1]).all()
             part = self._state if whole else network.take(self._state, wanted)
             after, answer = run_exit(network, part, block, level)
             answers.append(answer)
@@ -138,8 +137,7 @@ class NetworkWalk:
             key = f"block {block + 1} at {level}"
             self.counts[key] = self.counts.get(key, 0) + len(members)
         self._state = states[0] if len(states) == 1 else network.concat(states)
-        joined = np.concatenate(order)
-        self._place = np.full(len(self._place), -1)
+        joined, self._n_held = np.concatenate(order), len(rows)
         self._place[rows[joined]] = np.arange(len(rows))
         out = np.empty((len(rows), answers[0].shape[1]), dtype=np.float32)
         out[joined] = np.concatenate(answers)
@@ -197,9 +195,6 @@ class NetworkWalk:
         `rows` (m,): rows that went on at the last ``advance``. Returns as the network holds it.
         """
         return self._engine.network.take(self._state, self._place[rows])
-
-    def _size(self) -> int:
-        return int((self._place >= 0).sum())
 
 
 def _code(tree: PathTree, level: Level) -> int:

@@ -22,6 +22,7 @@ from skquee.routers._checking import check_policy, is_policy, make_policy
 from skquee.routers._prices import CallCostModel
 from skquee.values import PathProbabilities, PathTree
 from skquee.values._checks import check_number, check_option
+from skquee.values._rows import alike
 from skquee.walk import Decider, RoutingMixin, Visit
 from skquee.walk._decider import History, OneDecider
 
@@ -149,12 +150,10 @@ class GateDecider(Decider):
         if self.rule is None:
             return now
         passed = history()
-        if (paths == paths[0]).all():
-            whole: NDArray[np.float64] = self.rule.combine(int(paths[0]), passed).astype(np.float64)
-            return whole
         out = np.empty((len(now), now.shape[1]))
-        for path in np.unique(paths).tolist():
-            rows = np.flatnonzero(paths == path)
+        for path, rows in alike(paths):
+            if len(rows) == len(paths):
+                return self.rule.combine(path, passed).astype(np.float64)
             out[rows] = self.rule.combine(path, [p[rows] for p in passed])
         return out
 
@@ -166,8 +165,7 @@ class GateDecider(Decider):
         if chosen is None:
             return paths
         passed, out = history(), np.empty_like(paths)
-        for path in np.unique(paths).tolist():
-            rows = np.flatnonzero(paths == path)
+        for path, rows in alike(paths):
             out[rows] = self.tree.prefixes(path)[chosen(path, [p[rows] for p in passed])]
         return out
 

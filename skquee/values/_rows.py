@@ -10,10 +10,31 @@ from numpy.typing import NDArray
 
 from skquee.values._types import Rows
 
-__all__ = ["check_rows", "fingerprint", "n_rows_of", "own_values", "row_names", "take_rows"]
+__all__ = [
+    "alike",
+    "check_rows",
+    "fingerprint",
+    "n_rows_of",
+    "own_values",
+    "row_names",
+    "take_rows",
+]
 
 # Rows that a fingerprint looks at.
 SOME = 8
+
+
+def alike(codes: NDArray[np.intp]) -> list[tuple[int, NDArray[np.intp]]]:
+    """Return each code that rows have, rising, with the rows that have it.
+
+    >>> import numpy as np
+    >>> from skquee.values._rows import alike
+    >>> alike(np.array([4, 2, 4]))
+    [(2, array([1])), (4, array([0, 2]))]
+    """
+    if (codes == codes[:1]).all():  # most often, and np.unique takes as long as a gate's sums
+        return [(int(code), np.arange(len(codes))) for code in codes[:1]]
+    return [(code, np.flatnonzero(codes == code)) for code in np.unique(codes).tolist()]
 
 
 def take_rows(X: Any, rows: NDArray[np.intp] | slice) -> Any:

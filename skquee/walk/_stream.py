@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from skquee.bank import LazyPathProbabilities, run_exit
 from skquee.values import PathProbabilities, PathTree
 from skquee.values._checks import check_integer, check_probabilities, is_flat
+from skquee.values._rows import alike
 from skquee.walk._decider import Decider
 from skquee.walk._protocol import Router
 from skquee.walk._visit import Routes, Visit
@@ -210,8 +211,7 @@ class _Stream:
         memory: dict[str, NDArray[np.generic]],
     ) -> None:
         """Let rows wait for the block that leads to their next path."""
-        for path in np.unique(goal).tolist():
-            members = np.flatnonzero(goal == path)
+        for path, members in alike(goal):
             whole = len(members) == len(goal)
             group = self.groups.setdefault(path, _Group())
             group.state.append(state if whole else self.network.take(state, members))

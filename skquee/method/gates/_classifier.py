@@ -21,6 +21,7 @@ from skquee.values import PathProbabilities, PathTree
 from skquee.values._as_table import TakesTables, as_path_probabilities
 from skquee.values._checks import check_n_jobs, check_number, check_option, check_seed
 from skquee.values._labels import check_weights, spawn_seeds
+from skquee.values._rows import alike
 from skquee.values._shipping import run_tasks, threads
 from skquee.values._types import Seed
 
@@ -217,8 +218,7 @@ class PathErrorClassifier(TakesTables):
     ) -> list[Judged]:
         """Predict for samples before one gate, as of :class:`ErrorModel`, and any paths judged."""
         found: list[Judged] = []
-        for prefix in np.unique(prefixes).tolist():
-            rows = np.flatnonzero(prefixes == prefix)
+        for prefix, rows in alike(prefixes):
             whole = len(rows) == len(prefixes)
             mine = list(history) if whole else [p[rows] for p in history]
             known = context if whole or context is None else context[rows]

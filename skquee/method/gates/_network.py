@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 
 from skquee.values import PathTree
+from skquee.values._rows import alike
 
 if TYPE_CHECKING:
     from skquee.method.gates._protocol import Inputs, Judged
@@ -29,6 +30,7 @@ __all__ = [
 
 # Rows whose hidden layers are held at once: keeps them inside a core's cache.
 ROWS = 1024
+SMALLEST = float(np.finfo(np.float32).tiny)  # where a logarithm begins
 
 
 def entropy(probabilities: NDArray[np.floating]) -> NDArray[np.floating]:
@@ -63,7 +65,7 @@ def entropy(probabilities: NDArray[np.floating]) -> NDArray[np.floating]:
 
 def known_entropy(probabilities: NDArray[np.floating]) -> NDArray[np.floating]:
     """Return :func:`entropy` of what has been checked before."""
-    safe = np.maximum(probabilities, np.finfo(np.float32).tiny)
+    safe = np.maximum(probabilities, SMALLEST)
     return np.maximum(-np.einsum("...c,...c->...", probabilities, np.log(safe)), 0)
 
 
@@ -232,15 +234,13 @@ class FittedGates:
             seen = gate_features(history[-1], history[-2] if len(history) > 1 else None)
             seen = module.sample_part(seen) if network else seen
         found: list[Judged] = []
-        alike = bool((prefixes == prefixes[0]).all())
-        for prefix in prefixes[:1] if alike else np.unique(prefixes):
-            rows = np.arange(len(prefixes)) if alike else np.flatnonzero(prefixes == prefix)
+        for prefix, rows in alike(prefixes):
             if rich:
                 passed = [p[rows] for p in history]
-                mine = self._inputs.of(int(prefix), passed, None).astype(np.float32)
+                mine = self._inputs.of(prefix, passed, None).astype(np.float32)
                 mine = module.sample_part(mine) if network else mine
             else:
-                mine = seen if alike else seen[rows]
+                mine = seen if len(rows) == len(seen) else seen[rows]
             line = layout.candidates[np.flatnonzero(layout.prefixes == prefix)[0]]
             candidates = line[line >= 0]
             codes = self.paths_.encoding[candidates].astype(np.float32)

@@ -9,13 +9,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from skquee.method.gates._network import GateNetwork
+from skquee.method.gates._network import SMALLEST, GateNetwork
 from skquee.method.gates._rich import N_TOP, TINY
 
 __all__ = ["OneLinear", "OneNetwork", "Passed", "paper_row", "rich_row"]
 
 Vector = list[float]
-SMALLEST = float(np.finfo(np.float32).tiny)  # as in `entropy`
 
 
 def paper_row(now: Vector, previous: Vector | None) -> Vector:

@@ -20,6 +20,8 @@ N_TOP = 3
 PRIOR_ROWS = 10.0
 # Parts of the training rows: each gets the rates that the others counted.
 N_PARTS = 5
+# Rows that are worked out together: what stands between fits a processor's cache.
+BLOCK = 4096
 
 
 def rich_features(
@@ -59,45 +61,36 @@ def rich_features(
     parts: list[NDArray[np.floating]] = [] if context is None else [np.asarray(context)]
     if not history:
         return np.column_stack(parts).astype(np.float64)
-    now = np.asarray(history[-1], dtype=np.float64)
-    rows = np.arange(len(now))
-    answer = now.argmax(axis=1)
-    n_top = min(N_TOP, now.shape[1])
-    top = -np.sort(-np.partition(now, -n_top, axis=1)[:, -n_top:], axis=1)
-    logs = np.log(np.maximum(now, TINY))
-    spread = known_entropy(now)
-    parts += [
-        top,
-        _log_odds(top[:, 0]),
-        top[:, 0] - top[:, 1],
-        spread,
-        1 / np.maximum((now**2).sum(axis=1), TINY),
-        rates[-1],
-    ]
-    run = np.ones(len(now))
-    unbroken = np.ones(len(now), dtype=bool)
-    for before in reversed(range(len(history) - 1)):
-        earlier = np.asarray(history[before], dtype=np.float64)
-        said = earlier.argmax(axis=1)
-        agrees = said == answer
-        unbroken &= agrees
-        run += unbroken
-        gone = np.log(np.maximum(earlier, TINY))
-        parts += [
-            _log_odds(earlier.max(axis=1)),
-            known_entropy(earlier),
-            agrees,
-            _log_odds(now[rows, said]),
-            _log_odds(earlier[rows, answer]),
-            (now * (logs - gone)).sum(axis=1),
-        ]
-    if len(history) > 1:
-        parts.append(run)
+    m = len(history[-1])
+    if m > BLOCK:
+        cut = range(BLOCK, m, BLOCK)
+        pieces = [np.split(p, cut) for p in (*history, rates[-1], *parts)]
+        t = len(history)
+        return np.concatenate(
+            [rich_features(p[:t], p[t : t + 1], *p[t + 1 :]) for p in zip(*pieces, strict=True)]
+        )
+    # All exits together: for some rows a call of NumPy costs as much as its sums.
+    exits = np.asarray(history, dtype=np.float64)
+    now, before, rows = exits[-1], exits[:-1], np.arange(m)
+    said, logs = exits.argmax(axis=2), np.log(np.maximum(exits, TINY))
+    spread, number = known_entropy(exits), 1 / np.maximum((now**2).sum(axis=1), TINY)
+    top = np.sort(now, axis=1)[:, : -N_TOP - 1 : -1]
+    given = now[rows, said[:-1]], before[:, rows, said[-1]]
+    odds = _log_odds(np.concatenate([exits.max(axis=2), *given]))
+    agrees = said[:-1] == said[-1]
+    last = len(before)
+    parts += [top, odds[last], top[:, 0] - top[:, 1], spread[-1], number, rates[-1]]
+    if last:
+        parting = (now * (logs[-1] - logs[:-1])).sum(axis=2)
+        sides = odds[last + 1 : 2 * last + 1], odds[2 * last + 1 :]
+        each = np.stack([odds[:last], spread[:-1], agrees, *sides, parting], axis=2)[::-1]
+        parts.append(each.transpose(1, 0, 2).reshape(m, -1))
+        parts.append(1.0 + np.logical_and.accumulate(agrees[::-1]).sum(axis=0))
     return np.column_stack(parts).astype(np.float64)
 
 
 def _log_odds(p: NDArray[np.floating]) -> NDArray[np.float64]:
-    bounded = np.clip(p, TINY, 1 - TINY)
+    bounded = np.minimum(np.maximum(p, TINY), 1 - TINY)
     return np.log(bounded / (1 - bounded))
 
 
