@@ -34,6 +34,7 @@ autosummary_generate = True
 autodoc_typehints = "none"
 autodoc_default_options = {"members": True, "inherited-members": True}
 numpydoc_show_class_members = False
+toc_object_entries_show_parents = "hide"  # "fit()" beside the page, where the class is its title
 copybutton_exclude = ".linenos, .gp, .go"
 
 # Where the real data is missing, the examples that need it are shown and not run.
