@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 from sklearn.model_selection import train_test_split
 from torch.utils.data import Dataset, Subset
-from torchvision.datasets import ImageFolder
 from tqdm import tqdm
 
 from skquee.bank import MultiPathClassifierBank
@@ -26,6 +25,7 @@ from skquee.networks._execution import choose_device
 from skquee.networks._files import check_target
 from skquee.networks._fit import assemble
 from skquee.networks._parameters import check_parameters
+from skquee.networks._sources import image_folder
 from skquee.networks.quantization._operations import explicit_copies
 from skquee.values._archives import open_arrays
 from skquee.values._atomic import held, whole_file, write_text
@@ -156,7 +156,7 @@ def read_images(source: Path) -> Split:
     the folders, or those of the file.
     """
     if source.is_dir():
-        folder = ImageFolder(source)
+        folder = image_folder(source)
         return folder, np.asarray(folder.classes)[np.asarray(folder.targets)]
     with open_arrays(source, "file of images") as archive:
         names = [

@@ -182,7 +182,9 @@ class NetworkCascade:
                 member = whole_network(name, network, img_size, data_config, classes, where)
                 if members:
                     check_classes(member, next(iter(members.values())))
-                on_cpu = where.type == "cpu" and "int8" in (given or device_engines(where))
+                on_cpu = where.type == "cpu" and "int8" in (
+                    device_engines(where) if given is None else given
+                )
                 if on_cpu and calibration is None:
                     raise ValueError(
                         "int8 needs the ranges of activations: give calibration=, some 128 "

@@ -24,6 +24,7 @@ from torch.utils.data import (
     default_collate,
     default_convert,
 )
+from torchvision.datasets import ImageFolder
 
 from skquee.values._types import Rows
 
@@ -33,6 +34,7 @@ __all__ = [
     "Files",
     "Pixels",
     "Source",
+    "image_folder",
     "image_of",
     "is_picture",
     "label_of",
@@ -72,9 +74,22 @@ class Files(Dataset[Image.Image]):
         return len(self.paths)
 
     def __getitem__(self, row: int) -> Image.Image:
-        with Image.open(self.paths[row]) as picture:
+        return read_picture(self.paths[row])
+
+
+def read_picture(path: str) -> Image.Image:
+    """Read a file in its own mode, so that images of 16 bits keep their depth."""
+    try:
+        with Image.open(path) as picture:
             picture.load()
             return picture
+    except (OSError, SyntaxError) as error:
+        raise OSError(f"The image {path} cannot be read: {error}") from error
+
+
+def image_folder(folder: str | Path) -> ImageFolder:
+    """Return the images of a folder that has a folder of them for each class."""
+    return ImageFolder(folder, loader=read_picture)
 
 
 @dataclass(frozen=True)
@@ -104,11 +119,9 @@ def source_of(X: Rows) -> Source:
             X.dataset, _drawn(X, len(X.dataset)), X.num_workers, X.collate_fn if own else None
         )
     if isinstance(X, (str, Path)):
-        from torchvision.datasets import ImageFolder
-
         if not Path(X).is_dir():
             raise FileNotFoundError(f"There is no folder {X}, to read images from.")
-        X = ImageFolder(X)
+        X = image_folder(X)
     if isinstance(X, IterableDataset):
         raise TypeError("Images must be a map-style Dataset: rows are asked for by number.")
     if isinstance(X, (list, tuple)) and len(X) > 0:

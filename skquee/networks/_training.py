@@ -177,11 +177,13 @@ def train_heads(
 
     n_early = len(heads) - 1
     scales = [float(n_early + 1 - head) for head in range(n_early)] + [1.0]
-    optimizer = torch.optim.Adam(heads.parameters(), lr=learning_rate, weight_decay=weight_decay)
     best, kept = validate(), [weights_of(head) for head in heads]
     least = [loss for _, loss in best]
     waited = [0] * len(heads)
     active = list(range(len(heads) - (not train_last)))
+    if not active:  # one exit, which answers by the backbone's own head
+        return np.array([accuracy for accuracy, _ in best])
+    optimizer = torch.optim.Adam(heads.parameters(), lr=learning_rate, weight_decay=weight_decay)
     progress = tqdm(range(max_epochs), desc="exit heads", disable=None, leave=False)
     for _ in progress:
         if not active:

@@ -305,6 +305,7 @@ def test_small_groups_join_at_a_dearer_engine_only_where_times_were_measured(ima
         ({"a": MultiExitNetwork(Net(4), blocks=("conv",))}, ValueError, "'a': it is not fitted"),
         ({"a": Net(4), "b": Net(4, 5)}, ValueError, "'b': it answers 5 classes, those before it 3"),
         ({"a": nn.Conv2d(3, 4, 3)}, ValueError, "'a': it must answer 4 images with"),
+        ({"a": torch.jit.ScriptModule()}, TypeError, "'a': backbone is a ScriptModule, whose"),
         ({"a": nn.Linear(5, 3)}, ValueError, "'a': it does not run on images"),
     ],
 )
@@ -317,6 +318,7 @@ def test_networks_that_do_not_fit_are_refused_by_name(networks, error, message):
     ("options", "message"),
     [
         ({"levels": (8, 4)}, r"levels must be engines, .*got \(8, 4\)"),
+        ({"levels": ()}, "'small': levels must be distinct, of"),
         ({"levels": ("int7",)}, "'small': levels must be distinct, of"),
         ({"levels": ("int8", "fp32")}, "'small': int8 needs the ranges .* calibration="),
         ({"img_size": None}, "'small': the size of its images is not known: give img_size="),

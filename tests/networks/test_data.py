@@ -21,6 +21,7 @@ from torchvision.transforms import v2
 
 from skquee import MultiPathClassifierBank, RoutedClassifier
 from skquee.baselines import FixedPath
+from skquee.cli._bank import read_images
 from skquee.networks import HeadTrainer, MultiExitNetwork
 from skquee.networks._images import ImageFormat
 from skquee.networks._labels import labels_of
@@ -282,6 +283,27 @@ def test_sixteen_bits_are_scaled_by_their_range():
         torch.testing.assert_close(PLAIN.rows(X)[[2, 0]].tensor(), expected[[2, 0]])
     three = ImageFormat(3, (4, 4), (0.0,) * 3, (1.0,) * 3).rows(pictures).tensor()
     torch.testing.assert_close(three, expected.repeat(1, 3, 1, 1))
+
+
+def test_folders_keep_the_depth_of_their_images(tmp_path):
+    deep = np.random.default_rng(0).integers(0, 65536, (3, 4, 4), dtype=np.uint16)
+    (tmp_path / "one").mkdir()
+    for number, image in enumerate(deep):
+        Image.fromarray(image).save(tmp_path / "one" / f"{number}.png")
+    expected = torch.from_numpy(deep.astype(np.float32) / 65535)[:, None]
+    torch.testing.assert_close(PLAIN.rows(tmp_path).tensor(), expected)
+    torch.testing.assert_close(PLAIN.rows(read_images(tmp_path)[0]).tensor(), expected)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_a_file_that_cannot_be_read_is_named(share, folder, tmp_path):
+    whole = sorted(folder.glob("*/*.png"))[0].read_bytes()
+    (tmp_path / "a").mkdir()
+    broken = tmp_path / "a" / "broken.png"
+    broken.write_bytes(whole[: int(share * len(whole))])
+    for X in (tmp_path, [broken]):
+        with pytest.raises(OSError, match=r"a.broken\.png cannot be read"):
+            COLOUR.rows(X).tensor()
 
 
 @pytest.mark.parametrize(

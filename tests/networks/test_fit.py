@@ -304,3 +304,13 @@ def test_a_failed_fit_leaves_the_network_as_it_was(digits, make_backbone):
     with pytest.raises(ValueError, match=r"must be \(X, y\)"):
         network.fit(X, y, validation_data=(X, y, y))
     np.testing.assert_array_equal(last_logits(network, X[:5]), before)
+
+
+def test_one_exit_with_the_head_of_the_backbone_has_nothing_to_train(digits):
+    X, y = digits
+    whole = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))
+    network = MultiExitNetwork(whole, blocks=["1"], random_state=0).fit(X[:60], y[:60])
+    with torch.inference_mode():
+        expected = whole(network.start(X[:9])).softmax(1)
+    found = np.asarray(MultiPathClassifierBank(network).materialize(X[:9]))[:, 0]
+    np.testing.assert_allclose(found, expected, atol=1e-6)

@@ -84,6 +84,11 @@ def build_backbone(
                 wanted = own.shape[0] if n_outputs is None and own is not None else n_outputs
                 if wanted not in (None, model.num_classes):
                     model.reset_classifier(wanted)
+    elif isinstance(backbone, torch.jit.ScriptModule):
+        raise TypeError(
+            f"backbone is a {type(backbone).__name__}, whose layers torch runs by itself: give the "
+            "module that it was made of."
+        )
     elif isinstance(backbone, nn.Module):
         model = _copied(backbone)
     else:

@@ -278,7 +278,7 @@ PRODUCTS: dict[Function, Callable[..., object]] = {
     torch.Tensor.__rmatmul__: _reversed,
     **dict.fromkeys(
         (
-            *(torch.matmul, torch.bmm, torch.mm, torch.mv),
+            *(torch.linalg.matmul, torch.matmul, torch.bmm, torch.mm, torch.mv),
             *(torch.Tensor.matmul, torch.Tensor.bmm, torch.Tensor.mm, torch.Tensor.mv),
             torch.Tensor.__matmul__,
         ),
@@ -290,4 +290,5 @@ UNKNOWN = {
     *(F.conv3d, F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d, F.bilinear),
     *(torch.tensordot, torch.chain_matmul, torch.linalg.multi_dot, torch.inner, torch.addbmm),
     *(torch.addmv, torch.Tensor.inner, torch.Tensor.addbmm, torch.Tensor.addmv),
+    *(torch.Tensor.addmm_, torch.Tensor.baddbmm_, torch.Tensor.addbmm_, torch.Tensor.addmv_),
 }

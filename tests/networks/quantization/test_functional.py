@@ -58,7 +58,7 @@ def mask(own: Own, x: Tensor) -> Tensor:
 
 KINDS = {
     "operator": (lambda own, x: (x @ x.mT).softmax(-1) @ x, 2),
-    "matmul": (lambda own, x: torch.matmul(x, torch.matmul(x.mT, x)), 2),
+    "matmul": (lambda own, x: torch.matmul(x, torch.linalg.matmul(x.mT, x)), 2),
     "bmm": (lambda own, x: torch.bmm(x, x.mT.bmm(x)), 2),
     "baddbmm": (lambda own, x: torch.baddbmm(x, x @ x.mT, x, beta=0.5, alpha=0.1), 2),
     "einsum": (lambda own, x: torch.einsum("nik, njk -> nij", x, x) @ x, 2),
@@ -213,6 +213,7 @@ def test_a_weight_that_is_read_beside_the_layer_is_that_of_its_codes() -> None:
     ("function", "what"),
     [
         (lambda own, x: torch.tensordot(x, x[0], dims=1), r"multiplies by tensordot\(\)"),
+        (lambda own, x: x[0].clone().addmm_(x[0], x[0, :1].mT @ x[0, :1]) + x, r"addmm_\(\)"),
         (lambda own, x: torch.einsum("nii->ni", x[:, :, :5]).mean() * x, "einsum"),
         (lambda own, x: torch.einsum("nij,nkl->nj", x, x)[:, None], "einsum"),
         (lambda own, x: attend(own, x, dropout_p=0.5), "with dropout"),
