@@ -114,6 +114,7 @@ class OfNetworks:
         """
         from skquee.networks import NetworkCascade
 
+        bank = cls(None, **options)  # type: ignore[call-arg]  # says what is none of its options
         cascade = NetworkCascade.compiled(
             networks,
             levels,
@@ -129,6 +130,6 @@ class OfNetworks:
         costs = options.get("path_costs")
         if isinstance(costs, str) and costs == "latency":
             cascade.measure_costs()
-        bank = cls(cascade, **options)  # type: ignore[call-arg]
+        bank.set_params(classifiers=cascade)  # type: ignore[attr-defined]
         check_is_fitted(bank)  # nothing is left to fit: classes and costs are settled here
         return bank

@@ -334,6 +334,12 @@ def test_options_that_do_not_fit_are_refused_by_name(options, message):
         bank_of(**options)
 
 
+def test_options_of_no_bank_are_refused_before_anything_is_compiled(monkeypatch):
+    monkeypatch.setattr(MultiExitNetwork, "compile", None)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'step_cost'"):
+        bank_of(step_cost=[1, 2])
+
+
 def test_too_many_paths_are_refused():
     networks = {f"n{k}": Net(2) for k in range(9)}
     with pytest.raises(ValueError, match="9 networks .* make 511 paths, more than 255"):
