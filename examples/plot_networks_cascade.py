@@ -89,7 +89,8 @@ for name, cost in zip(bank.paths_.names, bank.paths_.path_costs, strict=True):
 clf = RoutedClassifier(bank, random_state=0).fit(X_fit, y_fit)
 print(textwrap.fill(f"{clf.verdict_} - {clf.reason_}", 80))
 summary = clf.summary(X_test, y_test)
-print(summary[["accuracy", "accuracy_low", "accuracy_high", "cost (ms)"]].round(3).to_string())
+shown = ["accuracy", "accuracy_low", "accuracy_high", "cost (ms)"]
+print(summary[shown].round(3).to_string())
 
 
 def milliseconds(call):
