@@ -56,6 +56,7 @@ sphinx_gallery_conf = {
     "inspect_global_variables": False,
     "download_all_examples": False,
     "remove_config_comments": True,
+    "write_computation_times": False,  # a page that would load scripts from elsewhere
     "abort_on_example_error": False,
 }
 
