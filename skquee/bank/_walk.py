@@ -15,6 +15,7 @@ from skquee.bank._materialize import materialize
 from skquee.bank._network import NetworkEngine, PathNetwork
 from skquee.bank._shards import is_folder, materialize_shards
 from skquee.values import PathProbabilities, PathTree
+from skquee.values._blocks import aligned
 from skquee.values._facts import RowFacts, knowing
 from skquee.values._rows import check_rows, n_rows_of, own_values, take_rows
 from skquee.values._table import CHUNK_BYTES, Walk
@@ -278,4 +279,4 @@ def _rebuilt(
     batch_size: int | None,
     facts: RowFacts,
 ) -> LazyPathProbabilities:
-    return knowing(LazyPathProbabilities(engine, X, paths, batch_size), facts)
+    return knowing(LazyPathProbabilities(engine, aligned(X), paths, batch_size), facts)

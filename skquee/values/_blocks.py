@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from skquee.values._rows import take_rows
 
-__all__ = ["MappedRows", "RowBlocks", "Source", "mapped_rows"]
+__all__ = ["MappedRows", "RowBlocks", "Source", "aligned", "mapped_rows"]
 
 # Mapped rows up to this many bytes travel as values, as joblib sends them.
 SMALL = 2**20
@@ -49,6 +49,15 @@ class MappedRows:
         return np.memmap(
             self.file, dtype=self.dtype, mode="r", offset=self.offset, shape=self.shape
         )
+
+
+def aligned(value: Any) -> Any:
+    """Return a value; an array whose numbers lie between words of memory, copied.
+
+    Such come over Dask's wire, and sums over them have other last bits.
+    """
+    stray = isinstance(value, np.ndarray) and not value.flags.aligned
+    return value.copy(order="K") if stray else value
 
 
 def mapped_rows(values: NDArray[np.generic]) -> MappedRows | None:

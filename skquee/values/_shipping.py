@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
 from skquee._version import __version__
-from skquee.values._blocks import SMALL, MappedRows, mapped_rows
+from skquee.values._blocks import SMALL, MappedRows, aligned, mapped_rows
 from skquee.values._table import PathProbabilities, rebuilt_table
 
 __all__ = [
@@ -57,7 +57,7 @@ class _Packed:
     def open(self) -> tuple[Any, ...]:
         """Return the values; where they were packed by another release, an error."""
         check_release(self._version)
-        return self._values
+        return tuple(map(aligned, self._values))
 
 
 def check_release(sender: str) -> None:
@@ -150,7 +150,7 @@ def _dask_results(tasks: Iterable[Any]) -> Iterator[tuple[int, Any]]:
 
     def start(count: int) -> None:
         for number, (function, args, options) in islice(waiting, count):
-            future = _submit(client, function, *args, **options)
+            future = _submit(client, _on_aligned, function, *args, **options)
             numbers[future] = number
             completed.add(future)
 
@@ -158,6 +158,10 @@ def _dask_results(tasks: Iterable[Any]) -> Iterator[tuple[int, Any]]:
     for future, result in completed:
         yield numbers.pop(future), result
         start(1)
+
+
+def _on_aligned(function: Callable[..., object], *args: object, **options: object) -> object:
+    return function(*map(aligned, args), **options)
 
 
 def _called(
@@ -187,7 +191,7 @@ def here(value: Any) -> Any:
     """Return a value by its name: of a file, or where Ray's joblib ran the task itself."""
     if isinstance(value, MappedRows):
         return value.open()
-    return sys.modules["ray"].get(value) if type(value).__name__ == "ObjectRef" else value
+    return aligned(sys.modules["ray"].get(value) if type(value).__name__ == "ObjectRef" else value)
 
 
 def in_cluster_task() -> bool:

@@ -10,7 +10,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from skquee.values._blocks import MappedRows, RowBlocks, mapped_rows
+from skquee.values._blocks import MappedRows, RowBlocks, aligned, mapped_rows
 from skquee.values._checks import check_integer
 from skquee.values._facts import RowFacts, check_context, check_losses, check_prices, knowing
 from skquee.values._halves import widened
@@ -413,7 +413,7 @@ def rebuilt_table(
     values: object, paths: PathTree, facts: RowFacts, rows: NDArray[np.intp] | None = None
 ) -> PathProbabilities:
     """Return the table that a pickle or a task holds in parts."""
-    values = values.open() if isinstance(values, MappedRows) else values
+    values = values.open() if isinstance(values, MappedRows) else aligned(values)
     return knowing(PathProbabilities(values, paths)._but(_rows=rows), facts)
 
 

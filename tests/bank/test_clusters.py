@@ -206,6 +206,16 @@ def test_a_dask_task_that_fails_outside_its_function_is_told(dask: Any) -> None:
         _shipping.run_tasks([joblib.delayed(abs)(lost)], None)
 
 
+def lie_well(*arrays: Any) -> bool:
+    return all(array.flags.aligned for array in arrays if isinstance(array, np.ndarray))
+
+
+def test_arrays_lie_in_a_dask_worker_as_they_do_here(dask: Any) -> None:
+    with joblib.parallel_config("dask"):  # sums over those that lie otherwise have other bits
+        tasks = [joblib.delayed(lie_well)(X, "x" * n, X[:n]) for n in range(1, 9)]
+        assert all(_shipping.run_tasks(tasks, None))
+
+
 def pretend(release: str) -> None:
     _shipping.__version__ = release
 
