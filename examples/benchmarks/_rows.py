@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from _data import load_images
 from numpy.typing import NDArray
 from sklearn.base import clone
 from torch import Tensor
 
 from skquee import MultiPathClassifierBank
+from skquee.router import default_router
 from skquee.speed._engines import external_engines
 from skquee.speed._runs import float_run, frozen, predict_at
 
@@ -22,6 +24,8 @@ Run = Callable[[Tensor], Any]
 
 # Engines that take so many times the fastest one are told, but take no part in the rounds.
 HOPELESS = 1.6
+CALIBRATION = 256  # images for the ranges of int8
+CALLS, SINGLE = 512, 96  # images of a round; where each is a call
 INSIDE = ("run_exit", "run_block", "head")
 
 
@@ -180,47 +184,85 @@ def deciding(networks: Sequence[Any], run: Run, batches: Sequence[Tensor]) -> fl
     return 1 - inside / whole
 
 
-def measured_row(
+@dataclass(frozen=True)
+class TestImages:
+    """Images (n, H, W, 3) and labels to measure on.
+
+    `calibration`: some of the half that does not take part in the rounds, for the ranges of int8.
+    `held`: those of the other half that do.
+    """
+
+    images: NDArray[Any]
+    y: NDArray[Any]
+    calibration: NDArray[Any]
+    held: NDArray[Any]
+
+
+def test_images(n_images: int, calls: int = CALLS) -> TestImages:
+    """Return some of CIFAR-10's test images, of which `calls` take part in a round."""
+    images, y = (part[:: 10_000 // n_images] for part in load_images("cifar10", "test"))
+    first, second = halves(len(y))
+    return TestImages(images, y, images[first[:CALIBRATION]], images[second[:calls]])
+
+
+def measured_rows(
     what: str,
-    size: int,
+    sizes: Sequence[int],
+    at: Callable[[int], tuple[MultiPathClassifierBank, Any]],
     *,
-    bank: MultiPathClassifierBank,
-    networks: Sequence[Any],
-    router: Any,
-    table: Any,
+    network: Any,
     y: NDArray[Any],
     right: NDArray[np.bool_],
-    aim: float,
+    loss: float,
+    allowed: float,
     fixed: Mapping[str, Run],
     fixed_accuracy: Callable[[str], float],
     singles: Mapping[str, tuple[float, Run]],
-    batches: Sequence[Any],
+    held: Any,
     rounds: int,
-) -> Row:
-    """Fit, choose the point, and time everything in turns.
+    hopeless: float = HOPELESS,
+) -> list[Row]:
+    """Fit, choose the point, and time everything in turns, for some numbers of images a call.
 
-    `table`: stored, of all test rows, with the costs of this size. `aim`: accuracy given up on
-    rows of fit. `singles`: accuracy and run of single paths. `batches`: images of the half that
-    did not calibrate.
+    `at`: from that number the bank and the stored table of all test rows, with its costs.
+    `network`: what the bank runs. `right` (n,): whether the float network is right. `loss`:
+    accuracy that the router may lose on the rows it is fitted on, against the float network.
+    `allowed`: accuracy that the best single path may lose on all rows. `singles`: accuracy and
+    run of single paths. `held`: images of the half that did not calibrate.
     """
-    fitted, accuracy, _ = cross_fitted(router, table, y, right, aim)
-    routed = predict_at(fitted, bank)
+    start = held[: max(sizes[0], 64)]
+    fixed = promising(fixed, start, hopeless)
+    singles = accurate(singles, right.mean() - allowed, start)
     paths = {f"path {name}": run for name, (_, run) in singles.items()}
-    spent = race({"routed": routed, **fixed, **paths}, batches, rounds)
+    found = []
+    for size in sizes:
+        rows = held[:SINGLE] if size == 1 else held
+        batches = [rows[n : n + size] for n in range(0, len(rows) - size + 1, size)]
+        bank, table = at(size)
+        router = default_router(1.0, answer="ensemble")
+        fitted, accuracy, _ = cross_fitted(router, table, y, right, loss)
+        routed = predict_at(fitted, bank)
+        spent = race({"routed": routed, **fixed, **paths}, batches, rounds)
+        fastest, ratios = _fastest(spent, fixed)
+        single, others = _fastest(spent, paths)
+        row = Row(
+            what,
+            size,
+            accuracy,
+            float(right.mean()),
+            size * len(batches) / float(np.median(spent["routed"])),
+            (fastest, fixed_accuracy(fastest), ratios),
+            (single, singles[single.removeprefix("path ")][0], others),
+            deciding([network], routed, batches),
+        )
+        print(row, flush=True)
+        found.append(row)
+    return found
 
-    def against(names: Mapping[str, Run]) -> tuple[str, NDArray[np.float64]]:
-        name = min((n for n in spent if n in names), key=lambda n: float(np.median(spent[n])))
-        return name, np.quantile(spent[name] / spent["routed"], (0.25, 0.5, 0.75))
 
-    fastest, ratios = against(fixed)
-    single, others = against(paths)
-    return Row(
-        what,
-        size,
-        accuracy,
-        float(right.mean()),
-        size * len(batches) / float(np.median(spent["routed"])),
-        (fastest, fixed_accuracy(fastest), ratios),
-        (single, singles[single.removeprefix("path ")][0], others),
-        deciding(networks, routed, batches),
-    )
+def _fastest(
+    spent: Mapping[str, NDArray[np.float64]], names: Mapping[str, Run]
+) -> tuple[str, NDArray[np.float64]]:
+    """Return the fastest of some, and quartiles of its time over the routed one's."""
+    name = min(names, key=lambda n: float(np.median(spent[n])))
+    return name, np.quantile(spent[name] / spent["routed"], (0.25, 0.5, 0.75))
