@@ -20,7 +20,14 @@ from torch.utils.data import Dataset, Subset
 from tqdm import tqdm
 
 from skquee.bank import MultiPathClassifierBank
-from skquee.networks import BasePTQ, HeadTrainer, MultiExitNetwork, PTQ4ViT, UniformPTQ
+from skquee.networks import (
+    BasePTQ,
+    HeadTrainer,
+    MultiExitNetwork,
+    NetworkCascade,
+    PTQ4ViT,
+    UniformPTQ,
+)
 from skquee.networks._execution import choose_device
 from skquee.networks._files import check_target
 from skquee.networks._fit import assemble
@@ -125,7 +132,7 @@ def _stage(text: str) -> None:
 
 def evaluate(options: argparse.Namespace) -> None:
     """Print what every path of a bank gets right."""
-    network = MultiExitNetwork.load(options.bank / "network", device=options.device)
+    network = load_network(options.bank, options.device)
     X, y = read_images(options.data)
     unknown = np.setdiff1d(y, network.classes_)
     if unknown.size:
@@ -146,6 +153,13 @@ def evaluate(options: argparse.Namespace) -> None:
     if options.csv is not None:
         write_text(options.csv, table.to_csv(float_format="%.6g"))
     _report(table, len(y), options.data.name)
+
+
+def load_network(bank: Path, device: str | None) -> MultiExitNetwork | NetworkCascade:
+    """Read the network of a bank, or its cascade of networks."""
+    several = (bank / "network" / "cascade.json").is_file()
+    kind = NetworkCascade if several else MultiExitNetwork
+    return kind.load(bank / "network", device=device)
 
 
 def read_images(source: Path) -> Split:

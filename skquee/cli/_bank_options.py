@@ -196,8 +196,7 @@ def _check_build(parser: argparse.ArgumentParser, options: argparse.Namespace) -
 
 def _check_evaluate(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     check_data(parser, options, "data")
-    if not (options.bank / "network" / "network.json").is_file():
-        parser.error(f"{options.bank} holds no bank: make one with skquee bank build")
+    _check_bank(parser, options)
     for name, suffixes in (("out", (".npy", ".npy.json")), ("csv", (".csv",))):
         check_file_to_write(parser, options, name, *suffixes)
 

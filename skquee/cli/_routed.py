@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from skquee.bank import MultiPathClassifierBank
-from skquee.cli._bank import ROUTER, read_images
+from skquee.cli._bank import ROUTER, load_network, read_images
 from skquee.evaluation import wilson_interval
-from skquee.networks import MultiExitNetwork, NetworkCascade
 from skquee.persistence import dump, load
 from skquee.routers import CostAwareRouter, TunedCostAwareRouterCV, default_router
 from skquee.values import PathProbabilities
@@ -106,9 +105,7 @@ def _tell(
 def predict(options: argparse.Namespace) -> None:
     """Answer images by the router of a bank, running the chosen blocks only."""
     folder: Path = options.bank
-    several = (folder / "network" / "cascade.json").is_file()
-    kind = NetworkCascade if several else MultiExitNetwork
-    network = kind.load(folder / "network", device=options.device)
+    network = load_network(folder, options.device)
     router = load(folder / ROUTER)
     if router.paths_.names != network.paths_.names or router.paths_.classes != tuple(
         network.paths_.classes or ()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -21,6 +19,7 @@ from skquee.networks._images import ImageRows
 from skquee.networks._measuring import time_gate
 from skquee.networks._members import (
     NetworkLike,
+    cascade_tree,
     check_classes,
     check_networks,
     named,
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
 
 __all__ = ["NetworkCascade"]
 
-MOST_PATHS = 255
 KINDS = ("latency", "bitops", "flops")
 
 
@@ -86,7 +84,7 @@ class NetworkCascade:
             label: float(self.members[name].paths_.path_costs[self._index(name, engine)])
             for label, (name, engine) in self._steps.items()
         }
-        self.paths_ = self._tree(paths, costs)
+        self.paths_ = cascade_tree(self._steps, costs, paths, self.classes_)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write the cascade to a folder: each network's weights in safetensors, the rest in JSON.
@@ -413,31 +411,25 @@ class NetworkCascade:
         tree = self.paths_.with_costs(self.path_costs(kind, **options), cost_unit="ms")
         return tree if kind == "latency" else relative_to_whole(tree)
 
+    def summary(self) -> pd.DataFrame:
+        """Return what every path is and costs.
+
+        Returns
+        -------
+        DataFrame
+            A row a path: networks it runs, FLOPs, BitOPS, and milliseconds as ``compile`` found
+            them.
+        """
+        import pandas as pd
+
+        tree = self.paths_
+        counted = {kind: self.path_costs(kind).astype(np.int64) for kind in ("flops", "bitops")}
+        frame = pd.DataFrame(
+            {"networks": tree.depths, **counted, "cost": tree.path_costs},
+            index=pd.Index(tree.names, name="path"),
+        )
+        frame.attrs["cost_unit"] = tree.cost_unit
+        return frame
+
     def _index(self, name: str, engine: Level) -> int:
         return self.members[name].paths_.index(str(engine))
-
-    def _tree(self, paths: str, costs: Mapping[str, float]) -> PathTree:
-        labels = list(self._steps)
-        of = [[x for x in labels if self._steps[x][0] == name] for name in self.members]
-        count = math.prod(1 + len(own) for own in of) - 1
-        if paths == "chain":
-            count = sum(math.prod(map(len, of[: end + 1])) for end in range(len(of)))
-        if count > MOST_PATHS:
-            raise ValueError(
-                f"{len(of)} networks on {[len(own) for own in of]} engines make {count} paths, "
-                f"more than {MOST_PATHS}: give fewer of either, or paths='chain'."
-            )
-        picked = [
-            run
-            for length in range(1, len(of) + 1)
-            for run in itertools.combinations(range(len(of)), length)
-            if paths == "cascade" or run == tuple(range(length))
-        ]
-        sequences = [s for run in picked for s in itertools.product(*(of[k] for k in run))]
-        return PathTree.from_paths(
-            sequences,
-            [sum(costs[label] for label in sequence) for sequence in sequences],
-            columns=[labels.index(sequence[-1]) for sequence in sequences],
-            classes=self.classes_.tolist(),
-            cost_unit="ms",
-        )

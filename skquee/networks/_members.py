@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,7 +21,7 @@ from skquee.networks._parameters import check_data_config
 from skquee.networks._parts import FLOAT, Parts
 from skquee.networks._training import is_probability
 from skquee.networks.backbones._cut import build_backbone
-from skquee.networks.backbones._types import Options, Size
+from skquee.networks.backbones._types import Level, Options, Size
 from skquee.values import PathTree
 from skquee.values._checks import check_sequence
 from skquee.values._types import Labels
@@ -28,6 +30,7 @@ __all__ = [
     "Logs",
     "NetworkLike",
     "build_member",
+    "cascade_tree",
     "channels_of",
     "check_classes",
     "check_networks",
@@ -35,6 +38,8 @@ __all__ = [
     "named",
     "whole_network",
 ]
+
+MOST_PATHS = 255
 
 #: A module, the name of a timm model (with its pretrained weights), or a fitted network.
 NetworkLike: TypeAlias = nn.Module | str | MultiExitNetwork
@@ -204,3 +209,41 @@ def _answer(module: nn.Module, images: Tensor) -> Tensor:
             return answer
     got = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
     raise ValueError(f"it must answer {len(images)} images with (n, n_classes), got {got}")
+
+
+def cascade_tree(
+    steps: Mapping[str, tuple[str, Level]],
+    costs: Mapping[str, float],
+    paths: str,
+    classes: Labels,
+) -> PathTree:
+    """Return every increasing sequence of networks, or each after the one before.
+
+    `steps`: network and engine of each level, in the order of the networks. `costs`: of each
+    level. `paths`: "cascade" or "chain". Raises ValueError if there are too many.
+    """
+    labels = list(steps)
+    networks = dict.fromkeys(name for name, _ in steps.values())
+    of = [[x for x in labels if steps[x][0] == name] for name in networks]
+    count = math.prod(1 + len(own) for own in of) - 1
+    if paths == "chain":
+        count = sum(math.prod(map(len, of[: end + 1])) for end in range(len(of)))
+    if count > MOST_PATHS:
+        raise ValueError(
+            f"{len(of)} networks on {[len(own) for own in of]} engines make {count} paths, "
+            f"more than {MOST_PATHS}: give fewer of either, or paths='chain'."
+        )
+    picked = [
+        run
+        for length in range(1, len(of) + 1)
+        for run in itertools.combinations(range(len(of)), length)
+        if paths == "cascade" or run == tuple(range(length))
+    ]
+    sequences = [s for run in picked for s in itertools.product(*(of[k] for k in run))]
+    return PathTree.from_paths(
+        sequences,
+        [sum(costs[label] for label in sequence) for sequence in sequences],
+        columns=[labels.index(sequence[-1]) for sequence in sequences],
+        classes=classes.tolist(),
+        cost_unit="ms",
+    )

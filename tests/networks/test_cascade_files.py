@@ -92,6 +92,10 @@ def test_names_are_built_again_and_the_command_line_answers_by_them(
     found = pd.read_csv(tmp_path / "a.csv")
     assert found["label"].tolist() == expected.labels.tolist()
     assert found["path"].tolist() == expected.path_names.tolist()
+    capsys.readouterr()
+    assert main(f"bank evaluate {tmp_path} --data {tmp_path / 'images.npz'}".split()) == 0
+    printed = capsys.readouterr().out
+    assert "Cost is in ms." in printed and "small@fp32-large@fp32" in printed
     bank.classifiers.save(tmp_path / "network")
     assert main(command.split()) != 0
     assert "['small'] were made of modules" in capsys.readouterr().err
