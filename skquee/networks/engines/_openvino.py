@@ -8,7 +8,6 @@ import sys
 import threading
 import warnings
 from collections.abc import Sequence
-from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -189,27 +188,24 @@ class OpenVinoBlock(WithExit):
         return None if self.engine == "bf16" else self._source[2]
 
     def run(self, state: Tensor) -> list[Tensor]:
+        openvino = import_openvino()
         with self._lock:
             request = self._request()
             given = state.detach().float().contiguous()
             made = [torch.empty((len(given), *width)) for width in self._widths]
-            # Both sides use the same memory: nothing is copied.
-            self._give(request, given, made)
+            # Both sides use the same memory: nothing is copied, and nothing keeps it alive for a
+            # request that would be run again without being given some.
+            request.set_input_tensor(openvino.Tensor(given.numpy(), shared_memory=True))
+            for number, tensor in enumerate(made):
+                request.set_output_tensor(
+                    number, openvino.Tensor(tensor.numpy(), shared_memory=True)
+                )
             request.infer()
             if len(given) > KEPT_ROWS:
                 # What stands between layers, four times a network's weights for 64 images, would
-                # else be kept for each block of each level; and the states themselves.
+                # else be kept for each block of each level.
                 request.get_compiled_model().release_memory()
-                self._give(request, given[:1].clone(), [tensor[:1].clone() for tensor in made])
         return made
-
-    @staticmethod
-    def _give(request: Any, given: Tensor, made: Sequence[Tensor]) -> None:
-        """Let a request read one tensor and write others."""
-        shared = partial(import_openvino().Tensor, shared_memory=True)
-        request.set_input_tensor(shared(given.numpy()))
-        for number, tensor in enumerate(made):
-            request.set_output_tensor(number, shared(tensor.numpy()))
 
     def _request(self) -> Any:
         threads = torch.get_num_threads()
