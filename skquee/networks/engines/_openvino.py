@@ -235,13 +235,15 @@ class OpenVinoBlock(WithExit):
             replace_layers(block, self._ranges, *layers, norms=norms)
         module = block if self.exit_head is None else _WithExit(block, pool, head)
         with torch.no_grad(), warnings.catch_warnings():
-            # Tracing, by which it reads modules, warns of shapes that it takes as fixed.
+            # Tracing, by which it reads modules, warns of shapes that it takes as fixed. Checked by
+            # a second run, as it is by default, a trace is never given back: in int8 more than the
+            # weights take.
             warnings.simplefilter("ignore")
             out = module(self._sample)
             made = [out] if isinstance(out, Tensor) else out
             self._widths = [tuple(tensor.shape[1:]) for tensor in made]
             return openvino.convert_model(
-                module,
+                torch.jit.trace(module, self._sample, strict=False, check_trace=False),
                 example_input=self._sample,
                 input=openvino.PartialShape([-1, *self._sample.shape[1:]]),
             )
