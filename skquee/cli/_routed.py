@@ -22,7 +22,7 @@ from skquee.values._atomic import held, write_text
 from skquee.values._reading import not_whole
 from skquee.walk import Routes
 
-IMAGES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+IMAGES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 
 def fit_router(options: argparse.Namespace) -> None:

@@ -7,9 +7,11 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from skquee import CostAwareRouter, MultiPathClassifierBank, dump, load
 from skquee.cli import main
+from skquee.cli._routed import IMAGES
 from skquee.networks import MultiExitNetwork
 
 
@@ -111,3 +113,7 @@ def test_bad_options_of_routers_end_with_one_line(
         main(["bank", *filled.split()])
     assert stopped.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_predict_finds_the_images_that_a_folder_was_built_on():
+    assert set(IMG_EXTENSIONS) <= set(IMAGES)
