@@ -5,8 +5,8 @@ width first where that was not done (examples/_cifar_vit.py says how; minutes on
 and a half on two hyperthreads), then measures for a quarter of an hour. ``--network t2t`` and
 ``resnet56`` take T2T-ViT-7 and ResNet-56 with their weights of ../shared/data. ``--row`` measures
 rows of the short tables, each engine in its turn; ``--row lite`` tunes its networks first
-(examples/_cifar_lite.py, minutes on a GPU). Run it where nothing else runs. ``skquee bench`` does the same for a network that was saved. ``--memory torch``
-tells what three levels take instead.
+(examples/_cifar_lite.py, minutes on a GPU). Run it where nothing else runs. ``skquee bench`` does
+the same for a network that was saved. ``--memory torch`` tells what three levels take instead.
 """
 
 from __future__ import annotations
