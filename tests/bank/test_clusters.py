@@ -105,6 +105,8 @@ def ray() -> Iterator[Any]:
     found = pytest.importorskip("ray", reason="pip install 'skquee[ray]'")
     pytest.importorskip("ray.data")
     here = sys.modules[__name__]
+    # Its workers give way to everything else unless told not to, and do not get on in a busy suite.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from ray import cloudpickle
