@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from typing import Any
 
@@ -28,7 +29,9 @@ from skquee.routers.auto._judging import (
     prices_of,
 )
 from skquee.routers.auto._search import answer_alike
-from skquee.testing import make_path_probabilities
+from skquee.testing import check_router, make_path_probabilities
+from skquee.values import PathProbabilities
+from skquee.walk._fitted import with_tree
 
 TREE = PathTree.from_levels(n_exits=3, levels=(4, 8))
 TABLE, Y = make_path_probabilities(1200, TREE, random_state=3)
@@ -192,6 +195,8 @@ def test_a_corner_is_taken_in_the_middle_of_the_prices_it_is_best_for() -> None:
     np.testing.assert_array_equal(places_at(rungs, [0, low * 0.99, low * 2.1]), [5, 5, 0])
     one = ladder(np.array([0.9, 0.8]), np.array([0.5, 0.6]), every[:2], 0.05)
     np.testing.assert_array_equal(places_at(one, [0, 0.1, 10]), 0)
+    alike = ladder(np.array([0.9, 0.9, 0.5]), np.array([0.5, 0.5, 0.2]), every[:3], 0.05)
+    assert len(prices_of(alike)) == 2, "one of equals is picked"
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(0, 0.2))
@@ -252,6 +257,59 @@ def test_a_budget_mixes_two_routers(shared: AutoRouter) -> None:
     np.testing.assert_array_equal(moved.predict_path(TABLE[TEST]), shared.predict_path(TABLE[TEST]))
 
 
+def test_other_costs_mean_the_same_wherever_they_are_set(shared: AutoRouter) -> None:
+    other = TREE.with_costs(np.array(TREE.costs) * np.linspace(0.5, 2, TREE.n_paths))
+    rows = TABLE[TEST].with_paths(other)
+    moved, told = with_tree(shared, other), copy.copy(shared).set_params(path_costs=other.costs)
+    for price in np.geomspace(0.001, 10, 12):
+        left, right = (r.set_params(lambda_=price).predict_path(rows) for r in (moved, told))
+        np.testing.assert_array_equal(left, right)
+
+
+def test_it_keeps_the_contract_of_routers() -> None:
+    few = {"threshold": ThresholdRouter(), "fixed": FixedPath()}
+    check_router(AutoRouter(0.2, candidates=few, random_state=1))
+
+
+def test_a_parameter_set_after_fit_hides_no_attribute(shared: AutoRouter) -> None:
+    asked = copy.copy(shared).set_params(cv=4)
+    assert "cv_curve_" in dir(asked)
+    assert asked.cv_curve_.area() == shared.cv_curve_.area()
+    with pytest.raises(ValueError, match="cv=4 was set after fit"):
+        asked.cost_curve()
+
+
+class OnceLess(ThresholdRouter):
+    """Fails at the last of three folds."""
+
+    fits = 0
+
+    def fit(self, X: Any, y: Any = None) -> OnceLess:
+        type(self).fits += 1
+        if self.fits == 3:
+            raise RuntimeError("the third time")
+        return super().fit(X, y)
+
+
+def test_the_best_one_of_fewer_folds_knows_their_rows_alone() -> None:
+    OnceLess.fits = 0
+    tried = {"fails": OnceLess(), "fixed": FixedPath()}
+    search = AutoRouter(candidates=tried, random_state=0, discard=0.0)
+    weights = np.linspace(0.5, 2, 600)
+    with pytest.warns(UserWarning, match="'fails' failed and is left out"):
+        search.fit(TABLE[:600], Y[:600], sample_weight=weights)
+    assert search.best_name_ == "fixed" and search.leaderboard_.loc["fixed", "folds"] == 1
+    curve = search.cv_curve_
+    assert curve.paths.shape[1] == len(curve.sample_weight) == 200
+
+
+class OwnAnswers(ThresholdRouter):
+    """Says what each path answers by itself."""
+
+    def answered_table(self, table: PathProbabilities) -> PathProbabilities:
+        return table
+
+
 def test_only_those_who_answer_alike_share() -> None:
     tried = candidates()
     assert answer_alike(tried, "recall") == ["recall"]
@@ -259,6 +317,7 @@ def test_only_those_who_answer_alike_share() -> None:
         "fixed",
         *(n for n in tried if n not in ("fixed", "recall")),
     ]
+    assert "own" not in answer_alike({"own": OwnAnswers(), **tried}, "fixed")
     inside = {"inside": TunedCostAwareRouterCV(tried["recall"], price=0.1), **tried}
     assert "inside" not in answer_alike(inside, "fixed")
     recalls = {

@@ -65,7 +65,7 @@ def entropy(probabilities: NDArray[np.floating]) -> NDArray[np.floating]:
 
 def known_entropy(probabilities: NDArray[np.floating]) -> NDArray[np.floating]:
     """Return :func:`entropy` of what has been checked before."""
-    safe = np.maximum(probabilities, SMALLEST)
+    safe = np.maximum(probabilities, np.float32(SMALLEST))  # of half precision it is 0
     return np.maximum(-np.einsum("...c,...c->...", probabilities, np.log(safe)), 0)
 
 

@@ -84,7 +84,7 @@ def rich_features(
         parting = (now * (logs[-1] - logs[:-1])).sum(axis=2)
         sides = odds[last + 1 : 2 * last + 1], odds[2 * last + 1 :]
         each = np.stack([odds[:last], spread[:-1], agrees, *sides, parting], axis=2)[::-1]
-        parts.append(each.transpose(1, 0, 2).reshape(m, -1))
+        parts.append(each.transpose(1, 0, 2).reshape(m, 6 * last))
         parts.append(1.0 + np.logical_and.accumulate(agrees[::-1]).sum(axis=0))
     return np.column_stack(parts).astype(np.float64)
 

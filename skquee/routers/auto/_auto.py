@@ -32,7 +32,7 @@ from skquee.routers.auto._search import (
 )
 from skquee.values import PathProbabilities, PathTree
 from skquee.values._checks import check_integer, check_n_jobs, check_number, check_seed
-from skquee.values._labels import check_weights, spawn_seeds, stored
+from skquee.values._labels import check_weights, correctness, spawn_seeds, stored
 from skquee.values._optional import require
 from skquee.values._shipping import TableLoop
 from skquee.values._types import Seed
@@ -183,6 +183,7 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
         check_integer(self.max_routers, "max_routers", at_least=1)
         table, codes = self.start_fit(X, y)
         table = stored(table)
+        correctness(table, codes)  # checks every probability: folds number rows in their own way
         outcomes = table.facts.outcomes
         labels = None if outcomes else self.classes_[codes]
         weights = check_weights(sample_weight, len(table))
@@ -205,8 +206,10 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
         clusters = share_clusters(routers.values(), table, labels, weights, seed, self.n_jobs)
 
         found = self._race(routers, (table, labels, weights), splits, parts, clusters)
-        rows = np.concatenate([test for _, test in splits])
         lines = self._ranked(found, parts)
+        tried = lines[0].folds  # of all, but where those failed that were tried on more
+        rows = np.concatenate([test for _, test in splits[:tried]])
+        parts = None if parts is None else parts[:tried]
         for line in lines:
             if line.failed:
                 warnings.warn(
@@ -216,7 +219,7 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
                 )
         self._lines = [tuple(vars(line).values()) for line in lines]
         self.best_name_, self.near_ = lines[0].name, near(lines, 1.0)
-        whole = {line.name for line in lines if line.folds == lines[0].folds and not line.failed}
+        whole = {line.name for line in lines if line.folds == tried and not line.failed}
         alike = [name for name in answer_alike(routers, self.best_name_) if name in whole]
         names = team(found, alike, self._fitted_paths, parts, self.max_routers)
         self.best_params_ = routers[self.best_name_].get_params(deep=False)
@@ -308,7 +311,8 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
     @property
     def cv_curve_(self) -> CostCurve:
         """What ``lambda_`` can pick, on rows of fit."""
-        return self.cost_curve()
+        check_is_fitted(self)
+        return self._curve(None)
 
     # ------------------------------------------------------------------ route
 
@@ -344,7 +348,7 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
         check_number(self.lambda_, "lambda_", at_least=0)
 
     def _rungs_over(self, tree: PathTree) -> Rungs:
-        as_fitted = self.path_costs is None and tree.costs == self._fitted_paths.costs
+        as_fitted = self.path_costs is None and tree.costs == self._points.tree.costs
         return self._rungs if as_fitted else self._ladder(tree)
 
     def _ladder(self, tree: PathTree) -> Rungs:
@@ -428,6 +432,9 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
         check_curve_rows(lambdas, X, y, sample_weight)
         if X is not None or y is not None:
             return super().cost_curve(lambdas, X, y, sample_weight=sample_weight)
+        return self._curve(lambdas)
+
+    def _curve(self, lambdas: ArrayLike | None) -> CostCurve:
         knobs = self.knob_values(lambdas, self.paths_)
         points, curve = places_at(self._rungs_over(self.paths_), knobs), self._points
         return CostCurve(

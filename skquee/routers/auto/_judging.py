@@ -155,6 +155,8 @@ def ladder(
     if beyond > 0:
         low = min(np.log(slack / (DEARER * beyond)), prices[-1] - np.log(2))
         prices, places = np.append(prices, low), np.append(places, len(order) - 1)
+    else:
+        order = order[: int(at[-1]) + 1]  # no price picks what costs the same and is no better
     return prices[::-1], places[::-1], order
 
 

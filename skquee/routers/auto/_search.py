@@ -15,10 +15,12 @@ from sklearn.utils.validation import has_fit_parameter
 from skquee.method._targets import ClusteredErrorTargets
 from skquee.method.policy import ClosedLoop, OptionValue, Pessimistic
 from skquee.routers import CostAwareRouter
+from skquee.routers._deciding import DecidingMixin
 from skquee.routers._router import SHRINKAGE
 from skquee.routers._survey import Surveyed
 from skquee.values import PathProbabilities
 from skquee.values._shipping import threads
+from skquee.walk import RoutingMixin
 
 __all__ = [
     "Swept",
@@ -97,7 +99,9 @@ def _last_exit_answers(router: BaseEstimator) -> bool:
     params = router.get_params(deep=False)
     answer = params.get("answer", "last")
     inner = "router" in params or "candidates" in params  # they answer as what is in them
-    return not inner and isinstance(answer, str) and answer == "last"
+    told = getattr(type(router), "answered_table", None)
+    own = told not in (RoutingMixin.answered_table, DecidingMixin.answered_table)
+    return not (inner or own) and isinstance(answer, str) and answer == "last"
 
 
 def share_clusters(

@@ -93,6 +93,8 @@ def test_rich_features_are_the_literal_ones(n_classes: int, depth: int) -> None:
     assert np.array_equal(rich_features(history, rates, context)[:, :2], context)
     assert np.array_equal(rich_features(history, rates, context)[:, 2:], found)
     assert np.array_equal(rich_features([], [], context), context)
+    none = rich_features([p[:0] for p in history], [r[:0] for r in rates])
+    assert none.shape == (0, found.shape[1])
     many = np.arange(9000) % 30
     together = rich_features([p[many] for p in history], [r[many] for r in rates], context[many])
     assert np.array_equal(together[:, 2:], found[many])

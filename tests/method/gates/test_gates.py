@@ -63,6 +63,7 @@ def test_features_are_equation_13() -> None:
         assert found.dtype == np.float32
         assert np.allclose(found, expected, atol=1e-6)
     assert entropy(np.array([1.0, 0.0])) == 0
+    assert entropy(np.array([1.0, 0.0], dtype=np.float16)) == 0
 
 
 @pytest.mark.parametrize(
