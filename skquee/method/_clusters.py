@@ -46,7 +46,8 @@ def cluster_column(
         mean = errors.sum() / max(sizes.sum(), TINY)
         weight = sizes + targets.shrinkage
         drawn = errors + targets.shrinkage * mean
-        return np.divide(drawn, weight, out=np.full(k, mean), where=weight > 0)
+        found = np.divide(drawn, weight, out=np.full(k, mean), where=weight > 0)
+        return np.clip(found, 0, 1)  # what is left of weights taken off is rounded
 
     all_errors, all_sizes = errors.sum(axis=1), sizes.sum(axis=1)
     whole = shares(all_errors, all_sizes)

@@ -259,6 +259,14 @@ def test_held_out_targets_are_counted_on_the_other_parts() -> None:
                 assert held[row, path] == pytest.approx(drawn / (weights[same].sum() + 3))
 
 
+def test_held_out_targets_are_probabilities_whatever_the_weights() -> None:
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        weights, wrong = rng.random(len(Y)), rng.random((len(Y), TABLE.paths.n_paths)) < 0.98
+        held = quick().fit_held_out(TABLE, Y, weights, wrong=wrong)
+        assert held.min() >= 0 and held.max() <= 1
+
+
 def test_fitted_clusterers_are_used_as_they_are() -> None:
     whole = quick().fit(TABLE, Y)
     given = [FrozenEstimator(clusterer) for clusterer in whole.clusterers_]
