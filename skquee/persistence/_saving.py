@@ -89,10 +89,13 @@ def check_savable(obj: object) -> None:
         where = f"{owner}.{path}" if path else owner
         found = found or is_ours(item)
         if _is_network(item):
+            whole = "Save it by network.save(folder)"
+            if not hasattr(item, "save"):  # a class of the user's own
+                whole = "Make it again from its modules"
             raise TypeError(
                 f"{where} is a network ({type(item).__name__}), which a skops file does not hold. "
-                "Save it by network.save(folder) and what was fitted on it by fitting on a stored "
-                "table, or save the router alone: dump(clf.router_, file)."
+                f"{whole} and what was fitted on it by fitting on a stored table, or save the "
+                "router alone: dump(clf.router_, file)."
             )
         if isinstance(item, PathProbabilities):
             raise TypeError(f"{where} is a table: save it by table.save(file).")
