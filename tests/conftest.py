@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,18 @@ def find_data(name: str) -> Path | None:
     places = [os.environ.get("SKQUEE_DATA"), ROOT.parent / "shared" / "data"]
     found = (Path(place) / name for place in places if place)
     return next((folder for folder in found if folder.is_dir()), None)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def on_the_processor() -> Iterator[None]:
+    """Run networks that name no device on the CPU, also where a GPU would be their default."""
+    torch = sys.modules.get("torch")  # tests that need it have it by now
+    if torch is None:
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.cuda, "is_available", lambda: False)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -28,6 +28,7 @@ from skquee.networks.engines._cuda import (
 from skquee.networks.engines._engines import Cast, check_engines, device_engines
 
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+is_available = torch.cuda.is_available  # before the tests hide the GPU
 
 
 class Tape:
@@ -174,7 +175,8 @@ def test_layers_that_suit_8_bit_products_have_multiples_of_16_columns() -> None:
 
 
 @gpu
-def test_engines_of_this_gpu_answer_as_the_block() -> None:
+def test_engines_of_this_gpu_answer_as_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", is_available)
     from skquee.networks.engines import build_engine
 
     blocks: Any = nn.ModuleList([make_block()]).cuda()
