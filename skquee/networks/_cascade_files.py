@@ -16,6 +16,7 @@ from skquee.networks._files import RECORD as MEMBER
 from skquee.networks._files import check_target, load
 from skquee.networks._images import ImageFormat
 from skquee.networks._members import (
+    MOST_PATHS,
     Logs,
     build_member,
     channels_of,
@@ -35,8 +36,7 @@ from skquee.values._types import Json
 __all__ = ["load_members", "save_members"]
 
 RECORD, FORMAT = "cascade.json", 1
-MOST_MEMBERS = 255  # a chain of so many has as many paths
-NAMES = frozenset((RECORD, *map(str, range(MOST_MEMBERS))))
+NAMES = frozenset((RECORD, *map(str, range(MOST_PATHS))))  # a chain has a path a member
 
 
 def save_members(
@@ -157,8 +157,8 @@ def _read(file: Path) -> Json:
             raise ValueError(f"{where} must be an object, got {member!r:.60}.")
         kinds = {"name": str, "named": bool, "probabilities": bool, "sum": int}
         names.append([field(member, key, kind, where) for key, kind in kinds.items()][0])
-    if not 1 <= len(names) == len(set(names)) <= MOST_MEMBERS or any("@" in n for n in names):
-        raise ValueError(f"{file}: 'members' must be 1 to {MOST_MEMBERS} of distinct names.")
+    if not 1 <= len(names) == len(set(names)) <= MOST_PATHS or any("@" in n for n in names):
+        raise ValueError(f"{file}: 'members' must be 1 to {MOST_PATHS} of distinct names.")
     table = field(record, "latency", (dict, type(None)), file)
     try:
         return {**record, "latency": None if table is None else LatencyTable.from_dict(table)}

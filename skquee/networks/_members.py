@@ -27,6 +27,7 @@ from skquee.values._checks import check_sequence
 from skquee.values._types import Labels
 
 __all__ = [
+    "MOST_PATHS",
     "Logs",
     "NetworkLike",
     "build_member",

@@ -303,6 +303,29 @@ def test_the_best_one_of_fewer_folds_knows_their_rows_alone() -> None:
     assert curve.paths.shape[1] == len(curve.sample_weight) == 200
 
 
+class NotWhole(CostAwareRouter):
+    """Cannot be fitted on as many rows as there are in all."""
+
+    def fit(self, X: Any, y: Any = None, **options: Any) -> NotWhole:
+        if len(X) == FIT.stop:
+            raise RuntimeError("too many rows")
+        return super().fit(X, y, **options)
+
+
+def test_one_who_shares_and_fails_on_all_rows_is_left_out(shared: AutoRouter) -> None:
+    assert list(shared.routers_) == ["a", "logistic"]
+    failing = NotWhole(**FAMILY)
+    search = clone(shared).set_params(candidates={**shared.candidates, "logistic": failing})
+    with pytest.warns(UserWarning, match="'logistic'.* fitted on all rows.*too many rows"):
+        search.fit(TABLE[FIT], Y[FIT])
+    assert list(search.routers_) == ["a"]
+    curve = search.cost_curve(None, TABLE[TEST], Y[TEST])
+    search.lambda_ = float(curve.knobs[3])
+    np.testing.assert_array_equal(search.predict_path(TABLE[TEST]), curve.paths[3])
+    with pytest.raises(RuntimeError, match="too many rows"):
+        clone(search).set_params(candidates={"alone": failing}).fit(TABLE[FIT], Y[FIT])
+
+
 class OwnAnswers(ThresholdRouter):
     """Says what each path answers by itself."""
 

@@ -225,7 +225,7 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
         self.best_params_ = routers[self.best_name_].get_params(deep=False)
         self.routers_ = fit_team({name: routers[name] for name in names}, table, labels, weights)
         self.router_ = self.routers_[self.best_name_]
-        self._keep_points([found[name] for name in names], table, rows, weights)
+        self._keep_points([found[name] for name in self.routers_], table, rows, weights)
         return self
 
     def _keep_points(
@@ -254,7 +254,7 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
         # Asked at every gate: worked out once.
         curve = self._points
         self._accuracy, self._shares, self._paid = curve.accuracy, curve.path_shares, curve.cost
-        self._rungs = self._ladder(self._fitted_paths)
+        self._rungs_of_fit = self._ladder(self._fitted_paths)
 
     def _race(
         self,
@@ -347,9 +347,10 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
     def check_knobs(self) -> None:
         check_number(self.lambda_, "lambda_", at_least=0)
 
-    def _rungs_over(self, tree: PathTree) -> Rungs:
-        as_fitted = self.path_costs is None and tree.costs == self._points.tree.costs
-        return self._rungs if as_fitted else self._ladder(tree)
+    @property
+    def _rungs(self) -> Rungs:
+        as_fitted = self.path_costs is None and self.paths_.costs == self._points.tree.costs
+        return self._rungs_of_fit if as_fitted else self._ladder(self.paths_)
 
     def _ladder(self, tree: PathTree) -> Rungs:
         # Where a knob has no order, what is near the hull is another thing, not one between.
@@ -368,15 +369,15 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
     def _router_of(self, point: int) -> BaseEstimator:
         """Return the router of an operating point, at it."""
         router = copy.copy(list(self.routers_.values())[self._owners[point]])
-        params: dict[str, object] = {}
-        params[router.knob.name] = router.knob.of(float(self._points.knobs[point]))
+        knob = router.knob
+        params: dict[str, object] = {knob.name: knob.of(float(self._points.knobs[point]))}
         if self.path_costs is not None or self.paths is not None:
             params["path_costs"] = self.paths_.costs
         return router.set_params(**params)
 
     def _at(self, lambda_: float) -> BaseEstimator:
         """Return the router of a price, at the operating point of that price."""
-        return self._router_of(int(places_at(self._rungs_over(self.paths_), lambda_)))
+        return self._router_of(int(places_at(self._rungs, lambda_)))
 
     def make_decider(self, tree: PathTree) -> Decider:
         router = self._at(self.lambda_)
@@ -385,7 +386,7 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
         return decider
 
     def sweep_table(self, table: PathProbabilities, knobs: NDArray[np.float64]) -> NDArray[np.intp]:
-        points = places_at(self._rungs_over(self.paths_), knobs)
+        points = places_at(self._rungs, knobs)
         used, back = np.unique(points, return_inverse=True)
         taken = np.empty((len(used), len(table)), dtype=np.intp)
         for owner in np.unique(self._owners[used]).tolist():
@@ -395,7 +396,7 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
         return taken[back]
 
     def default_knobs(self, tree: PathTree) -> NDArray[np.float64]:
-        return np.append(0.0, prices_of(self._rungs_over(self.paths_)))
+        return np.append(0.0, prices_of(self._rungs))
 
     def knob_values(self, values: ArrayLike | None, tree: PathTree) -> NDArray[np.float64]:
         knobs = super().knob_values(values, tree)
@@ -436,7 +437,7 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
 
     def _curve(self, lambdas: ArrayLike | None) -> CostCurve:
         knobs = self.knob_values(lambdas, self.paths_)
-        points, curve = places_at(self._rungs_over(self.paths_), knobs), self._points
+        points, curve = places_at(self._rungs, knobs), self._points
         return CostCurve(
             knobs,
             curve.paths[points],

@@ -158,13 +158,27 @@ def fit_team(
     labels: NDArray[np.generic] | None,
     weights: NDArray[np.float64] | None,
 ) -> dict[str, BaseEstimator]:
-    """Fit routers on all rows, those that share a training once."""
+    """Fit routers on all rows, those that share a training once.
+
+    The first one is needed; another that fails is left out with a warning.
+    """
     fitted: dict[str, BaseEstimator] = {}
     for first, *others in share_trainings(routers):
-        fitted[first] = fit_on(routers[first], table, labels, weights)
+        try:
+            fitted[first] = fit_on(routers[first], table, labels, weights)
+        except Exception as error:
+            if not fitted:
+                raise
+            warnings.warn(
+                f"{[first, *others]} cannot be fitted on all rows and are left out: "
+                f"{type(error).__name__}: {error}",
+                UserWarning,
+                stacklevel=3,
+            )
+            continue
         for name in others:
             fitted[name] = fitted[first].with_policy(routers[name].policy)
-    return {name: fitted[name] for name in routers}
+    return {name: fitted[name] for name in routers if name in fitted}
 
 
 def try_out(
