@@ -175,13 +175,14 @@ def test_the_map_leads_to_pages_that_exist_and_is_as_it_is_drawn():
         assert choice in words, choice
 
 
-def test_reference_shows_no_private_modules():
+def test_reference_shows_an_example_of_everything_and_no_private_modules():
     listed = re.findall(r"^   ([\w.]+)$", (DOCS / "api.rst").read_text(encoding="utf-8"), re.M)
     for name in listed:
         found = skquee
         for part in name.split("."):
             found = getattr(found, part)
-        assert not re.search(r"skquee(\.\w+)*\._", found.__doc__ or ""), name
+        assert not re.search(r"skquee(\.\w+)*\._", found.__doc__), name
+        assert ">>>" in found.__doc__, name
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if not page.startswith("appendix")])

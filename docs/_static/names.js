@@ -14,6 +14,9 @@ document.addEventListener("DOMContentLoaded", () => {
   for (const entry of document.querySelectorAll(".citation-list > .citation")) {
     entry.setAttribute("role", "listitem");
   }
+  for (const formula of document.querySelectorAll("article div.math")) {
+    formula.tabIndex = 0; // arrows scroll one that is wider than a narrow screen
+  }
   // Narrow screens show each row as a list: "column: value" (reading.css).
   for (const table of document.querySelectorAll("article table.table")) {
     const columns = [...table.querySelectorAll("thead th")].map((head) => head.textContent.trim());

@@ -40,6 +40,14 @@ class CallError(RuntimeError):
         Positions of the rows that failed, among those it was asked.
     probabilities : ndarray of shape (n_samples, n_classes)
         What it answered for the others; NaN elsewhere. Nothing that was answered is lost.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skquee.bank import CallError
+    >>> error = CallError("the second was refused", np.array([1]), np.full((2, 3), np.nan))
+    >>> error.rows
+    array([1])
     """
 
     def __init__(

@@ -41,6 +41,17 @@ class LazyPathProbabilities(PathProbabilities):
         The tree, with classes.
     batch_size : int or None
         Rows a pass handles at once. None: as many as keep their answers within 64 MiB.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skquee import MultiPathClassifierBank
+    >>> from skquee.testing import TableNetwork, make_path_probabilities
+    >>> network = TableNetwork(make_path_probabilities(200)[0])
+    >>> MultiPathClassifierBank(network).transform(np.arange(5)[:, None])
+    LazyPathProbabilities(5 samples, 6 paths, 4 classes, float32)
+    >>> network.blocks_run
+    0
     """
 
     #: Whether classifiers were fitted on these very rows: a router must not learn from them.

@@ -68,6 +68,14 @@ class Certificate:
         Mean losses.
     p_values : ndarray of shape (n_points,)
         Of "some group's risk is above the limit". NaN under "crc".
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skquee.evaluation import certify
+    >>> losses = np.random.default_rng(1).random((3, 500)) < [[0.01], [0.05], [0.4]]
+    >>> certify(losses, max_risk=0.1).risks
+    array([[0.008, 0.046, 0.378]])
     """
 
     n_certified: int

@@ -370,6 +370,12 @@ def hull_points(
     -------
     cost, accuracy : ndarray
         Corners, by strictly rising cost and accuracy.
+
+    Examples
+    --------
+    >>> from skquee.evaluation import hull_points
+    >>> hull_points([1, 2, 3], [0.5, 0.6, 0.9])
+    (array([1., 3.]), array([0.5, 0.9]))
     """
     costs = check_numbers(cost, "cost", shape=(None,), what="one a point")
     heights = check_numbers(accuracy, "accuracy", shape=(len(costs),), what="one a point")

@@ -51,6 +51,18 @@ class PairedComparison:
     p_value : float
         Two-sided, of there being no difference: below ``1 - confidence`` where the interval does
         not hold zero.
+
+    Examples
+    --------
+    >>> from skquee.baselines import FixedPath, ThresholdRouter
+    >>> from skquee.evaluation import paired_bootstrap
+    >>> from skquee.testing import make_path_probabilities
+    >>> table, y = make_path_probabilities(200)  # 3 exits at 2 levels
+    >>> routers = ThresholdRouter(), FixedPath()
+    >>> curves = [router.fit(table, y).cost_curve(None, table, y) for router in routers]
+    >>> found = paired_bootstrap(*curves, random_state=0)
+    >>> found.low <= found.difference <= found.high
+    True
     """
 
     difference: float

@@ -84,6 +84,16 @@ def route(estimator: BaseEstimator, X: Rows) -> Any:
     ------
     TypeError
         If the estimator does not end in a router.
+
+    Examples
+    --------
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from skquee.baselines import ThresholdRouter
+    >>> from skquee.evaluation import route
+    >>> from skquee.testing import make_path_probabilities
+    >>> table, y = make_path_probabilities(200)  # 3 exits at 2 levels
+    >>> route(make_pipeline(ThresholdRouter()).fit(table, y), table[:3]).path_names
+    array(['8', '8-8-8', '8'], dtype=object)
     """
     router, inputs = router_of(estimator, X)
     return router.route(inputs)
@@ -119,6 +129,17 @@ def cost_curve(
     ------
     TypeError
         If the estimator does not end in a router.
+
+    Examples
+    --------
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from skquee.baselines import ThresholdRouter
+    >>> from skquee.evaluation import cost_curve
+    >>> from skquee.testing import make_path_probabilities
+    >>> table, y = make_path_probabilities(200)  # 3 exits at 2 levels
+    >>> pipeline = make_pipeline(ThresholdRouter()).fit(table, y)
+    >>> cost_curve(pipeline, [0.5, 0.9], table, y).cost.round(2)
+    array([0.47, 0.87])
     """
     router, inputs = router_of(estimator, X)
     return router.cost_curve(lambdas, inputs, y, **options)

@@ -111,6 +111,14 @@ class RecallAnswer(BaseEstimator):
     References
     ----------
     .. [1] Dekoninck et al., "A Unified Approach to Routing and Cascading for LLMs", ICML 2025.
+
+    Examples
+    --------
+    >>> from skquee.answers import RecallAnswer
+    >>> from skquee.testing import make_path_probabilities
+    >>> table, y = make_path_probabilities(200)  # 3 exits at 2 levels
+    >>> RecallAnswer().fit(table, y).chosen(1, [table.path(p) for p in (0, 1)])[:3]
+    array([1, 1, 1])
     """
 
     def __init__(
@@ -218,6 +226,14 @@ class EnsembleAnswer(BaseEstimator):
     References
     ----------
     .. [1] Wolczyk et al., "Zero Time Waste", NeurIPS 2021.
+
+    Examples
+    --------
+    >>> from skquee.answers import EnsembleAnswer
+    >>> from skquee.testing import make_path_probabilities
+    >>> table, y = make_path_probabilities(200)  # 3 exits at 2 levels
+    >>> EnsembleAnswer().fit(table, y).combine(1, [table.path(p) for p in (0, 1)]).shape
+    (200, 4)
     """
 
     def __init__(self, penalty: float = 1e-3, max_samples: int = 5000) -> None:
@@ -354,6 +370,13 @@ def cross_fitted_answers(
         Fitted.
     PathProbabilities
         What every path answers.
+
+    Examples
+    --------
+    >>> from skquee.answers import RecallAnswer, cross_fitted_answers
+    >>> from skquee.testing import make_path_probabilities
+    >>> cross_fitted_answers(RecallAnswer(), *make_path_probabilities(200))
+    (RecallAnswer(), PathProbabilities(200 samples, 6 paths, 4 classes, float64))
     """
     weights = sample_weight if has_fit_parameter(rule, "sample_weight") else None
 

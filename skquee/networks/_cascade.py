@@ -66,6 +66,17 @@ class NetworkCascade:
         Columns of the table: every network at every engine it kept.
     latency_ : LatencyTable
         From ``measure_costs``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from torch import nn
+    >>> from skquee.networks import NetworkCascade
+    >>> small, large = (nn.Sequential(nn.Flatten(), nn.Linear(192, 5)) for _ in range(2))
+    >>> options = {"levels": ("fp32",), "img_size": 8, "runtime": "torch"}
+    >>> cascade = NetworkCascade.compiled({"small": small, "large": large}, **options)
+    >>> cascade.paths_.names
+    ('small@fp32', 'large@fp32', 'small@fp32-large@fp32')
     """
 
     paths_: PathTree

@@ -54,6 +54,11 @@ def write_report(study: Study, folder: Path | str | None = None) -> Path:
     Path
         ``report.html``; beside it a ``.png`` and a ``.csv`` a figure, and the claims as
         ``claims.csv`` and ``claims.md``.
+
+    Examples
+    --------
+    >>> from skquee.report import Study, write_report
+    >>> write_report(Study(network, splits, "results"))  # doctest: +SKIP
     """
     target = study.folder if folder is None else check_folder(folder)
     target.mkdir(parents=True, exist_ok=True)
@@ -200,6 +205,12 @@ def reproduce(
     -------
     Study
         Everything computed; ``folder/report.html`` shows it.
+
+    Examples
+    --------
+    >>> from skquee.report import reproduce
+    >>> splits = {"train": train, "val": validation, "test": test}  # doctest: +SKIP
+    >>> reproduce(network, splits, "results").table()  # doctest: +SKIP
     """
     study = Study(
         network, splits, folder, title=title, setting=setting, class_names=class_names

@@ -61,6 +61,12 @@ class Study(Experiment):
     ValueError
         If a part is missing, the network has one level only, or `folder` holds results of
         another setting, of other paths or of other labels.
+
+    Examples
+    --------
+    >>> from skquee.report import Study
+    >>> study = Study(network, splits, "results")  # doctest: +SKIP
+    >>> study.curves()  # doctest: +SKIP
     """
 
     def curve(self, name: str) -> CostCurve:

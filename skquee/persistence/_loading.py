@@ -69,6 +69,19 @@ def load(file: str | os.PathLike[str], trusted: Sequence[str] = ()) -> Any:
     See Also
     --------
     dump : Write it.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import skquee
+    >>> from skquee.baselines import ThresholdRouter
+    >>> from skquee.testing import make_path_probabilities
+    >>> table, y = make_path_probabilities(200)  # 3 exits at 2 levels
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = os.path.join(folder, "router.skops")
+    ...     skquee.dump(ThresholdRouter(0.7).fit(table, y), file)
+    ...     skquee.load(file).threshold
+    0.7
     """
     if isinstance(trusted, str):
         raise TypeError(f"trusted must be a sequence of names, got the text {trusted!r}.")

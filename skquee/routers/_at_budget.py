@@ -12,7 +12,14 @@ __all__ = ["BudgetMixin"]
 
 
 class BudgetMixin:
-    """Gives a router ``at_budget``."""
+    """Gives a router ``at_budget``.
+
+    Examples
+    --------
+    >>> from skquee.router import BudgetMixin, default_router
+    >>> isinstance(default_router(), BudgetMixin)
+    True
+    """
 
     def at_budget(
         self,

@@ -38,7 +38,14 @@ COLUMNS = (
 
 
 class ExplainMixin(RoutingMixin):
-    """Gives a router ``explain_route``."""
+    """Gives a router ``explain_route``.
+
+    Examples
+    --------
+    >>> from skquee.router import ExplainMixin, default_router
+    >>> isinstance(default_router(), ExplainMixin)
+    True
+    """
 
     def explain_route(self, X: ArrayLike) -> pd.DataFrame:
         """Tell what every gate on a sample's way saw, predicted and chose.

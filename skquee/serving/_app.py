@@ -76,6 +76,11 @@ def make_app(
         Without starlette or prometheus_client: ``pip install 'skquee[serve]'``.
     TypeError
         If the classifier cannot route.
+
+    Examples
+    --------
+    >>> from skquee.serving import make_app
+    >>> app = make_app(clf, token="of 16 characters or more")  # doctest: +SKIP
     """
     for name, value in (
         ("max_rows", max_rows),

@@ -52,6 +52,11 @@ def serve(
         If the address is reached from elsewhere and there is no token.
     OSError
         If nothing can listen there.
+
+    Examples
+    --------
+    >>> from skquee.serving import serve
+    >>> serve(clf, port=8000)  # doctest: +SKIP
     """
     check_integer(port, "port", at_least=0)
     check_integer(grace, "grace", at_least=0)

@@ -113,6 +113,12 @@ def measure_speed(
         on the same groups; ``deciding``, the share of the time outside of blocks and exits; and
         ``predicted``, the time that ``latency_``, calibrated by routed validation images, predicts
         over the clock's. ``attrs["missing"]`` says why an engine is not among the alternatives.
+
+    Examples
+    --------
+    >>> from skquee.report import measure_speed, speed_verdict
+    >>> found = measure_speed(network.compile(), validation, test)  # doctest: +SKIP
+    >>> print(speed_verdict(found))  # doctest: +SKIP
     """
     import pandas as pd
 

@@ -58,6 +58,12 @@ def router_checks() -> list[Callable[[Router], None]]:
     -------
     list of callables
         For ``pytest.mark.parametrize``.
+
+    Examples
+    --------
+    >>> from skquee.testing import router_checks
+    >>> [check.__name__ for check in router_checks()][:2]
+    ['check_methods', 'check_decisions']
     """
     return [
         check_methods,

@@ -78,6 +78,16 @@ class TableNetwork:
         The table's tree.
     blocks_run : int
         Rows times blocks run so far.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skquee.testing import TableNetwork, make_path_probabilities
+    >>> network = TableNetwork(make_path_probabilities(200)[0])
+    >>> level = network.paths_.levels[0]
+    >>> state = network.run_block(network.start(np.arange(5)[:, None]), 0, level)
+    >>> network.head(state, 0, level).shape, network.blocks_run
+    ((5, 4), 5)
     """
 
     def __init__(self, table: PathProbabilities) -> None:

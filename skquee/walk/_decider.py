@@ -48,6 +48,16 @@ class Decider:
         With the costs that hold.
     classes : ndarray of shape (n_classes,)
         Labels of the class axis.
+
+    Examples
+    --------
+    >>> from skquee.baselines import ThresholdRouter
+    >>> from skquee.walk import walk
+    >>> from skquee.testing import make_path_probabilities
+    >>> table, y = make_path_probabilities(200)  # 3 exits at 2 levels
+    >>> decider = ThresholdRouter(0.9).fit(table, y).decider()
+    >>> walk(decider, table[:3]).path_names
+    array(['8-8', '8-8-8', '8'], dtype=object)
     """
 
     tree: PathTree
@@ -128,6 +138,16 @@ class Follow(Decider):
         The path and its prefixes, shortest first.
     leaves : callable, default=None
         ``leaves(visit) -> ndarray of bool``: who exits here. Default: nobody.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skquee.walk import Follow, walk
+    >>> from skquee.testing import make_path_probabilities
+    >>> table, y = make_path_probabilities(200)  # 3 exits at 2 levels
+    >>> decider = Follow(table.paths, np.arange(4), np.array([0, 2, 5]))
+    >>> walk(decider, table[:2]).path_names
+    array(['8-8-8', '8-8-8'], dtype=object)
     """
 
     line: NDArray[np.intp]
@@ -187,6 +207,17 @@ class Mixed(Decider):
         Share of the rows that take `high`.
     start : float or None
         Random start in [0, 1); None draws one for each walk.
+
+    Examples
+    --------
+    >>> from skquee.baselines import FixedPath
+    >>> from skquee.walk import Mixed, walk
+    >>> from skquee.testing import make_path_probabilities
+    >>> table, y = make_path_probabilities(200)  # 3 exits at 2 levels
+    >>> cheap, dear = (FixedPath(path).fit(table, y).decider() for path in ("8", "8-8-8"))
+    >>> half = Mixed(cheap.tree, cheap.classes, cheap, dear, share=0.5, start=0.0)
+    >>> walk(half, table[:4]).path_names
+    array(['8', '8-8-8', '8', '8-8-8'], dtype=object)
     """
 
     low: Decider
@@ -243,6 +274,17 @@ class Clipped(Decider):
         Most a sample may cost.
     owner : str
         Name of the router, for messages.
+
+    Examples
+    --------
+    >>> from skquee.baselines import FixedPath
+    >>> from skquee.walk import Clipped, walk
+    >>> from skquee.testing import make_path_probabilities
+    >>> table, y = make_path_probabilities(200)  # 3 exits at 2 levels
+    >>> inner = FixedPath().fit(table, y).decider()
+    >>> capped = Clipped(inner.tree, inner.classes, inner, cap=0.7, owner="FixedPath")
+    >>> walk(capped, table[:2]).path_names
+    array(['8-8', '8-8'], dtype=object)
     """
 
     inner: Decider

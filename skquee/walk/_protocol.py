@@ -35,6 +35,14 @@ class Router(Protocol):
     needs_labels : bool
         Whether it chooses by the labels of the very rows it routes, as an oracle does. Such a one
         belongs beside a curve: :class:`skquee.RoutedClassifier` refuses it.
+
+    Examples
+    --------
+    >>> from skquee.baselines import ThresholdRouter
+    >>> from skquee.testing import check_router
+    >>> from skquee.walk import Router
+    >>> router: Router = ThresholdRouter()
+    >>> check_router(router)
     """
 
     knob: Knob

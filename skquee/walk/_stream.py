@@ -31,6 +31,12 @@ class StreamError:
         Its number, from 0.
     error : Exception
         Why.
+
+    Examples
+    --------
+    >>> from skquee.walk import StreamError
+    >>> StreamError(batch=3, error=OSError("no such image")).batch
+    3
     """
 
     batch: int

@@ -45,6 +45,15 @@ class Routes:
         Names and costs of the paths.
     index : Index or None
         Row labels of the data frame that was routed.
+
+    Examples
+    --------
+    >>> from skquee.baselines import ThresholdRouter
+    >>> from skquee.testing import make_path_probabilities
+    >>> table, y = make_path_probabilities(200)  # 3 exits at 2 levels
+    >>> routes = ThresholdRouter(0.9).fit(table, y).route(table[:3])
+    >>> routes.labels, routes.path_names, routes.costs.round(2)
+    (array([0, 1, 2]), array(['8-8', '8-8-8', '8'], dtype=object), array([0.67, 1.  , 0.33]))
     """
 
     labels: NDArray[np.generic]
@@ -199,6 +208,21 @@ class Visit:
         What the table knows of the samples beforehand.
     costs : ndarray of shape (m, n_paths) or None
         Cost of every path for each sample, where the table knows it; None: those of the tree.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skquee.walk import Follow, walk
+    >>> from skquee.testing import make_path_probabilities
+    >>> table, y = make_path_probabilities(200)  # 3 exits at 2 levels
+    >>> deciders = Follow(
+    ...     table.paths,
+    ...     np.arange(4),
+    ...     np.array([0, 2, 5]),
+    ...     leaves=lambda visit: visit.now.max(axis=1) > 0.9,
+    ... )
+    >>> walk(deciders, table[:3]).path_names
+    array(['8-8', '8-8-8', '8'], dtype=object)
     """
 
     depth: int

@@ -35,6 +35,15 @@ def walk(decider: Decider, table: PathProbabilities) -> Routes:
     Returns
     -------
     Routes
+
+    Examples
+    --------
+    >>> from skquee.baselines import ThresholdRouter
+    >>> from skquee.walk import walk
+    >>> from skquee.testing import make_path_probabilities
+    >>> table, y = make_path_probabilities(200)  # 3 exits at 2 levels
+    >>> walk(ThresholdRouter(0.9).fit(table, y).decider(), table[:3]).paths
+    array([2, 5, 0])
     """
     n = table.shape[0]
     if n <= table.chunk_size:

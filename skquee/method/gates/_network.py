@@ -135,6 +135,13 @@ def gate_layouts(tree: PathTree, *, steps_only: bool = False) -> list[GateLayout
     -------
     list of GateLayout
         In the order of depth; every depth from 1 to ``n_exits - 1`` has one.
+
+    Examples
+    --------
+    >>> from skquee import PathTree
+    >>> from skquee.gates import gate_layouts
+    >>> gate_layouts(PathTree.chain([1, 10]))
+    [GateLayout(depth=1, prefixes=array([0]), candidates=array([[0, 1]]))]
     """
     layouts = []
     for depth in range(1, tree.n_exits):

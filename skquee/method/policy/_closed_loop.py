@@ -38,6 +38,16 @@ class ClosedLoop(BaseEstimator):
     ----------
     lambdas_ : ndarray of shape (n_lambdas,)
         The grid.
+
+    Examples
+    --------
+    >>> from skquee import CostAwareRouter
+    >>> from skquee.policy import ClosedLoop
+    >>> from skquee.testing import make_path_probabilities
+    >>> table, y = make_path_probabilities(200)  # 3 exits at 2 levels
+    >>> router = CostAwareRouter(regressor="logistic", policy=ClosedLoop(), random_state=0)
+    >>> router.fit(table, y).predict(table).shape
+    (200,)
     """
 
     def __init__(self, n_lambdas: int = 10, alpha: float = 10.0) -> None:

@@ -51,6 +51,15 @@ def next_steps(tree: PathTree, candidates: NDArray[np.intp], depth: int) -> NDAr
     Returns
     -------
     ndarray of int
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from skquee import PathTree
+    >>> from skquee.policy import next_steps
+    >>> tree = PathTree.chain([1, 10, 100])
+    >>> next_steps(tree, np.array([0, 1, 2]), depth=1)
+    array([0, 1, 1])
     """
     if depth >= tree.n_exits:
         return candidates

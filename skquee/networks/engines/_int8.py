@@ -185,6 +185,13 @@ class Int8Linear(_Int8Layer[nn.Linear]):
         Apply GELU, and hand on its codes over this range in place of floats.
     top : int, default=None
         Largest code of a weight. Default: of :func:`weight_top`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from skquee.networks.engines import Int8Linear
+    >>> layer = Int8Linear(torch.nn.Linear(8, 4), (-1.0, 1.0))  # doctest: +SKIP
+    >>> layer(torch.rand(2, 8)).shape  # doctest: +SKIP
     """
 
     def __init__(

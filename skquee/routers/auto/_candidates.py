@@ -33,6 +33,13 @@ def default_candidates(tree: PathTree, n_samples: int) -> dict[str, BaseEstimato
     -------
     dict of str to estimator
         Not fitted; simple ones first.
+
+    Examples
+    --------
+    >>> from skquee import PathTree
+    >>> from skquee.auto import default_candidates
+    >>> list(default_candidates(PathTree.chain([1, 10]), n_samples=500))[:2]
+    ['fixed paths', 'threshold on max_probability along 2']
     """
     policies: dict[str, Policy | str] = {
         "open loop": "open-loop",
