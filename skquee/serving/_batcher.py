@@ -6,21 +6,26 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from time import perf_counter
 from typing import TypeVar
 
 from skquee.serving._rows import Refused, Rows
 
 __all__ = ["Batcher"]
 
-Answer = TypeVar("Answer")
 Result = TypeVar("Result")
+
+# Seconds without a request after which a batch runs that could have waited for more.
+QUIET = 0.001
 
 
 class Batcher:
     """Runs one batch after the other in one thread: whatever has come while the last one ran.
 
-    No request waits for others to come: where the classifier is idle, it runs at once. So a
-    batch is as large as the load asks for.
+    Where the classifier is idle, a request runs at once. Clients that were just answered often ask
+    again at once: the next batch waits for as many as were answered or had come meanwhile, as long
+    as they keep coming, and at most half the time of the last batch. Otherwise two halves of the
+    clients take turns, and each batch is half as large as it could be.
 
     `run`: ``run(parts) -> answers``, one a part; gets rows of one kind. An answer may be an
     exception. `most_rows`: rows of a batch. `most_waiting`: rows that may wait; more are refused
@@ -35,6 +40,8 @@ class Batcher:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="skquee")
         self._working: asyncio.Task[None] | None = None
         self.waiting = 0
+        # Requests that may come soon, and until when they are waited for.
+        self._hoped, self._until = 0, 0.0
 
     async def submit(self, rows: Rows) -> object:
         """Return the answer to some rows, once a batch with them has run."""
@@ -61,8 +68,10 @@ class Batcher:
         loop = asyncio.get_running_loop()
         try:
             while self._queue:
+                await self._gather()
                 batch = self._take()
                 parts = [rows for rows, _ in batch]
+                began = perf_counter()
                 try:
                     answers = await loop.run_in_executor(self._thread, self._run, parts)
                 except Exception as error:  # nobody else would answer these requests
@@ -74,8 +83,21 @@ class Batcher:
                         future.set_exception(answer)
                     else:
                         future.set_result(answer)
+                now = perf_counter()
+                self._hoped, self._until = len(batch) + len(self._queue), now + (now - began) / 2
         finally:
             self._working = None
+
+    async def _gather(self) -> None:
+        """Wait while requests that may share a batch with those of the queue keep coming."""
+        n_requests = -1
+        while (
+            n_requests < len(self._queue) < self._hoped
+            and self.waiting < self._most_rows
+            and perf_counter() + QUIET < self._until
+        ):
+            n_requests = len(self._queue)
+            await asyncio.sleep(QUIET)
 
     def _take(self) -> list[tuple[Rows, asyncio.Future[object]]]:
         """Take from the queue what can run together with its first entry."""

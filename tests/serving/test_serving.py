@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -23,10 +24,12 @@ from sklearn.naive_bayes import GaussianNB
 import skquee
 from skquee import CostAwareRouter, MultiPathClassifierBank, RoutedClassifier
 from skquee.cli import main
-from skquee.serving import make_app, serve
+from skquee.serving import _batcher, make_app, serve
+from skquee.serving._rows import Rows
 
-for package in ("starlette", "prometheus_client", "uvicorn"):
+for package in ("starlette", "prometheus_client"):
     pytest.importorskip(package, reason=f"serving needs {package}: pip install 'skquee[serve]'")
+uvicorn = pytest.importorskip("uvicorn", reason="pip install 'skquee[serve]'")
 
 TOKEN = "0123456789abcdef"
 X, Y = make_classification(600, 4, n_informative=3, n_redundant=0, random_state=0)
@@ -115,6 +118,38 @@ def test_requests_that_come_together_run_together() -> None:
     assert [answer["labels"][0] for _, answer in told] == labels
     assert len(counted.sizes) < 20
     assert max(counted.sizes) <= 16
+
+
+def test_clients_that_ask_again_at_once_come_to_share_batches(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(_batcher, "perf_counter", lambda: now[0])
+    sizes: list[int] = []
+
+    def run(parts: list[Rows]) -> list[object]:
+        now[0] += 10.0
+        sizes.append(len(parts))
+        return [len(parts)] * len(parts)
+
+    async def ask_all() -> int:
+        batcher = _batcher.Batcher(run, most_rows=100, most_waiting=100)
+        one = Rows(X[:1], (4,), False)
+
+        async def client(n_requests: int) -> None:
+            for _ in range(n_requests):
+                await batcher.submit(one)
+
+        first = asyncio.create_task(client(6))
+        await asyncio.sleep(0)  # one client is before the others
+        await asyncio.gather(first, *(client(6) for _ in range(7)), client(2))
+        await batcher.drain()
+        return sum(sizes)
+
+    assert asyncio.run(ask_all()) == 50
+    # Eight clients in two groups, then in one, also after the ninth has left.
+    assert sizes[-4:-1] == [8] * 3
+    assert len(sizes) <= 9
 
 
 def test_a_request_that_fails_fails_alone() -> None:
@@ -245,6 +280,16 @@ def test_metrics_count_rows_costs_and_drift() -> None:
 def test_what_cannot_be_served_safely_is_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         serve(CLASSIFIER, **options)
+
+
+def test_answers_are_sent_without_waiting_for_the_client_to_acknowledge(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # asyncio sets TCP_NODELAY where the listening socket names its protocol, and else not.
+    found: list[int] = []
+    monkeypatch.setattr(uvicorn.Server, "run", lambda _, sockets: found.append(sockets[0].proto))
+    serve(CLASSIFIER, port=0)
+    assert found == [socket.IPPROTO_TCP]
 
 
 def test_what_cannot_route_is_refused() -> None:
