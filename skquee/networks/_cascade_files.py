@@ -19,7 +19,6 @@ from skquee.networks._members import (
     MOST_PATHS,
     Logs,
     build_member,
-    channels_of,
     check_classes,
     joined_blocks,
     named,
@@ -27,6 +26,7 @@ from skquee.networks._members import (
 from skquee.networks._multi_exit import MultiExitNetwork
 from skquee.networks._parameters import NetworkParameters
 from skquee.networks.backbones._cut import Cut
+from skquee.networks.backbones._sized import channels_of
 from skquee.networks.engines import LatencyTable
 from skquee.values._atomic import heal_folder, whole_folder
 from skquee.values._checks import check_option, check_path

@@ -53,7 +53,7 @@ def assemble(
     weights = None if empty else network.weights
     backbone = build_backbone(
         network.backbone,
-        img_size=None if network.blocks is not None else network.img_size,
+        img_size=network.img_size,
         in_chans=network.in_chans,
         pretrained=weights == PRETRAINED,
         checkpoint=None if weights == PRETRAINED else weights,

@@ -21,6 +21,7 @@ from skquee.networks._parameters import check_data_config
 from skquee.networks._parts import FLOAT, Parts
 from skquee.networks._training import is_probability
 from skquee.networks.backbones._cut import build_backbone
+from skquee.networks.backbones._sized import channels_of
 from skquee.networks.backbones._types import Level, Options, Size
 from skquee.values import PathTree
 from skquee.values._checks import check_sequence
@@ -32,7 +33,6 @@ __all__ = [
     "NetworkLike",
     "build_member",
     "cascade_tree",
-    "channels_of",
     "check_classes",
     "check_networks",
     "joined_blocks",
@@ -179,20 +179,16 @@ def joined_blocks(
 def _format(module: nn.Module, img_size: Size | None, data_config: Options | None) -> ImageFormat:
     """Return what a module takes: its own configuration, as timm's have one, or what is given."""
     own: Options = getattr(module, "pretrained_cfg", None) or {}
-    channels = channels_of(module)
     shape = own.get("input_size")
     size = img_size if img_size is not None else None if shape is None else tuple(shape[1:])
     if size is None:
         raise ValueError("the size of its images is not known: give img_size=, in pixels")
     if isinstance(size, int):
         size = (size, size)
+    sides = int(size[0]), int(size[1])
+    channels = channels_of(module, sides)
     given = check_data_config(data_config, channels)
-    return replace(ImageFormat.of(channels, (int(size[0]), int(size[1])), own), **given)
-
-
-def channels_of(module: nn.Module) -> int:
-    first = next((m for m in module.modules() if isinstance(m, nn.Conv2d)), None)
-    return 3 if first is None else first.in_channels
+    return replace(ImageFormat.of(channels, sides, own), **given)
 
 
 def _answer(module: nn.Module, images: Tensor) -> Tensor:

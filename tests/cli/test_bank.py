@@ -103,9 +103,9 @@ CUT = b"PK\x03\x04 an archive that ends too early"
     ("change", "message"),
     [
         ("--network no_such_net --exits 1", "must be the name of a model that the installed timm"),
-        ("--exits 1", "ResNet is not one of timm's vision transformers: say after which"),
+        ("--exits 1", "ResNet is not one of timm's VisionTransformers: say after which"),
         ("--blocks layer1 --img-size 32 --network t2t_vit_7", "There is no submodule 'layer1'"),
-        ("--exits 1 --img-size 32", "'img_size'"),
+        ("--exits 1 --img-size 32", "blocks=[...]. It has ['conv1'"),
         ("--device nowhere", "device='nowhere' cannot be used here"),
         ("--mean 0.5", "data_config['mean'] must have shape (3,)"),
         ("--std 0 0 0", "data_config['std'] must hold finite numbers > 0"),

@@ -102,13 +102,14 @@ for _name in (
     "efficientnet_b0 tf_efficientnetv2_b0 mnasnet_small ghostnet_100 repvgg_a0 mobileone_s0 "
     "convnext_atto convnextv2_atto inception_next_atto edgenext_xx_small poolformer_s12 "
     "caformer_s18 fastvit_t8 repvit_m1 starnet_s1 mambaout_femto sequencer2d_s nf_regnet_b0 "
-    "mobilevit_xxs davit_tiny pvt_v2_b0 focalnet_tiny_srf"
+    "mobilevit_xxs davit_tiny pvt_v2_b0 focalnet_tiny_srf tresnet_m csatv2"
 ).split():
     _add(_timm, _name)
 for _name in (
     "swin_tiny_patch4_window7_224 swinv2_tiny_window8_256 coatnet_nano_rw_224 hiera_tiny_224 "
     "levit_128s mixer_s32_224 gmlp_ti16_224 resmlp_12_224 volo_d1_224 nest_tiny "
-    "vit_tiny_patch16_224 deit3_small_patch16_224 eva02_tiny_patch14_224 cait_xxs24_224"
+    "vit_tiny_patch16_224 deit3_small_patch16_224 eva02_tiny_patch14_224 cait_xxs24_224 "
+    "vit_small_patch16_dinov3"
 ).split():
     _add(_timm, _name, **SIZED)
 _add(_torchvision, "resnet18", "layer2", "layer4")
@@ -196,7 +197,7 @@ def measure(family: Family) -> Row:
         module, blocks=family.cuts, img_size=SIZE, trainer=trainer, random_state=0
     ).fit(X, y)
     images = network.start(X[:2])
-    blocks, tail = cut_modules(module, family.cuts)
+    blocks, tail = cut_modules(module, family.cuts, tuple(images.shape[1:]))
     states = run_once(blocks, images[:1], family.cuts)
     pools = make_pools("auto", blocks, tail, states, family.cuts)
     widths = tuple(p(state).shape[1] for p, state in zip(pools, states[1:], strict=True))

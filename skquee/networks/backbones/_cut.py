@@ -16,6 +16,7 @@ from torch import nn
 from skquee.networks.backbones._checkpoint import load_checkpoint, read_checkpoint
 from skquee.networks.backbones._modules import cut_modules
 from skquee.networks.backbones._pools import GlobalPool
+from skquee.networks.backbones._sized import channels_of
 from skquee.networks.backbones._transformers import (
     Pool,
     Transformer,
@@ -135,8 +136,15 @@ def _own_head(model: _Classifier) -> str | None:
 
 
 def _timm_model(name: str, kwargs: Options) -> nn.Module:
+    """Build a model for images of a size, where it is one that is built for a size."""
     try:
-        return timm.create_model(name, **kwargs)
+        try:
+            return timm.create_model(name, **kwargs)
+        except TypeError as error:
+            if "img_size" not in kwargs or "img_size" not in str(error):
+                raise
+            sizeless = {key: value for key, value in kwargs.items() if key != "img_size"}
+            return timm.create_model(name, **sizeless)
     except (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError) as e:
         given = ", ".join(f"{key}={value!r:.60}" for key, value in kwargs.items())
         lead = f"timm cannot build {name!r} with {given}: {str(e) or repr(e):.300}"
@@ -165,9 +173,12 @@ def cut_backbone(
     if blocks is None:
         if not isinstance(backbone, Transformer):
             children = [name for name, _ in backbone.named_children()]
+            wanted = "..."
+            if "blocks" in children and exits and all(isinstance(e, Integral) for e in exits):
+                wanted = ", ".join(repr(f"blocks.{int(e) - 1}") for e in exits)
             raise ValueError(
-                f"{type(backbone).__name__} is not one of timm's vision transformers: say after "
-                f"which of its modules to cut it, blocks=[...]. It has {children}."
+                f"{type(backbone).__name__} is not one of timm's VisionTransformers: say after "
+                f"which of its modules to cut it, blocks=[{wanted}]. It has {children}."
             )
         if exits is None:
             raise ValueError(
@@ -192,15 +203,15 @@ def cut_backbone(
             size,
         )
     names = _exit_names(exits, list(blocks))
-    pieces, tail = cut_modules(backbone, names)
-    first = next((m for m in backbone.modules() if isinstance(m, nn.Conv2d)), None)
     size = _sides(img_size)
+    channels = channels_of(backbone, size, in_chans)
+    pieces, tail = cut_modules(backbone, names, None if size is None else (channels, *size))
     return Cut(
         pieces,
         nn.ModuleList([GlobalPool()] * len(names)),
         (tail, nn.Identity()),
         tuple(names),
-        in_chans if first is None else first.in_channels,
+        channels,
         size,
     )
 

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import combinations, pairwise
 
+import torch
 from torch import nn
 from torch.fx import Graph, GraphModule, Node, Tracer
+from torch.fx.node import Argument
 
 from skquee.networks.backbones._sharing import copy_sharing_weights
+from skquee.networks.backbones._sized import Build, builds_of, of_size_alone
 
 __all__ = ["cut_modules"]
 
+SIZED = " All but one depend on the size of the images alone: give img_size=, and they stay fixed."
 
-def cut_modules(module: nn.Module, names: Sequence[str]) -> tuple[nn.ModuleList, nn.Module]:
+
+def cut_modules(
+    module: nn.Module, names: Sequence[str], shape: Sequence[int] | None = None
+) -> tuple[nn.ModuleList, nn.Module]:
     """Cut a module after each of some submodules, in evaluation mode.
 
     Block ``i`` is all that `module` computes after the cut before it up to the call of
@@ -26,8 +33,12 @@ def cut_modules(module: nn.Module, names: Sequence[str]) -> tuple[nn.ModuleList,
     :mod:`torch.fx`. All others stay whole, whatever control flow they hold, and keep their
     dotted names.
 
+    What the network makes of the size of its images alone, as tables of positions that every layer
+    asks for, crosses no cut where `shape` is given: it is a constant of the pieces.
+
     `module`: any module that maps one tensor to one tensor. It is not changed. `names`: names of
-    submodules, as in ``module.named_modules()``, in the order they run. Returns `blocks`: each
+    submodules, as in ``module.named_modules()``, in the order they run. `shape`: (C, H, W) of the
+    images, where they all have one. Returns `blocks`: each
     maps one tensor to one tensor, which it leaves as it was. Weights are those of `module`,
     everything else is a copy. Returns `tail`: maps the output of the last block to the output of
     `module`. Raises TypeError if `module` is no Module or `names` is no sequence of str. Raises
@@ -54,7 +65,7 @@ def cut_modules(module: nn.Module, names: Sequence[str]) -> tuple[nn.ModuleList,
     module = copy_sharing_weights(module).eval()
     nodes = _trace(module, names)
     cuts = _find_calls(module, names, nodes)
-    pieces = _split(module, names, nodes, cuts)
+    pieces = _split(module, names, nodes, cuts, shape)
     return nn.ModuleList(pieces[:-1]).eval(), pieces[-1].eval()
 
 
@@ -168,7 +179,11 @@ def _find_calls(module: nn.Module, names: Sequence[str], nodes: Sequence[Node]) 
 
 
 def _split(
-    module: nn.Module, names: Sequence[str], nodes: Sequence[Node], cuts: Sequence[int]
+    module: nn.Module,
+    names: Sequence[str],
+    nodes: Sequence[Node],
+    cuts: Sequence[int],
+    shape: Sequence[int] | None,
 ) -> list[GraphModule]:
     place = {node: at for at, node in enumerate(nodes)}
     # What does not depend on the input (parameters, constants and what is made of them) is
@@ -179,38 +194,67 @@ def _split(
         if not found.isdisjoint(node.all_input_nodes):
             dependent.append(node)
             found.add(node)
-
-    states = [dependent[0]]
-    for name, cut in zip(names, cuts, strict=True):
-        crossing = [
+    crossing = {
+        name: [
             node
             for node in dependent
             if place[node] <= cut and any(place[user] > cut for user in node.users)
         ]
-        if len(crossing) != 1:
-            raise ValueError(_not_one(name, [_describe(node, cut, place) for node in crossing]))
-        states.append(crossing[0])
+        for name, cut in zip(names, cuts, strict=True)
+    }
+    crosses = {node for each in crossing.values() if len(each) > 1 for node in each}
+    sized = [node for node in of_size_alone(dependent) if node in crosses]
+    builds = {} if shape is None else builds_of(module, sized, shape)
+
+    states = [dependent[0]]
+    for name, cut in zip(names, cuts, strict=True):
+        left = [node for node in crossing[name] if node not in builds]
+        if len(left) != 1:
+            hint = (
+                SIZED if shape is None and len(left) - len({*left}.intersection(sized)) == 1 else ""
+            )
+            raise ValueError(_not_one(name, [_describe(node, cut, place) for node in left]) + hint)
+        states += left
     states += nodes[-1].all_input_nodes
 
     pieces = []
     bounds = [place[dependent[0]], *cuts, place[nodes[-1]] - 1]
     for (entering, leaving), (after, last) in zip(pairwise(states), pairwise(bounds), strict=True):
         own = [node for node in dependent if after < place[node] <= last]
-        graph = _piece(entering, own, leaving)
+        graph = _piece(entering, own, leaving, builds)
         pieces.append(GraphModule(module, graph, class_name="Piece"))
+    if builds and shape is not None:
+        _compare(module, pieces, shape)
     return pieces
 
 
-def _piece(entering: Node, own: Sequence[Node], leaving: Node) -> Graph:
+def _compare(module: nn.Module, pieces: Sequence[nn.Module], shape: Sequence[int]) -> None:
+    """Refuse pieces that answer otherwise, as where a table of positions is written into later."""
+    images = torch.randn(3, *shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        own, ours = module(images), nn.Sequential(*(piece.eval() for piece in pieces))(images)
+    if not torch.allclose(own, ours, rtol=1e-4, atol=1e-5, equal_nan=True):
+        raise ValueError(
+            f"{type(module).__name__} cannot be cut here: what its later layers take from the size "
+            "of the images does not stay fixed. Cut it after other modules."
+        )
+
+
+def _piece(
+    entering: Node, own: Sequence[Node], leaving: Node, builds: Mapping[Node, Build]
+) -> Graph:
     graph = Graph()
     # A clone, as the first operation may work in place and callers use a state again.
-    made = {entering: graph.call_method("clone", (graph.placeholder("state"),))}
+    state = graph.call_method("clone", (graph.placeholder("state"),))
+    made: dict[Node, Argument] = {entering: state}
 
-    def renewed(node: Node) -> Node:
+    def renewed(node: Node) -> Argument:
         if node not in made:
-            made[node] = graph.node_copy(node, renewed)
+            given = node in builds and node not in mine
+            made[node] = builds[node](graph, state) if given else graph.node_copy(node, renewed)
         return made[node]
 
+    mine = set(own)
     for node in own:
         renewed(node)
     graph.output(renewed(leaving))

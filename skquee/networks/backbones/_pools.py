@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import io
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
 
@@ -10,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from skquee.networks.backbones._layout import channel_axes
+from skquee.networks.backbones._sized import NOT_RUN, does_not_run
 from skquee.networks.backbones._types import Level
 
 __all__ = [
@@ -165,6 +169,15 @@ def _look(pool: nn.Module, state: Tensor, name: Level) -> None:
         )
 
 
+def _quietly(block: nn.Module, state: Tensor) -> Tensor:
+    """Run a block; where it fails, keep back the code that torch.fx prints before it raises."""
+    printed = io.StringIO()
+    with contextlib.redirect_stderr(printed):
+        made: Tensor = block(state)
+    sys.stderr.write(printed.getvalue())
+    return made
+
+
 def run_once(blocks: Iterable[nn.Module], image: Tensor, names: Sequence[Level]) -> list[Tensor]:
     """Run one image (1, C, H, W), and return it with the state after each block.
 
@@ -175,13 +188,9 @@ def run_once(blocks: Iterable[nn.Module], image: Tensor, names: Sequence[Level])
     with torch.inference_mode():
         for block, name in zip(blocks, names, strict=True):
             try:
-                state = block(states[-1])
-            except (AssertionError, RuntimeError, TypeError, ValueError) as error:
-                raise ValueError(
-                    f"The backbone does not run on an image of shape {tuple(image.shape[1:])}, "
-                    f"(C, H, W), in block {len(states)}: {error}. Give img_size= and in_chans= "
-                    "that it takes."
-                ) from error
+                state = _quietly(block, states[-1])
+            except NOT_RUN as error:
+                raise does_not_run(image.shape[1:], error, len(states)) from error
             if not isinstance(state, Tensor):
                 count = f" of {len(state)}" if isinstance(state, (tuple, list)) else ""
                 raise ValueError(
