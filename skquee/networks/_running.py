@@ -416,8 +416,11 @@ def run_with_exit(
     Returns its state (n, ...) and probabilities (n, n_classes).
     """
     with torch.inference_mode():
-        parts = [block.run(part) for part in state.split(group or len(state))]
-        made = parts[0] if len(parts) == 1 else [torch.cat(p) for p in zip(*parts, strict=True)]
+        if group is None or len(state) <= group:
+            made = block.run(state)
+        else:
+            parts = [block.run(part) for part in state.split(group)]
+            made = [torch.cat(tensors) for tensors in zip(*parts, strict=True)]
         return made[0], made[1].softmax(dim=1).cpu().numpy()
 
 

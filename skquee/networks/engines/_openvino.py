@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -30,6 +32,9 @@ __all__ = [
 ]
 
 KEPT_ROWS = 8  # runs of more give back the memory between layers; fewer would be slowed by it
+# So many rows of convolutions run one by one: a graph for any number of rows plans anew for each
+# number, which takes longer than what they share. Linear layers share more.
+FEW_ROWS = 3
 TOP = 127  # of the signed weights that OpenVINO looks for
 PRECISION = {"int8": "f32", "bf16": "bf16", "fp32": "f32"}
 
@@ -146,11 +151,59 @@ def openvino_blocks(
     return nn.ModuleList(made)
 
 
+class _Any:
+    """A compiled graph for any number of rows. `widths`: shapes of a row's answers."""
+
+    def __init__(self, request: Any, widths: Sequence[tuple[int, ...]]) -> None:
+        self.request, self.widths = request, widths
+
+    def __call__(self, state: Tensor) -> list[Tensor]:
+        given = state.detach().float().contiguous()
+        made = [torch.empty((len(given), *width)) for width in self.widths]
+        # Both sides use the same memory: nothing is copied, and nothing keeps it alive for a
+        # request that would be run again without being given some.
+        self.request.set_input_tensor(_shared(given.numpy()))
+        for number, tensor in enumerate(made):
+            self.request.set_output_tensor(number, _shared(tensor.numpy()))
+        self.request.infer(share_outputs=True)
+        if len(given) > KEPT_ROWS:
+            # What stands between layers, four times a network's weights for 64 images, would
+            # else be kept for each block of each level.
+            self.request.get_compiled_model().release_memory()
+        return made
+
+
+class _One:
+    """A compiled graph of one row, which reads it and answers at the same places every time.
+
+    `shape`: of a row. `widths`: shapes of its answers.
+    """
+
+    def __init__(
+        self, request: Any, shape: Sequence[int], widths: Sequence[tuple[int, ...]]
+    ) -> None:
+        self.request = request
+        self.row, *self.made = (np.zeros((1, *size), np.float32) for size in (shape, *widths))
+        request.set_input_tensor(_shared(self.row))
+        for number, array in enumerate(self.made):
+            request.set_output_tensor(number, _shared(array))
+
+    def __call__(self, state: Tensor) -> list[Tensor]:
+        self.row[:] = state.detach().float().numpy()
+        self.request.infer(share_outputs=True)
+        return [torch.from_numpy(array.copy()) for array in self.made]
+
+
+def _shared(array: NDArray[np.float32]) -> Any:
+    return import_openvino().Tensor(array, shared_memory=True)
+
+
 class OpenVinoBlock(WithExit):
     """A block on one engine, compiled by OpenVINO with the exit after it.
 
     It is compiled when it first runs, and again where the number of torch's threads has
-    changed; a number of rows that it has not met yet takes some ten milliseconds more once.
+    changed; a number of rows that it has not met yet takes some ten milliseconds more once. A
+    single row has a graph of its own, compiled when the first one comes.
 
     `engine` {"int8", "bf16", "fp32"}: kernels. int8: layers with the scales of
     :class:`Int8Linear`. `block`, `pool`, `head`: in float; not changed. `head` maps what `pool`
@@ -173,13 +226,15 @@ class OpenVinoBlock(WithExit):
         self._source = [block, pool, head]
         self._ranges = dict(ranges)
         self._sample = sample[:2].detach().float().clone()
+        weights = [m.weight.numel() for m in block.modules() if isinstance(m, nn.Conv2d)]
+        total = sum(parameter.numel() for parameter in block.parameters())
+        self.few = FEW_ROWS if 2 * sum(weights) > total else 1
         self._reset()
 
-    _compiled = ("_widths", "_requests", "_lock")
+    _compiled = ("_graphs", "_lock")
 
     def _reset(self) -> None:
-        self._widths: list[tuple[int, ...]] = []
-        self._requests: dict[int, Any] = {}
+        self._graphs: dict[tuple[int, bool], _Any | _One] = {}
         self._lock = threading.Lock()
 
     @property
@@ -188,31 +243,27 @@ class OpenVinoBlock(WithExit):
         return None if self.engine == "bf16" else self._source[2]
 
     def run(self, state: Tensor) -> list[Tensor]:
-        openvino = import_openvino()
         with self._lock:
-            request = self._request()
-            given = state.detach().float().contiguous()
-            made = [torch.empty((len(given), *width)) for width in self._widths]
-            # Both sides use the same memory: nothing is copied, and nothing keeps it alive for a
-            # request that would be run again without being given some.
-            request.set_input_tensor(openvino.Tensor(given.numpy(), shared_memory=True))
-            for number, tensor in enumerate(made):
-                request.set_output_tensor(
-                    number, openvino.Tensor(tensor.numpy(), shared_memory=True)
-                )
-            request.infer()
-            if len(given) > KEPT_ROWS:
-                # What stands between layers, four times a network's weights for 64 images, would
-                # else be kept for each block of each level.
-                request.get_compiled_model().release_memory()
-        return made
+            if not 1 <= len(state) <= self.few:
+                return self._graph(one=False)(state)
+            graph = self._graph(one=True)
+            if len(state) == 1:
+                return graph(state)
+            rows = [graph(state[row : row + 1]) for row in range(len(state))]
+            return [torch.cat(parts) for parts in zip(*rows, strict=True)]
 
-    def _request(self) -> Any:
+    def forget_one(self) -> None:
+        """Give back the graph of a single row, until the next one comes."""
+        with self._lock:
+            self._graphs = {key: graph for key, graph in self._graphs.items() if not key[1]}
+
+    def _graph(self, *, one: bool) -> _Any | _One:
         threads = torch.get_num_threads()
-        if threads not in self._requests:
+        if (threads, one) not in self._graphs:
             openvino = import_openvino()
+            model, widths = self._convert(1 if one else -1)
             compiled = openvino.Core().compile_model(
-                self._convert(),
+                model,
                 "CPU",
                 {
                     "INFERENCE_NUM_THREADS": threads,
@@ -222,10 +273,15 @@ class OpenVinoBlock(WithExit):
                     "ENABLE_HYPER_THREADING": True,
                 },
             )
-            self._requests = {threads: compiled.create_infer_request()}
-        return self._requests[threads]
+            request = compiled.create_infer_request()
+            shape = self._sample.shape[1:]
+            made = _One(request, shape, widths) if one else _Any(request, widths)
+            kept = {key: graph for key, graph in self._graphs.items() if key[0] == threads}
+            self._graphs = {**kept, (threads, one): made}
+        return self._graphs[threads, one]
 
-    def _convert(self) -> Any:
+    def _convert(self, n_rows: int) -> tuple[Any, list[tuple[int, ...]]]:
+        """Return the model for so many rows, -1 for any, and the shapes of a row's answers."""
         openvino = import_openvino()
         # What is compiled reads the float weights where they are, and keeps them alive.
         block, pool, head = copy_sharing_weights(nn.ModuleList(self._source))
@@ -241,12 +297,12 @@ class OpenVinoBlock(WithExit):
             warnings.simplefilter("ignore")
             out = module(self._sample)
             made = [out] if isinstance(out, Tensor) else out
-            self._widths = [tuple(tensor.shape[1:]) for tensor in made]
-            return openvino.convert_model(
+            model = openvino.convert_model(
                 torch.jit.trace(module, self._sample, strict=False, check_trace=False),
                 example_input=self._sample,
-                input=openvino.PartialShape([-1, *self._sample.shape[1:]]),
+                input=openvino.PartialShape([n_rows, *self._sample.shape[1:]]),
             )
+            return model, [tuple(tensor.shape[1:]) for tensor in made]
 
     def extra_repr(self) -> str:
         """Return what the block runs on."""

@@ -366,6 +366,25 @@ def test_openvino_runs_the_engine_that_torch_runs(network: MultiExitNetwork, dig
 
 
 @needs_openvino
+@pytest.mark.parametrize("convolves", [True, False])
+def test_openvino_answers_a_row_alone_as_among_others(convolves: bool) -> None:
+    torch.manual_seed(0)
+    block = nn.Conv2d(3, 8, 3, padding=1) if convolves else nn.Linear(6, 8)
+    pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()) if convolves else nn.Flatten()
+    head = nn.Linear(8 if convolves else 24, 5)
+    states = torch.randn(7, 3, 6, 6) if convolves else torch.randn(7, 3, 6)
+    compiled = OpenVinoBlock("fp32", block, pool, head, {}, states)
+    whole = compiled.run(states)
+    for few in (1, 2, 3, 4):  # some of which run one by one
+        kept = [part.clone() for part in compiled.run(states[:few])]
+        compiled.run(states[few:])  # which must not change what was answered
+        compiled.forget_one()
+        for found, together in zip(kept, whole, strict=True):
+            torch.testing.assert_close(found, together[:few], rtol=1e-4, atol=1e-5)
+    assert [len(part) for part in compiled.run(states[:0])] == [0, 0]
+
+
+@needs_openvino
 def test_other_heads_are_not_those_compiled_with_the_block(
     network: MultiExitNetwork, digits: Any
 ) -> None:
