@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import tempfile
 import warnings
@@ -42,6 +43,10 @@ __all__ = [
 _SENT: dict[int, tuple[weakref.ref[NDArray[np.generic]], bytes, object, object]] = {}
 # What has been written to a file, alike.
 _FILES: dict[int, tuple[weakref.ref[NDArray[np.generic]], bytes, MappedRows]] = {}
+
+
+# Times that a task is begun again whose data went with a worker, as Dask does with its own.
+MOST_LOSSES = 3
 
 
 class _Packed:
@@ -86,7 +91,8 @@ class TableLoop:
         parts = table.parts() if self._on_cluster else None
         self._sent: tuple[object, object] | None = None
         if parts is not None and parts[0].nbytes > SMALL:
-            self._sent = _sent_once(parts[0]), sent(_Packed(*parts[1]))
+            values = _kept(parts[0], _sent_once(parts[0]))
+            self._sent = values, sent(_Packed(*parts[1]))
 
     def task(self, function: Callable[..., object], *args: object) -> object:
         """Return a call of a function for :meth:`run`; the table is one of its arguments."""
@@ -101,7 +107,7 @@ class TableLoop:
         values, around = self._sent or (None, None)
         left_out = [*large, *([table] if self._sent else [])]
         small = _Packed(*(None if i in left_out else value for i, value in enumerate(args)))
-        there = map(_sent_once, large.values())
+        there = [_kept(value, _sent_once(value)) for value in large.values()]
         return delayed(_called)(function, small, table, values, around, tuple(large), *there)
 
     def run(self, tasks: Iterable[object]) -> list[Any]:
@@ -146,18 +152,27 @@ def _dask_results(tasks: Iterable[Any]) -> Iterator[tuple[int, Any]]:
     backend = get_active_backend()[0]
     client, room = backend.client, 2 * backend.effective_n_jobs(-1)
     completed = sys.modules["distributed"].as_completed(loop=client.loop, with_results=True)
-    waiting, numbers = enumerate(tasks), {}
+    waiting: Iterator[tuple[int, Any, int]] = ((i, task, 0) for i, task in enumerate(tasks))
+    begun = {}
 
-    def start(count: int) -> None:
-        for number, (function, args, options) in islice(waiting, count):
-            future = _submit(client, _on_aligned, function, *args, **options)
-            numbers[future] = number
+    def start(some: Iterable[tuple[int, Any, int]]) -> None:
+        for number, task, n_losses in some:
+            function, args, options = task
+            there = (_placed(arg, client) for arg in args)
+            future = _submit(client, _on_aligned, function, *there, **options)
+            begun[future] = number, task, n_losses
             completed.add(future)
 
-    start(room)
+    start(islice(waiting, room))
     for future, result in completed:
-        yield numbers.pop(future), result
-        start(1)
+        number, task, n_losses = begun.pop(future)
+        if future.cancelled():  # as where the one worker that held an argument was lost
+            if n_losses == MOST_LOSSES:
+                raise result
+            start([(number, task, n_losses + 1)])
+            continue
+        yield number, result
+        start(islice(waiting, 1))
 
 
 def _on_aligned(function: Callable[..., object], *args: object, **options: object) -> object:
@@ -191,7 +206,7 @@ def here(value: Any) -> Any:
     """Return a value by its name: of a file, or where Ray's joblib ran the task itself."""
     if isinstance(value, MappedRows):
         return value.open()
-    return aligned(sys.modules["ray"].get(value) if type(value).__name__ == "ObjectRef" else value)
+    return sys.modules["ray"].get(value) if type(value).__name__ == "ObjectRef" else value
 
 
 def in_cluster_task() -> bool:
@@ -241,10 +256,72 @@ def _sent_once(values: NDArray[np.generic]) -> object:
     backend = get_active_backend()[0]
     on_dask = type(backend).__name__ == "DaskDistributedBackend"
     name = _file_of(values) if on_dask and shares_files(backend.client) else None
-    handle = sent(values) if name is None else name
+    if on_dask and name is None and _reaches(backend.client):
+        handle: object = _Scattered(backend.client)
+    else:
+        handle = sent(values) if name is None else name
     there = weakref.ref(values, lambda _: _SENT.pop(number, None) and None)
     _SENT[number] = there, digest, cluster, handle
     return handle
+
+
+class _Scattered:
+    """The place of an array that this process hands to a worker of Dask itself.
+
+    Not as :func:`task_result`, which goes through the scheduler, once more over the wire.
+    """
+
+    def __init__(self, client: Any) -> None:
+        self._client, self._future = client, None
+
+    def future(self, values: NDArray[np.generic]) -> Any:
+        """Return the future of the array, which is sent again where it has been lost."""
+        if self._future is None or self._future.cancelled():
+            try:
+                self._future = self._client.scatter(values, direct=True, hash=False)
+            except OSError:  # a worker that has just gone, or come where it cannot be reached
+                self._future = task_result(self._client, values)
+        return self._future
+
+
+class _Kept:
+    """An array that was scattered, kept for tasks that may need it sent again."""
+
+    def __init__(self, values: NDArray[np.generic], place: _Scattered) -> None:
+        self._values, self._place = values, place
+
+    def future(self) -> Any:
+        return self._place.future(self._values)
+
+
+def _kept(values: NDArray[np.generic], handle: object) -> object:
+    return _Kept(values, handle) if isinstance(handle, _Scattered) else handle
+
+
+def _placed(arg: object, client: Any) -> object:
+    """Return an argument as Dask gets it: a large array from this process to a worker."""
+    if isinstance(arg, np.ndarray) and arg.nbytes > SMALL and _reaches(client):
+        return _Scattered(client).future(arg)
+    return arg.future() if isinstance(arg, _Kept) else arg
+
+
+def _reaches(client: Any) -> bool:
+    """Whether this process can connect to all workers itself, as it need not."""
+    return _reached(tuple(sorted(client.nthreads())))
+
+
+@cache
+def _reached(workers: tuple[str, ...]) -> bool:
+    for worker in workers:
+        protocol, _, place = worker.partition("://")
+        host, _, port = place.rpartition(":")
+        if protocol != "tcp":
+            return False
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=1).close()
+        except OSError:
+            return False
+    return bool(workers)
 
 
 def _digest(values: NDArray[np.generic]) -> bytes:

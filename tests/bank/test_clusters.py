@@ -76,7 +76,7 @@ def mortal_bank(marker: Path) -> MultiPathClassifierBank:
 
 
 @contextmanager
-def two_workers() -> Iterator[Any]:
+def workers(number: int = 2) -> Iterator[Any]:
     distributed = pytest.importorskip("distributed", reason="pip install 'skquee[dask]'")
     cloudpickle = pytest.importorskip("cloudpickle")
     here = sys.modules[__name__]
@@ -84,7 +84,7 @@ def two_workers() -> Iterator[Any]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         cluster = distributed.LocalCluster(
-            n_workers=2,
+            n_workers=number,
             threads_per_worker=1,
             dashboard_address=None,
             silence_logs=50,
@@ -96,7 +96,7 @@ def two_workers() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def dask() -> Iterator[Any]:
-    with two_workers() as client:
+    with workers() as client:
         yield client
 
 
@@ -173,7 +173,7 @@ def test_a_search_on_dask_loses_the_task_of_a_lost_worker_only(tmp_path: Path) -
     alone = GridSearchCV(MortalRouter(marker=str(marker)), grid, cv=3).fit(values, y)
     assert not marker.exists()
     # Workers of its own: Dask does not always put another in the place of a lost one.
-    with two_workers() as client, skquee.dask.parallel_config(client):
+    with workers() as client, skquee.dask.parallel_config(client):
         found = GridSearchCV(MortalRouter(marker=str(marker)), grid, cv=3).fit(values, y)
     assert marker.exists()
     assert found.best_params_ == alone.best_params_
@@ -200,6 +200,38 @@ def test_dask_loses_the_task_of_a_lost_worker_only(dask: Any, tmp_path: Path) ->
     assert (tmp_path / "router").exists()
     assert np.array_equal(found.cv_curve_.accuracy, alone.cv_curve_.accuracy)
     assert np.array_equal(found.predict(values), alone.predict(values))
+
+
+def total_of(table: PathProbabilities, marker: str) -> float:
+    die_once(marker)
+    return float(np.asarray(table).sum())
+
+
+def test_dask_gets_an_array_again_that_went_with_its_worker(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(_shipping, "shares_files", lambda client: False)
+    table, _ = big_table()
+    exact, marker = float(np.asarray(table).sum()), tmp_path / "total"
+    with workers(1), joblib.parallel_config("dask"):
+        loop = _shipping.TableLoop(table, None)
+        totals = loop.run(loop.task(total_of, table, str(marker)) for _ in range(3))
+        assert marker.exists()
+        assert totals == [exact] * 3
+        # A later loop finds the array where it was sent again.
+        assert loop.run([loop.task(total_of, table, str(marker))]) == [exact]
+
+
+def test_dask_gets_arrays_by_the_scheduler_where_workers_cannot_be_reached(
+    dask: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_shipping, "shares_files", lambda client: False)
+    monkeypatch.setattr(_shipping, "_reaches", lambda client: False)
+    table, _ = big_table()
+    with joblib.parallel_config("dask"):
+        loop = _shipping.TableLoop(table, None)
+        tasks = [loop.task(total_of, table, str(Path(__file__))) for _ in range(2)]
+        assert loop.run(tasks) == [float(np.asarray(table).sum())] * 2
 
 
 def test_a_dask_task_that_fails_outside_its_function_is_told(dask: Any) -> None:
