@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from math import exp, log
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import minimize
+from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, clone
 from sklearn.model_selection import KFold
 from sklearn.utils.validation import has_fit_parameter
 
-from skquee.method.gates import PathErrorClassifier
+from skquee.method._ensemble import EnsembleAnswer
+from skquee.method.gates import ErrorModel, PathErrorClassifier
 from skquee.method.gates._one import OneLinear
+from skquee.method.gates._protocol import Judged
 from skquee.values import PathProbabilities, PathTree
 from skquee.values._facts import RowFacts
 from skquee.values._labels import correctness, wrong_of
 from skquee.values._public import publish
+from skquee.values._rows import alike
 
 __all__ = ["ANSWERS", "AnswerRule", "EnsembleAnswer", "RecallAnswer", "cross_fitted_answers"]
-
-TINY = 1e-7
 
 
 class AnswerRule(Protocol):
@@ -31,7 +30,9 @@ class AnswerRule(Protocol):
 
     It is cloned, and so has ``get_params`` (:class:`sklearn.base.BaseEstimator`). Held to by
     :func:`skquee.testing.check_answer_rule`. A rule that takes the answer of one exit as it is has
-    ``chosen(path, history)``, too, which tells whose: losses and outcomes are then known.
+    ``chosen(path, history)``, too, which tells whose: losses and outcomes are then known. With
+    ``gates_see_answers = True`` gates judge by what every exit so far would have answered, in place
+    of what it says.
 
     Examples
     --------
@@ -205,113 +206,39 @@ class _OneRecall:
         return history[len(errors) - 1 - errors[::-1].index(min(errors))]
 
 
-class EnsembleAnswer(BaseEstimator):
-    """Answer with a weighted geometric mean of the visited exits, fitted for each path.
+ANSWERS: dict[str, Callable[[], AnswerRule]] = {"recall": RecallAnswer, "ensemble": EnsembleAnswer}
 
-    ``log p(x) = sum_{s <= t} w_s log p_s(x) + const``, the weights of each path by least
-    log-loss, drawn towards the last exit alone.
 
-    Parameters
-    ----------
-    penalty : float, default=1e-3
-        Weight of the squared distance to the last exit alone.
-    max_samples : int, default=5000
-        Rows that fit the weights.
+def gates_see(rule: AnswerRule | None) -> bool:
+    """Tell whether gates see answers of a rule in place of what exits say."""
+    return bool(getattr(rule, "gates_see_answers", False))
 
-    Attributes
-    ----------
-    weights_ : list of ndarray
-        For each path, one weight an exit; a path of one exit answers as it does.
 
-    References
-    ----------
-    .. [1] Wolczyk et al., "Zero Time Waste", NeurIPS 2021.
+@dataclass(frozen=True, eq=False)
+class AnsweredGates:
+    """Gates that see answers in place of what exits say.
 
-    Examples
-    --------
-    >>> from skquee.answers import EnsembleAnswer
-    >>> from skquee.testing import make_path_probabilities
-    >>> table, y = make_path_probabilities(200)  # 3 exits at 2 levels
-    >>> EnsembleAnswer().fit(table, y).combine(1, [table.path(p) for p in (0, 1)]).shape
-    (200, 4)
+    `gates`: fitted on answers. `rule`: fitted. `tree`: of both.
     """
 
-    def __init__(self, penalty: float = 1e-3, max_samples: int = 5000) -> None:
-        self.penalty = penalty
-        self.max_samples = max_samples
+    gates: ErrorModel
+    rule: AnswerRule
+    tree: PathTree
 
-    def fit(
+    def judge(
         self,
-        table: PathProbabilities,
-        codes: NDArray[np.intp],
-        sample_weight: NDArray[np.float64] | None = None,
-    ) -> EnsembleAnswer:
-        """Fit the weights of every path.
-
-        Parameters
-        ----------
-        table : PathProbabilities
-            Probabilities of every path.
-        codes : ndarray of shape (n_samples,)
-            Class index of each row.
-        sample_weight : ndarray of shape (n_samples,), default=None
-            Weights.
-
-        Returns
-        -------
-        self
-        """
-        tree = table.paths
-        some, labels, share = table, codes, sample_weight
-        if len(table) > self.max_samples:
-            rng = np.random.default_rng(0)
-            rows = np.sort(rng.choice(len(table), size=self.max_samples, replace=False))
-            some, labels = table[rows], codes[rows]
-            share = None if share is None else share[rows]
-        logs = [np.log(np.maximum(some.path(p), TINY)) for p in range(tree.n_paths)]
-        self.weights_ = [
-            _fit_weights(np.stack([logs[s] for s in tree.prefixes(p)]), labels, self.penalty, share)
-            for p in range(tree.n_paths)
-        ]
-        return self
-
-    def combine(self, path: int, history: Sequence[NDArray[np.floating]]) -> NDArray[np.floating]:
-        """Return the answer of a path; see :class:`AnswerRule`."""
-        if len(history) == 1:
-            return history[0]
-        # Summed exit by exit: a matrix product would round rows by how many there are.
-        scores = np.zeros(history[0].shape)
-        for weight, p in zip(self.weights_[path].tolist(), history, strict=True):
-            scores += weight * np.log(np.maximum(p, TINY))
-        return _softmax(scores)
-
-    def one(self) -> _OneEnsemble:
-        """Return what answers for one row on plain numbers."""
-        return _OneEnsemble([weights.tolist() for weights in self.weights_])
-
-
-class _OneEnsemble:
-    """:class:`EnsembleAnswer` for one row on plain numbers."""
-
-    def __init__(self, weights: list[list[float]]) -> None:
-        self.weights = weights
-
-    def combine(self, path: int, history: list[list[float]]) -> list[float]:
-        """Return the answer of a path."""
-        if len(history) == 1:
-            return history[0]
-        weights = self.weights[path]
-        scores = [
-            sum(w * log(q if q > TINY else TINY) for w, q in zip(weights, column, strict=True))
-            for column in zip(*history, strict=True)
-        ]
-        top = max(scores)
-        grown = [exp(score - top) for score in scores]
-        total = sum(grown)
-        return [value / total for value in grown]
-
-
-ANSWERS: dict[str, Callable[[], AnswerRule]] = {"recall": RecallAnswer, "ensemble": EnsembleAnswer}
+        prefixes: NDArray[np.intp],
+        history: Sequence[NDArray[np.floating]],
+        context: NDArray[np.floating] | None,
+    ) -> Iterable[Judged]:
+        """Predict for samples before one gate, as of :class:`ErrorModel`."""
+        seen = [np.empty(p.shape) for p in history]
+        for prefix, rows in alike(prefixes):
+            passed = [p[rows] for p in history]
+            for depth in range(len(history)):
+                path = int(self.tree.ancestors[prefix, depth])
+                seen[depth][rows] = self.rule.combine(path, passed[: depth + 1])
+        return self.gates.judge(prefixes, seen, context)
 
 
 def answered(rule: AnswerRule | None, table: PathProbabilities) -> PathProbabilities:
@@ -413,38 +340,6 @@ def _told(
 def _own_columns(tree: PathTree) -> PathTree:
     """Return a tree whose paths read a column each: answers differ where classifiers do not."""
     return replace(tree, columns=tuple(range(tree.n_paths)))
-
-
-def _softmax(scores: NDArray[np.floating]) -> NDArray[np.floating]:
-    grown = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    return grown / grown.sum(axis=-1, keepdims=True)
-
-
-def _fit_weights(
-    logs: NDArray[np.floating],
-    labels: NDArray[np.intp],
-    penalty: float,
-    sample_weight: NDArray[np.float64] | None = None,
-) -> NDArray[np.float64]:
-    """Return weights (n_exits,) of log-probabilities (n_exits, n, n_classes)."""
-    start = np.zeros(len(logs))
-    start[-1] = 1.0
-    if len(logs) == 1:
-        return start
-    share = np.ones(len(labels)) if sample_weight is None else sample_weight
-    share = share / share.sum()
-    right = logs[:, np.arange(len(labels)), labels] @ share
-
-    def loss(weights: ArrayLike) -> tuple[float, NDArray[np.float64]]:
-        w = np.asarray(weights)
-        p = _softmax(np.tensordot(w, logs, axes=1))
-        chosen = np.log(np.maximum(p[np.arange(len(labels)), labels], 1e-30))
-        gradient = np.einsum("snc,nc,n->s", logs, p, share) - right
-        away = w - start
-        return -(chosen @ share) + penalty * away @ away, gradient + 2 * penalty * away
-
-    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(0, None)] * len(logs))
-    return np.asarray(found.x)
 
 
 publish("skquee.answers", AnswerRule, EnsembleAnswer, RecallAnswer, cross_fitted_answers)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 
-from skquee.method._answers import AnswerRule, OneAnswer, answered
+from skquee.method._answers import AnsweredGates, AnswerRule, OneAnswer, answered, gates_see
 from skquee.method.gates import ErrorModel
 from skquee.method.gates._one import OneJudge
 from skquee.method.policy import Policy, next_steps, open_loop
@@ -73,7 +73,7 @@ class GateDecider(Decider):
     """
 
     lambda_: float
-    gates: ErrorModel
+    gates: ErrorModel | AnsweredGates
     policy: Policy | PolicyFunction | None
     start: Start | None
     rule: AnswerRule | None
@@ -285,6 +285,9 @@ class DecidingMixin(RoutingMixin):
             return self.policy_
         return self.policy
 
+    def _as_gates_see(self, table: PathProbabilities) -> PathProbabilities:
+        return answered(self.answer_, table) if gates_see(self.answer_) else table
+
     def answered_table(self, table: PathProbabilities) -> PathProbabilities:
         return answered(self.answer_, table)
 
@@ -298,11 +301,14 @@ class DecidingMixin(RoutingMixin):
         judged = getattr(self.regressor_, "judges_before_running", False)
         if not judged and len(tree.roots) > 1:
             start = self._start(lambda_, tree, policy)
+        gates: ErrorModel | AnsweredGates = self.regressor_
+        if self.answer_ is not None and gates_see(self.answer_):
+            gates = AnsweredGates(self.regressor_, self.answer_, tree)
         return GateDecider(
             tree,
             self.classes_,
             lambda_,
-            self.regressor_,
+            gates,
             policy,
             start,
             self.answer_,

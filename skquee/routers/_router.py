@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.utils.metadata_routing import MetadataRouter, MethodMapping, process_routing
 from sklearn.utils.validation import has_fit_parameter
 
-from skquee.method._answers import AnswerRule, answered, cross_fitted_answers
+from skquee.method._answers import AnswerRule, answered, cross_fitted_answers, gates_see
 from skquee.method._targets import ClusteredErrorTargets, cross_fitted_targets
 from skquee.method.gates import ErrorModel, PathErrorRegressor
 from skquee.method.policy._protocol import PolicyLike
@@ -269,7 +269,8 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, SurveyMixin, BaseEstimator):
         wrong = wrong_of(right[train])
         goals = self._goals(answers, codes[train], wrong, extra, params_t, seeds)
         self.regressor_ = self._part("regressor", int(gate_seed))
-        self.regressor_.fit(ours if extra is None else extra, goals, **params_r)
+        seen = answers if gates_see(self.answer_) else ours
+        self.regressor_.fit(seen if extra is None else self._as_gates_see(extra), goals, **params_r)
         self._held_out, self.cost_model_, self._held_rows = None, None, held
         self._held_source = f"{len(held)} rows held out in fit"
         self._held_costs = None, None
@@ -285,7 +286,7 @@ class CostAwareRouter(BudgetMixin, ExplainMixin, SurveyMixin, BaseEstimator):
                 None if weights is None else weights[held],
             )
             self._held_costs = rest.row_path_costs(), self._seen_costs(rest)
-        self._fit_policy(ours, wrong, kept)
+        self._fit_policy(seen, wrong, kept)
         return self
 
     def _goals(

@@ -234,6 +234,10 @@ class SurveyMixin(DecidingMixin):
 
         The entry -1 is the gate before anything has run, where it knows samples apart.
         """
+        return self._survey_seen(self._as_gates_see(table))
+
+    def _survey_seen(self, table: PathProbabilities) -> dict[int, NDArray[np.float32]]:
+        """Return :meth:`_survey` of a table as gates see it."""
         tree = table.paths
         survey: dict[int, list[NDArray[np.float32]]] = {}
         inner = np.flatnonzero(tree.is_inner).tolist()
@@ -290,7 +294,10 @@ class SurveyMixin(DecidingMixin):
         wrong: NDArray[np.bool_],
         weights: NDArray[np.float64] | None,
     ) -> None:
-        """Fit the policy and the first step, on held-out rows where there are enough."""
+        """Fit the policy and the first step, on held-out rows where there are enough.
+
+        `table`: the rows of fit as gates see them.
+        """
         policy = make_policy(self.policy)
         self.policy_, self._start_rows = policy, None
         self._policy_of_fit = self.policy
@@ -306,7 +313,7 @@ class SurveyMixin(DecidingMixin):
                 rng = np.random.default_rng(0)
                 some = np.sort(rng.choice(some, size=START_ROWS, replace=False))
             weights = None if weights is None else weights[some]
-            rows = self._survey(table[some]), wrong[some], weights
+            rows = self._survey_seen(table[some]), wrong[some], weights
         if hasattr(policy, "fit"):
             self.policy_ = fit_policy(policy, table.paths, *rows)
         if free:

@@ -14,12 +14,12 @@ from sklearn.linear_model import LinearRegression
 
 from skquee import CostAwareRouter, MultiPathClassifierBank, PathProbabilities, PathTree
 from skquee.method._answers import (
-    TINY,
     EnsembleAnswer,
     RecallAnswer,
     answered,
     cross_fitted_answers,
 )
+from skquee.method._ensemble import TINY
 from skquee.testing import TableNetwork, make_path_probabilities
 
 N = 180
@@ -28,9 +28,11 @@ TREES = {
     "chain": PathTree.chain([1, 2, 4]),
     "cascade": PathTree.cascade([1, 3, 9]),
 }
-RULES: list[Any] = [RecallAnswer(), EnsembleAnswer()]
+CLASSES = EnsembleAnswer(class_penalty=3.0)
+RULES: list[Any] = [RecallAnswer(), EnsembleAnswer(), CLASSES]
+ANSWERS: dict[str, Any] = {"recall": "recall", "ensemble": "ensemble", "classes": CLASSES}
 names = pytest.mark.parametrize("name", TREES)
-rules = pytest.mark.parametrize("rule", RULES, ids=["recall", "ensemble"])
+rules = pytest.mark.parametrize("rule", RULES, ids=["recall", "ensemble", "classes"])
 
 
 def make(name: str, n_samples: int = N) -> tuple[PathProbabilities, np.ndarray]:
@@ -161,6 +163,86 @@ def test_ensemble_draws_rows_whatever_their_order() -> None:
     assert np.abs(few - EnsembleAnswer().fit(table, y).weights_[2]).max() < 0.5
 
 
+def test_classes_that_an_exit_takes_for_one_another_are_set_right() -> None:
+    rng = np.random.default_rng(0)
+    y = rng.integers(4, size=400)
+    taken = np.array([1, 0, 2, 3])[y]  # the first two for one another
+    guess = rng.dirichlet(np.ones(4), size=400)
+    table = PathProbabilities(
+        np.stack([np.where(np.eye(4)[taken], 0.7, 0.1), guess], axis=1), PathTree.chain([1, 1])
+    )
+    shared, own = (EnsembleAnswer(class_penalty=p).fit(table, y) for p in (None, 3.0))
+    assert np.mean(shared.combine(1, passed(table, 1)).argmax(axis=1) == y) < 0.7
+    assert (own.combine(1, passed(table, 1)).argmax(axis=1) == y).all()
+    heavy = EnsembleAnswer(class_penalty=1e9).fit(table, y)
+    for rule in (heavy, shared):
+        np.testing.assert_allclose(
+            rule.combine(1, passed(table, 1)), shared.combine(1, passed(table, 1)), atol=1e-5
+        )
+
+
+def test_weights_of_classes_are_those_of_least_penalised_log_loss() -> None:
+    table, y = make("chain", 120)
+    rule = EnsembleAnswer(class_penalty=2.0).fit(table, y)
+    design = np.log(np.maximum(np.hstack([table.path(p) for p in range(3)]), 1e-3))
+    base = sum(w * np.log(np.maximum(table.path(p), TINY)) for p, w in enumerate(rule.weights_[2]))
+
+    def loss(weights: np.ndarray) -> float:
+        scores = base + design @ weights[:-1] + weights[-1]
+        told = scores[np.arange(120), y] - np.log(np.exp(scores).sum(axis=1))
+        return float((weights**2).sum() - told.sum())
+
+    found, rng = rule.class_weights_[2], np.random.default_rng(0)
+    least = loss(found)
+    assert least < loss(np.zeros_like(found)) - 1
+    assert all(loss(found + 0.02 * rng.normal(size=found.shape)) > least for _ in range(50))
+    assert loss(0.99 * found) > least - 1e-3 and loss(1.01 * found) > least - 1e-3
+    scores = base + design @ found[:-1] + found[-1]
+    literal = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(rule.combine(2, passed(table, 2)), literal, atol=1e-5)
+
+
+def test_weights_of_classes_count_a_weight_as_so_many_rows() -> None:
+    table, y = make("chain")
+    weights = np.random.default_rng(1).integers(0, 4, len(y))
+    rows = np.repeat(np.arange(len(y)), weights)
+    found = EnsembleAnswer(class_penalty=3.0).fit(table, y, weights.astype(float))
+    again = EnsembleAnswer(class_penalty=3.0).fit(table[rows], y[rows])
+    for one, other in zip(found.class_weights_[1:], again.class_weights_[1:], strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-3)
+    assert found.class_weights_[0] is None
+
+
+def test_paths_of_many_probabilities_have_no_weights_of_classes() -> None:
+    rng = np.random.default_rng(0)
+    table = PathProbabilities(rng.dirichlet(np.ones(100), size=(60, 2)), PathTree.chain([1, 1]))
+    rule = EnsembleAnswer(class_penalty=3.0).fit(table, np.arange(60))
+    assert rule.class_weights_ == [None, None]
+    with pytest.raises(ValueError, match="class_penalty must be"):
+        EnsembleAnswer(class_penalty=0).fit(table, np.arange(60))
+
+
+def test_a_rule_saved_before_classes_had_weights_answers_as_it_did() -> None:
+    table, y = make("chain")
+    rule = EnsembleAnswer().fit(table, y)
+    state = {k: v for k, v in rule.__getstate__().items() if not k.startswith("class")}
+    old = EnsembleAnswer.__new__(EnsembleAnswer)
+    old.__setstate__(state)
+    assert old.get_params() == rule.get_params()
+    assert np.array_equal(old.combine(2, passed(table, 2)), rule.combine(2, passed(table, 2)))
+
+
+def test_gates_see_the_answers_of_classes() -> None:
+    table, y = make("chain")
+    router = quick(answer=CLASSES, validation_fraction=0).fit(table, y)
+    routes, made = router.route(table), answered(router.answer_, table)
+    for path in (0, 1):  # there the gate after it decided
+        rows = np.flatnonzero(routes.paths == path)
+        told = router.regressor_.predict(made, path)[rows, path]
+        assert len(rows)
+        np.testing.assert_allclose(routes.predicted_error[rows], told, atol=1e-6)
+
+
 @rules
 def test_a_path_of_one_exit_answers_as_that_exit(rule: Any) -> None:
     table, y = make("cascade")
@@ -225,14 +307,14 @@ def test_a_router_trains_and_measures_on_answers_the_rule_has_not_seen() -> None
 @pytest.fixture(scope="module")
 def fitted() -> dict[tuple[str, str], CostAwareRouter]:
     return {
-        (name, answer): quick(answer=answer).fit(*make(name))
+        (name, answer): quick(answer=rule).fit(*make(name))
         for name in TREES
-        for answer in ("recall", "ensemble")
+        for answer, rule in ANSWERS.items()
     }
 
 
 @names
-@pytest.mark.parametrize("answer", ["recall", "ensemble"])
+@pytest.mark.parametrize("answer", ANSWERS)
 def test_a_routers_answer_is_the_rules_answer_at_the_path_taken(
     fitted: Any, name: str, answer: str
 ) -> None:
@@ -250,7 +332,7 @@ def test_a_routers_answer_is_the_rules_answer_at_the_path_taken(
 
 
 @pytest.mark.parametrize("name", ["levels", "chain"])
-@pytest.mark.parametrize("answer", ["recall", "ensemble"])
+@pytest.mark.parametrize("answer", ANSWERS)
 def test_answers_of_a_lazy_table_and_of_single_rows_are_those_of_the_stored_one(
     fitted: Any, name: str, answer: str
 ) -> None:
@@ -269,8 +351,8 @@ def test_answers_of_a_lazy_table_and_of_single_rows_are_those_of_the_stored_one(
     assert np.array_equal(again.predict_proba(table), read.probabilities)
 
 
-@pytest.mark.parametrize("answer", ["last", "recall", "ensemble"])
-def test_unlabeled_rows_of_any_float_type_train_gates(answer: str) -> None:
+@pytest.mark.parametrize("answer", ["last", *ANSWERS.values()])
+def test_unlabeled_rows_of_any_float_type_train_gates(answer: Any) -> None:
     table, y = make("cascade", 300)
     table = PathProbabilities(np.asarray(table, dtype=np.float64), table.paths)
     bare = PathProbabilities(np.asarray(table)[200:].astype(np.float32), table.paths)

@@ -129,6 +129,7 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
     """
 
     _read_in_fit: ClassVar = ("candidates", "cv", "classes", "discard", "max_routers")
+    _points: CostCurve
 
     def __init__(
         self,
@@ -154,6 +155,18 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
         self.max_routers = max_routers
         self.random_state = random_state
         self.n_jobs = n_jobs
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        # Saved when one router had the whole range of cost to itself.
+        alone = "router_" in state and "routers_" not in state
+        if alone:
+            state = {"max_routers": 1, **state, "_points": state["cv_curve_"]}
+            state["routers_"] = {str(state["best_name_"]): state["router_"]}
+            del state["cv_curve_"]
+        super().__setstate__(state)
+        if alone:
+            self._owners = np.zeros(len(self._points.knobs), dtype=np.intp)
+            self._rungs_of_fit = self._ladder(self._fitted_paths)
 
     # ------------------------------------------------------------------ fit
 

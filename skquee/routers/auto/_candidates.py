@@ -8,6 +8,8 @@ import numpy as np
 from sklearn.base import BaseEstimator
 
 from skquee.baselines import FixedPath, ThresholdRouter
+from skquee.method._answers import EnsembleAnswer
+from skquee.method.gates import PathErrorClassifier
 from skquee.method.policy import ClosedLoop, OptionValue, Pessimistic, Policy
 from skquee.routers import CostAwareRouter
 from skquee.values import PathTree
@@ -16,6 +18,8 @@ __all__ = ["default_candidates"]
 
 # Rows from which boosted trees are worth trying, and sequences that thresholds follow at most.
 MANY_ROWS, MAX_SEQUENCES = 5000, 12
+# Of logistic error models, and of the weights of classes.
+PENALTY = 30.0
 
 
 def default_candidates(tree: PathTree, n_samples: int) -> dict[str, BaseEstimator]:
@@ -49,14 +53,16 @@ def default_candidates(tree: PathTree, n_samples: int) -> dict[str, BaseEstimato
         "margin 0.01": Pessimistic(0.01),
     }
     closed = {**policies, "closed loop": ClosedLoop()}
-    errors = {"targets": "bernoulli", "regressor": "logistic", "features": "rich"}
+    logistic = PathErrorClassifier(penalty=PENALTY)
+    errors: dict[str, Any] = {"targets": "bernoulli", "regressor": logistic}
     clusters = {**errors, "targets": "shrunken"}
+    by_class = EnsembleAnswer(class_penalty=PENALTY)
     kinds: list[tuple[str, dict[str, Any], dict[str, Policy | str]]] = [
         ("errors, logistic", errors, closed),
         ("errors, logistic, recall", {**errors, "answer": "recall"}, closed),
         ("errors, logistic, ensemble", {**errors, "answer": "ensemble"}, closed),
+        ("errors, logistic, classes", {**errors, "answer": by_class}, closed),
         ("clusters, logistic", clusters, policies),
-        ("clusters, logistic, ensemble", {**clusters, "answer": "ensemble"}, policies),
         ("paper", {}, policies),
     ]
     if n_samples >= MANY_ROWS:
