@@ -32,13 +32,17 @@ class CascadeState:
         """Return the images in one format; rows that left before are never resized."""
         if number not in self.images:
             parts = [wanted.rows(part).tensor() for part in self.rows]
-            self.images[number] = torch.cat(parts).to(device)
+            # One part is taken as it is: a copy of images takes as long as a gate.
+            whole = parts[0] if len(parts) == 1 else torch.cat(parts)
+            self.images[number] = whole.to(device)
         return self.images[number]
 
     def take(self, rows: NDArray[np.intp]) -> CascadeState:
         """Return some rows."""
         picked = torch.from_numpy(np.asarray(rows, dtype=np.int64))
-        images = {f: ready[picked.to(ready.device)] for f, ready in self.images.items()}
+        images = {
+            f: ready.index_select(0, picked.to(ready.device)) for f, ready in self.images.items()
+        }
         answers = {level: answer[rows] for level, answer in self.answers.items()}
         return CascadeState(_picked(self.rows, np.asarray(rows, dtype=np.intp)), images, answers)
 

@@ -361,7 +361,8 @@ class BlockRunner:
         -------
         Tensor
         """
-        return state[torch.from_numpy(np.asarray(rows, dtype=np.int64)).to(state.device)]
+        picked = torch.from_numpy(np.asarray(rows, dtype=np.int64))
+        return state.index_select(0, picked.to(state.device))
 
     def concat(self, states: Sequence[Tensor]) -> Tensor:
         """Join the rows of states of one block.

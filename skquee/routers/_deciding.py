@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ from skquee.walk._decider import History, OneDecider
 __all__ = ["DecidingMixin", "GateDecider", "Judgement", "Start"]
 
 FIRST = ("planned", "free", "highest")
+FEW_ROWS = 4  # decided one by one on plain numbers: arrays cost the same for one as for many
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,10 +113,10 @@ class GateDecider(Decider):
             return aim_at(self.policy, errors, costs, self.lambda_, prefix)
         scores = errors + self.lambda_ * costs
         aimed = scores.argmin(axis=1)
-        best = scores[np.arange(len(scores)), aimed]
-        if np.isnan(best).any():
+        best = scores.min(axis=1, keepdims=True)
+        if np.isnan(best.sum()):
             return open_loop(errors, costs, self.lambda_)  # says which
-        near = scores <= best[:, None] + TIE
+        near = scores <= best + TIE
         if np.count_nonzero(near) > len(scores):  # equals: seldom, and in few rows
             rows = np.flatnonzero(near.sum(axis=1) > 1)
             prices = costs if costs.ndim == 1 else costs[rows]
@@ -128,7 +129,20 @@ class GateDecider(Decider):
         if visit.now is None and self.start is not None:
             error = self.start.errors[self.start.aimed]
             return np.full(n, self.start.root), np.full(n, error)
+        known = visit.now is not None and visit.costs is None and visit.context is None
+        if n <= FEW_ROWS and known and self._by_row is not None:
+            exits = [answers.tolist() for answers in visit.history()]
+            found = [
+                self._by_row.step(prefix, [answers[row] for answers in exits])
+                for row, prefix in enumerate(visit.prefixes.tolist())
+            ]
+            goals, errors = zip(*found, strict=True)
+            return np.array(goals, dtype=np.intp), np.array(errors, dtype=np.float32)
         return self.settle(visit, self.judge(visit))
+
+    @cached_property
+    def _by_row(self) -> OneDecider | None:
+        return self.one()
 
     def settle(
         self, visit: Visit, judged: Iterable[Judgement]
@@ -137,9 +151,8 @@ class GateDecider(Decider):
         n = len(visit.rows)
         steps, seen = np.empty(n, dtype=np.intp), np.empty(n)
         for found in judged:
-            goals = found.candidates[found.aimed]
-            ahead = self.tree.ancestors[goals, visit.depth]
-            steps[found.rows] = np.where(ahead >= 0, ahead, goals)  # the prefix itself: exit
+            nexts = next_steps(self.tree, found.candidates, visit.depth)
+            steps[found.rows] = nexts[found.aimed]
             seen[found.rows] = found.errors[np.arange(len(found.rows)), found.aimed]
         return steps, seen
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from joblib import delayed
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit
 from sklearn.base import BaseEstimator, clone, is_classifier
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
@@ -253,7 +254,7 @@ class _Linear:
 
     def predict(self, features: NDArray[np.float64]) -> NDArray[np.float32]:
         scores = features @ self.weights + self.bias
-        return (1 / (1 + np.exp(-np.clip(scores, -60, 60)))).astype(np.float32)
+        return expit(scores).astype(np.float32)
 
 
 @dataclass(frozen=True)

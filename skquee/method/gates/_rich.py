@@ -75,12 +75,14 @@ def rich_features(
     said, logs = exits.argmax(axis=2), np.log(np.maximum(exits, TINY))
     spread, number = known_entropy(exits), 1 / np.maximum((now**2).sum(axis=1), TINY)
     top = np.sort(now, axis=1)[:, : -N_TOP - 1 : -1]
-    given = now[rows, said[:-1]], before[:, rows, said[-1]]
-    odds = _log_odds(np.concatenate([exits.max(axis=2), *given]))
-    agrees = said[:-1] == said[-1]
     last = len(before)
+    sure = exits.max(axis=2)
+    if last:
+        sure = np.concatenate([sure, now[rows, said[:-1]], before[:, rows, said[-1]]])
+    odds = _log_odds(sure)
     parts += [top, odds[last], top[:, 0] - top[:, 1], spread[-1], number, rates[-1]]
     if last:
+        agrees = said[:-1] == said[-1]
         parting = (now * (logs[-1] - logs[:-1])).sum(axis=2)
         sides = odds[last + 1 : 2 * last + 1], odds[2 * last + 1 :]
         each = np.stack([odds[:last], spread[:-1], agrees, *sides, parting], axis=2)[::-1]
@@ -128,6 +130,16 @@ class ClassErrorRates:
             self.counts[path] = np.bincount(cells, minlength=size).reshape(shape)
             self.sums[path] = np.bincount(cells, wrong[:, path], minlength=size).reshape(shape)
         self.means = wrong.mean(axis=0)
+        self._fold()
+
+    def _fold(self) -> None:
+        """Work out the rates (n_paths, n_classes) of rows that were not counted, for every gate."""
+        counts, sums = self.counts.sum(axis=1), self.sums.sum(axis=1)
+        self.rates = self._shrunken(counts, sums, self.means[:, None])
+
+    def __setstate__(self, state: dict[str, NDArray[np.float64]]) -> None:
+        self.__dict__.update(state)
+        self._fold()  # files of earlier builds hold none
 
     def of(
         self,
@@ -140,12 +152,19 @@ class ClassErrorRates:
         `answers` (m,): class it predicts for each row. `parts` (m,): part of each row, where they
         were counted: it is left out. Returns shape (m,).
         """
-        counts, sums = (a[path].sum(axis=0)[answers] for a in (self.counts, self.sums))
-        if parts is not None:
-            counts = counts - self.counts[path, parts, answers]
-            sums = sums - self.sums[path, parts, answers]
-        rates: NDArray[np.float64] = (sums + PRIOR_ROWS * self.means[path]) / (counts + PRIOR_ROWS)
-        return rates
+        if parts is None:
+            return self.rates[path, answers]
+        counts, sums = (
+            a[path].sum(axis=0)[answers] - a[path, parts, answers] for a in (self.counts, self.sums)
+        )
+        return self._shrunken(counts, sums, self.means[path])
+
+    @staticmethod
+    def _shrunken(
+        counts: NDArray[np.float64], sums: NDArray[np.float64], mean: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Return rates, of counts alike in shape."""
+        return (sums + PRIOR_ROWS * mean) / (counts + PRIOR_ROWS)
 
 
 def training_parts(n_samples: int) -> NDArray[np.intp]:
