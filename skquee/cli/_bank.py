@@ -132,7 +132,7 @@ def _stage(text: str) -> None:
 
 def evaluate(options: argparse.Namespace) -> None:
     """Print what every path of a bank gets right."""
-    network = load_network(options.bank, options.device)
+    network = load_network(options.bank / "network", options.device)
     X, y = read_images(options.data)
     unknown = np.setdiff1d(y, network.classes_)
     if unknown.size:
@@ -155,11 +155,10 @@ def evaluate(options: argparse.Namespace) -> None:
     _report(table, len(y), options.data.name)
 
 
-def load_network(bank: Path, device: str | None) -> MultiExitNetwork | NetworkCascade:
-    """Read the network of a bank, or its cascade of networks."""
-    several = (bank / "network" / "cascade.json").is_file()
-    kind = NetworkCascade if several else MultiExitNetwork
-    return kind.load(bank / "network", device=device)
+def load_network(folder: Path, device: str | None) -> MultiExitNetwork | NetworkCascade:
+    """Read a network, or a cascade of networks."""
+    kind = NetworkCascade if (folder / "cascade.json").is_file() else MultiExitNetwork
+    return kind.load(folder, device=device)
 
 
 def read_images(source: Path) -> Split:

@@ -6,7 +6,7 @@ import argparse
 
 import numpy as np
 
-from skquee.cli._bank import read_images, take_images
+from skquee.cli._bank import load_network, read_images, take_images
 from skquee.networks import MultiExitNetwork
 from skquee.speed._measure import measure_speed
 from skquee.speed._page import speed_text, write_speed
@@ -15,7 +15,7 @@ from skquee.speed._verdict import speed_verdict
 
 def run_bench(options: argparse.Namespace) -> None:
     """Measure, print one table, and write it where asked."""
-    network = MultiExitNetwork.load(options.network)
+    network = load_network(options.network, None)
     X, y = read_images(options.data)
     test = np.arange(len(y))
     if options.validation is not None:
@@ -25,8 +25,9 @@ def run_bench(options: argparse.Namespace) -> None:
         held, test = rows[: len(y) // 3], np.sort(rows[len(y) // 3 :])
         validation = take_images(X, held), y[held]
     images, labels = take_images(X, test), y[test]
-    some = np.arange(min(128, len(validation[1])))
-    network.compile(options.levels, calibration=take_images(validation[0], some))
+    if isinstance(network, MultiExitNetwork):
+        some = np.arange(min(128, len(validation[1])))
+        network.compile(options.levels, calibration=take_images(validation[0], some))
     found = measure_speed(
         network,
         validation,

@@ -17,6 +17,7 @@ from skquee.cli._arguments import (
 
 __all__ = ["add_bench_command"]
 
+RECORDS = ("network.json", "cascade.json")
 MOST_ROWS, MOST_THREADS = 2**16, 1024
 
 
@@ -28,15 +29,16 @@ def add_bench_command(commands: Commands) -> None:
         description=(
             "Compile a saved network to int8, bfloat16 and float32 blocks, keep what pays here, "
             "route by measured milliseconds, and time it beside the float network, one path for "
-            "all, each engine alone, torch.compile, ONNX Runtime and OpenVINO, all in one run. Run "
-            "it on a machine that does nothing else."
+            "all, each engine alone, torch.compile, ONNX Runtime and OpenVINO, all in one run. A "
+            "cascade runs as it was compiled, beside its last network. Run it on a machine that "
+            "does nothing else."
         ),
     )
     parser.add_argument(
         "--network",
         type=Path,
         required=True,
-        help="folder of MultiExitNetwork.save, or of bank build or reproduce, which hold network/",
+        help="folder of MultiExitNetwork.save or NetworkCascade.save, or one that holds network/",
     )
     parser.add_argument("--data", type=Path, required=True, help=f"to measure on: {DATA}")
     parser.add_argument(
@@ -59,7 +61,7 @@ def add_bench_command(commands: Commands) -> None:
         "--levels",
         nargs="+",
         choices=["int8", "fp8", "fp16", "bf16", "fp32"],
-        help="engines to try (all that run here)",
+        help="engines to try (all that run here); a cascade keeps its own",
     )
     parser.add_argument(
         "--no-compile",
@@ -78,12 +80,15 @@ def add_bench_command(commands: Commands) -> None:
 
 
 def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    if (options.network / "network" / "network.json").is_file():
-        options.network = options.network / "network"
+    inner = options.network / "network"
+    if any((inner / record).is_file() for record in RECORDS):
+        options.network = inner
     if not 0 <= options.max_loss <= 1:
         parser.error(f"--max-loss must lie between 0 and 1, got {options.max_loss}")
-    if not (options.network / "network.json").is_file():
+    if not any((options.network / record).is_file() for record in RECORDS):
         parser.error(f"--network {options.network}: there is no saved network")
+    if options.levels is not None and (options.network / "cascade.json").is_file():
+        parser.error("--levels: a cascade was compiled to its own; leave the option out")
     check_data(parser, options, "data", "validation")
     check_file_to_write(parser, options, "out", ".csv", ".png")
     options.batch_sizes = sorted(set(options.batch_sizes))

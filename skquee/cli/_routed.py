@@ -105,7 +105,7 @@ def _tell(
 def predict(options: argparse.Namespace) -> None:
     """Answer images by the router of a bank, running the chosen blocks only."""
     folder: Path = options.bank
-    network = load_network(folder, options.device)
+    network = load_network(folder / "network", options.device)
     router = load(folder / ROUTER)
     if router.paths_.names != network.paths_.names or router.paths_.classes != tuple(
         network.paths_.classes or ()

@@ -2,35 +2,45 @@
 
 from __future__ import annotations
 
+import copy
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, clone
+from sklearn.model_selection import KFold
 from torch import Tensor
 from tqdm import tqdm
 
 from skquee.bank import MultiPathClassifierBank
 from skquee.baselines import FixedPath
-from skquee.networks import MultiExitNetwork
+from skquee.networks import MultiExitNetwork, NetworkCascade
 from skquee.networks._images import ImageRows
 from skquee.networks.engines import LatencyTable
 from skquee.routers import CostAwareRouter
 from skquee.speed._engines import external_engines
 from skquee.speed._runs import (
-    Classify,
+    REFERENCE,
+    Batch,
+    Measured,
+    alone,
     along,
     answers,
+    batches_of,
     device_of,
     float_run,
     frozen,
     graphed,
+    largest,
     predict_at,
     route_at,
+    whole,
 )
+from skquee.values import PathProbabilities
 from skquee.values._fields import Level
 from skquee.values._public import publish
 from skquee.values._types import Rows
@@ -39,6 +49,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["measure_speed"]
+
+FOLDS = 5
+# A fitted router, and rows that it did not see.
+Fold: TypeAlias = tuple[BaseEstimator, NDArray[np.intp]]
 
 # The paper's router, and the one that gained most on cascades of similar networks.
 ROUTERS = {
@@ -54,7 +68,7 @@ ROUTERS = {
 
 
 def measure_speed(
-    network: MultiExitNetwork,
+    network: MultiExitNetwork | NetworkCascade,
     validation: tuple[Rows, ArrayLike],
     test: tuple[Rows, ArrayLike],
     *,
@@ -75,8 +89,9 @@ def measure_speed(
 
     Parameters
     ----------
-    network : MultiExitNetwork
-        Compiled; its float blocks are the reference.
+    network : MultiExitNetwork or NetworkCascade
+        Compiled; its float blocks are the reference. Of a cascade the last network is, and what
+        whole engines run; images are resized within the time where its networks take several sizes.
     validation : (images, labels)
         Fit the router and choose its operating points, for every batch size by the costs measured
         at that size.
@@ -88,7 +103,8 @@ def measure_speed(
         Threads of torch and of every engine.
     max_losses : sequence of float, default=(0, 0.005, 0.01, 0.02)
         Operating points, of the router and of one path for all images: the cheapest that loses at
-        most so much accuracy against float, on validation images.
+        most so much accuracy against float, on validation images. A router's are judged by five
+        routers, each on a fifth of these images that it was not fitted on.
     compiled : bool, default=True
         Time ``torch.compile`` with frozen weights, ONNX Runtime and OpenVINO on the whole network
         too, where they are at hand; the last two on a CPU only. On a GPU, the whole network as one
@@ -133,12 +149,16 @@ def measure_speed(
         if "random_state" in router.get_params(deep=False):
             router.set_params(random_state=random_state)
         router.fit(table, validation[1])
-    right = answers(network, float_run(network), validation_rows) == np.asarray(validation[1])
+    others = {kind: _of_others(router, table, validation[1]) for kind, router in fitted.items()}
+    last = largest(network)
+    members = network.members.values() if isinstance(network, NetworkCascade) else (network,)
+    reference = whole(network, {REFERENCE: float_run(last)})[REFERENCE]
+    right = answers(network, reference, validation_rows) == np.asarray(validation[1])
     wanted = {
         f"{100 * loss:g} points allowed": float(right.mean()) - loss - 1e-9 for loss in max_losses
     }
     device = device_of(network)
-    images = test_rows[: max(images_a_round, max(batch_sizes))].tensor().to(device)
+    images = test_rows[: max(images_a_round, max(batch_sizes))]
     accuracy: dict[str, float] = {}
     rows: list[dict[str, object]] = []
     missing: dict[str, str] = {}
@@ -152,32 +172,33 @@ def measure_speed(
                 kind: _calibrated(network, router, bank, validation_rows, batch_sizes)
                 for kind, router in fitted.items()
             }
-            fixed: dict[str, Classify] = {"float32, eager": float_run(network)}
-            for level in network.levels_:
-                fixed[f"{level}, every block"] = along(network, [level] * len(network.flops_))
-            fixed.update(graphed(network))
+            engines = graphed(last)
             if compiled:
-                fixed.update(frozen(network, images[:1]))
+                engines.update(frozen(last, last.start(validation_rows[:1])))
             if compiled and device.type == "cpu":
-                others, missing = external_engines(network, validation[0], threads=n_threads)
-                fixed.update(others)
+                external, missing = external_engines(last, validation[0], threads=n_threads)
+                engines.update(external)
+            fixed = {REFERENCE: reference, **alone(network), **whole(network, engines)}
             for name, run in fixed.items():
                 if name not in accuracy:
                     accuracy[name] = float((answers(network, run, test_rows) == y).mean())
             for size in tqdm(batch_sizes, desc=f"{n_threads} threads", disable=None):
                 limit = images_a_round // 16 if size == 1 else images_a_round
-                batches = images[: max(size, limit)].split(size)
+                batches = batches_of(network, images[: max(size, limit)], size)
                 batches = [batch for batch in batches if len(batch) == size]
-                runs: dict[str, Callable[[Tensor], object]] = dict(fixed)
+                runs: dict[str, Callable[[Batch], object]] = dict(fixed)
                 tables: dict[str, LatencyTable] = {}
-                routes: dict[str, Callable[[Tensor], Any]] = {}
+                routes: dict[str, Callable[[Batch], Any]] = {}
                 for kind, router in {**fitted, "one path": FixedPath()}.items():
-                    timed = network.with_latency(latency.get(kind, measured))
+                    timed = _with_latency(network, latency.get(kind, measured))
                     costs = timed.path_costs("latency", batch_size=size)
                     router.set_params(path_costs=costs)
                     if kind not in fitted:
                         router.fit(table, validation[1])
-                    for loss, knob in _operating_points(router, table, validation[1], wanted):
+                    folds = others.get(kind, [])
+                    for loss, knob in _operating_points(
+                        router, folds, table, validation[1], wanted
+                    ):
                         router.set_params(**{router.knob.name: knob})
                         name = f"{kind}, {loss}"
                         if kind in fitted:
@@ -205,64 +226,75 @@ def measure_speed(
                         row |= {"p50_ms": float(p50), "p99_ms": float(p99)}
                     if name in tables:
                         seconds = float(np.median(spent))
-                        row |= _parts(network, runs[name], batches, seconds)
+                        row |= _parts(members, runs[name], batches, seconds)
                         predicted = [tables[name].predict(routes[name](b).counts) for b in batches]
                         row["predicted"] = sum(predicted) / 1000 / seconds
                     rows.append(row)
     finally:
         torch.set_num_threads(before)
     found = pd.DataFrame(rows)
-    reference = found[found["alternative"] == "float32, eager"].set_index(["threads", "batch"])
+    base = found[found["alternative"] == REFERENCE].set_index(["threads", "batch"])
     keys = pd.MultiIndex.from_frame(found[["threads", "batch"]])
     found["ratio"] = (
-        found["images_per_second"].to_numpy()
-        / reference["images_per_second"].reindex(keys).to_numpy()
+        found["images_per_second"].to_numpy() / base["images_per_second"].reindex(keys).to_numpy()
     )
     found.attrs["missing"] = missing
     return found
 
 
 def _parts(
-    network: Any,
-    run: Callable[[Tensor], object],
-    batches: Sequence[Tensor],
+    networks: Iterable[Any],
+    run: Callable[[Batch], object],
+    batches: Sequence[Batch],
     seconds: float,
 ) -> dict[str, float]:
-    """Return what part of the time of routed batches are blocks, within and alone."""
-    calls: list[tuple[Tensor, int, Level]] = []
+    """Return what part of the time of routed batches are blocks, within and by themselves."""
+    calls: list[Callable[[], object]] = []
     inside = 0.0
-    method = network.run_exit
 
-    def noted(state: Tensor, block: int, level: Level) -> object:
-        nonlocal inside
-        began = time.perf_counter()
-        answer = method(state, block, level)
-        inside += time.perf_counter() - began
-        calls.append((state, block, level))
-        return answer
+    def noting(method: Callable[..., object]) -> Callable[..., object]:
+        def noted(*args: Tensor | Level) -> object:
+            nonlocal inside
+            began = time.perf_counter()
+            answer = method(*args)
+            inside += time.perf_counter() - began
+            calls.append(partial(method, *args))
+            return answer
 
-    network.run_exit = noted
+        return noted
+
+    for network in networks:
+        network.run_exit = noting(network.run_exit)
     try:
         began = time.perf_counter()
         for batch in batches:
             run(batch)
-        whole = time.perf_counter() - began
+        took = time.perf_counter() - began
     finally:
-        del network.run_exit
-    alone = []
+        for network in networks:
+            del network.run_exit
+    again = []
     for _ in range(3):
         began = time.perf_counter()
         for call in calls:
-            method(*call)
-        alone.append(time.perf_counter() - began)
+            call()
+        again.append(time.perf_counter() - began)
     return {
-        "overhead": seconds / float(np.median(alone)),
-        "deciding": 1 - inside / whole,
+        "overhead": seconds / float(np.median(again)),
+        "deciding": 1 - inside / took,
     }
 
 
+def _with_latency(network: Measured, latency: LatencyTable) -> Measured:
+    if isinstance(network, MultiExitNetwork):
+        return network.with_latency(latency)
+    timed: NetworkCascade = copy.copy(network)
+    timed.latency_ = latency
+    return timed
+
+
 def _calibrated(
-    network: MultiExitNetwork,
+    network: Measured,
     router: BaseEstimator,
     bank: BaseEstimator,
     rows: ImageRows,
@@ -272,7 +304,7 @@ def _calibrated(
     knobs = np.quantile(router.default_knobs(router.paths_), (0, 0.25, 0.5, 0.75), method="lower")
     counts, took = [], []
     for size in batch_sizes:
-        batch = rows[:size].tensor().to(device_of(network))
+        batch = batches_of(network, rows[:size], size)[0]
         for knob in knobs.tolist():
             router.set_params(**{router.knob.name: knob})
             counts.append(route_at(router, bank)(batch).counts)  # warms up, too
@@ -286,21 +318,46 @@ def _calibrated(
     return table.calibrated(counts, took)
 
 
+def _of_others(router: BaseEstimator, table: PathProbabilities, y: ArrayLike) -> list[Fold]:
+    """Return, for each fold of the rows, a router of all others with the rows of the fold."""
+    y, folds = np.asarray(y), KFold(FOLDS, shuffle=True, random_state=0).split(y)
+    return [(clone(router).fit(table[others], y[others]), own) for others, own in folds]
+
+
 def _operating_points(
-    router: BaseEstimator, table: ArrayLike, y: ArrayLike, wanted: Mapping[str, float]
+    router: BaseEstimator,
+    folds: Sequence[Fold],
+    table: PathProbabilities,
+    y: ArrayLike,
+    wanted: Mapping[str, float],
 ) -> Iterator[tuple[str, Any]]:
-    """Yield the cheapest trade-off for every accuracy wanted on validation rows."""
+    """Yield the cheapest trade-off for every accuracy wanted on validation rows.
+
+    By routers that did not see the rows, of `folds`: on its own ones a router looks better.
+    """
+    y = np.asarray(y)
     curve = router.cost_curve(None, table, y)
-    for name, accuracy in wanted.items():
-        enough = np.flatnonzero(curve.accuracy >= accuracy)
+    accuracy, cost = curve.accuracy, curve.cost
+    if folds:
+        parts = [
+            fitted.set_params(path_costs=router.path_costs).cost_curve(
+                curve.knobs, table[own], y[own]
+            )
+            for fitted, own in folds
+        ]
+        shares = np.array([len(own) for _, own in folds]) / len(y)
+        accuracy = shares @ [part.accuracy for part in parts]
+        cost = shares @ [part.cost for part in parts]
+    for name, least in wanted.items():
+        enough = np.flatnonzero(accuracy >= least)
         if not enough.size:
-            enough = np.array([int(curve.accuracy.argmax())])
-        knob = float(curve.knobs[enough[curve.cost[enough].argmin()]])
+            enough = np.array([int(accuracy.argmax())])
+        knob = float(curve.knobs[enough[cost[enough].argmin()]])
         yield name, router.knob.of(knob)
 
 
 def _rounds(
-    runs: dict[str, Callable[[Tensor], object]], batches: Sequence[Tensor], repeats: int
+    runs: dict[str, Callable[[Batch], object]], batches: Sequence[Batch], repeats: int
 ) -> dict[str, NDArray[np.float64]]:
     """Return the seconds of every call, shape (repeats, n_batches)."""
     seconds: dict[str, list[list[float]]] = {name: [] for name in runs}

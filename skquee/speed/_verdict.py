@@ -67,8 +67,8 @@ def speed_verdict(found: pd.DataFrame, *, max_loss: float = 0.005) -> str:
 def _kind(alternative: str) -> str:
     if alternative.startswith("routed ("):
         return "routed"
-    of_network = alternative.startswith("one path,") or alternative.endswith(", every block")
-    return "path" if of_network else "engine"
+    of_levels = alternative.endswith((", every block", ", alone"))
+    return "path" if of_levels or alternative.startswith("one path,") else "engine"
 
 
 def _of(part: pd.DataFrame, max_loss: float) -> str:

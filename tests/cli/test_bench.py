@@ -14,7 +14,7 @@ from sklearn.datasets import load_digits
 
 from skquee.bank import MultiPathClassifierBank
 from skquee.cli import main
-from skquee.networks import HeadTrainer, MultiExitNetwork
+from skquee.networks import HeadTrainer, MultiExitNetwork, NetworkCascade
 from skquee.report import measure_speed
 
 
@@ -150,3 +150,47 @@ def test_a_cut_archive_is_one_line(
         assert main([*command.split(), str(tmp_path / "cut.npz")]) == 1
         error = capsys.readouterr().err
         assert "cut.npz" in error and error.count("\n") == 1
+
+
+def test_a_cascade_is_measured_beside_its_last_network(images: Any) -> None:
+    X, y = images
+
+    def net(width: int) -> torch.nn.Module:
+        layers = torch.nn.Conv2d(3, width, 3), torch.nn.Flatten(), torch.nn.LazyLinear(4)
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            module = torch.nn.Sequential(*layers)
+            module(torch.zeros(1, 3, width, width))
+        return module
+
+    def measured(**sizes: int) -> pd.DataFrame:
+        cascades = [
+            MultiPathClassifierBank.from_networks(
+                {name: net(size)}, levels=("fp32",), img_size=size, runtime="torch"
+            ).classifiers.members
+            for name, size in sizes.items()
+        ]
+        cascade = NetworkCascade(
+            {name: m for c in cascades for name, m in c.items()}, paths="chain"
+        )
+        return measure_speed(
+            cascade,
+            (X[:150], y[:150]),
+            (X[150:], y[150:]),
+            batch_sizes=(1, 3),
+            compiled=False,
+            repeats=1,
+            images_a_round=16,
+        )
+
+    for found in (measured(small=8, large=8), measured(small=8, large=12)):
+        by_name = found[found["batch"] == 3].set_index("alternative")
+        assert by_name.index[:3].tolist() == [
+            "float32, eager",
+            "small@fp32, alone",
+            "large@fp32, alone",
+        ]
+        same = by_name.loc[["float32, eager", "large@fp32, alone"], "accuracy"]
+        assert same.nunique() == 1
+        routed = by_name[by_name.index.str.startswith("routed")]
+        assert (routed[["overhead", "predicted"]] > 0).all(axis=None)

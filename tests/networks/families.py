@@ -109,7 +109,7 @@ for _name in (
     "swin_tiny_patch4_window7_224 swinv2_tiny_window8_256 coatnet_nano_rw_224 hiera_tiny_224 "
     "levit_128s mixer_s32_224 gmlp_ti16_224 resmlp_12_224 volo_d1_224 nest_tiny "
     "vit_tiny_patch16_224 deit3_small_patch16_224 eva02_tiny_patch14_224 cait_xxs24_224 "
-    "vit_small_patch16_dinov3"
+    "vit_small_patch16_dinov3 xcit_nano_12_p8_224"
 ).split():
     _add(_timm, _name, **SIZED)
 _add(_torchvision, "resnet18", "layer2", "layer4")

@@ -96,6 +96,16 @@ def test_names_are_built_again_and_the_command_line_answers_by_them(
     assert main(f"bank evaluate {tmp_path} --data {tmp_path / 'images.npz'}".split()) == 0
     printed = capsys.readouterr().out
     assert "Cost is in ms." in printed and "small@fp32-large@fp32" in printed
+    np.savez(tmp_path / "more.npz", X=np.tile(images, (4, 1, 1, 1)), y=np.tile(y, 4))
+    command = f"bench --network {tmp_path} --data {tmp_path / 'more.npz'} --batch-sizes 4 1"
+    assert main(f"{command} --repeats 1 --no-compile".split()) == 0
+    printed = capsys.readouterr().out
+    assert "large@fp32, alone" in printed and "routed (paper), 0 points allowed" in printed
+    assert "Verdict, at most 0.5 points" in printed and "1 image, 1 thread(s): " in printed
+    with pytest.raises(SystemExit):
+        main(f"{command} --levels fp32".split())
+    assert "--levels: a cascade was compiled to its own" in capsys.readouterr().err
+    command = f"bank predict {tmp_path} --data {tmp_path / 'images.npz'} --out {tmp_path / 'a.csv'}"
     bank.classifiers.save(tmp_path / "network")
     assert main(command.split()) != 0
     assert "['small'] were made of modules" in capsys.readouterr().err

@@ -203,8 +203,9 @@ def _split(
         for name, cut in zip(names, cuts, strict=True)
     }
     crosses = {node for each in crossing.values() if len(each) > 1 for node in each}
-    sized = [node for node in of_size_alone(dependent) if node in crosses]
-    builds = {} if shape is None else builds_of(module, sized, shape)
+    sized = of_size_alone(dependent)
+    wanted = [node for node in dependent if node in crosses]
+    builds = {} if shape is None else builds_of(module, wanted, sized, shape)
 
     states = [dependent[0]]
     for name, cut in zip(names, cuts, strict=True):

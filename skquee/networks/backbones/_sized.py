@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -63,13 +63,17 @@ def of_size_alone(dependent: Sequence[Node]) -> list[Node]:
     return [node for node in dependent if node in found]
 
 
-def builds_of(module: nn.Module, nodes: Sequence[Node], shape: Sequence[int]) -> dict[Node, Build]:
+def builds_of(
+    module: nn.Module, nodes: Sequence[Node], sized: Collection[Node], shape: Sequence[int]
+) -> dict[Node, Build]:
     """Return how the values of nodes are made in a piece that their sources are not part of.
 
     They are looked at on one image and on two: what stays is a constant, tensors as buffers of
     `module`; a number that doubles is counted from the rows of the state; others are left out.
 
-    `nodes`: of :func:`of_size_alone`, of one graph of `module`. `shape`: of images, (C, H, W).
+    `nodes`: of one graph of `module`. `sized`: those that :func:`of_size_alone` found; of the
+    others only numbers count, as where a module returns the grid of its tokens. `shape`: of images,
+    (C, H, W).
     """
     if not nodes:
         return {}
@@ -81,7 +85,7 @@ def builds_of(module: nn.Module, nodes: Sequence[Node], shape: Sequence[int]) ->
     return {
         node: _build(module, node, one[node.name], two[node.name])
         for node in nodes
-        if _same(one[node.name], two[node.name])
+        if _same(one[node.name], two[node.name], tensors=node in sized)
     }
 
 
@@ -112,12 +116,13 @@ def _values(module: GraphModule, nodes: Sequence[Node], images: Tensor) -> dict[
     return noting.values
 
 
-def _same(one: Value, two: Value) -> bool:
+def _same(one: Value, two: Value, *, tensors: bool) -> bool:
     """Return whether a value seen on one image and on two can be told for any number of them."""
     if isinstance(one, (tuple, list)) and isinstance(two, (tuple, list)):
-        return len(one) == len(two) and all(map(_same, one, two))
+        parts = zip(one, two, strict=False)
+        return len(one) == len(two) and all(_same(a, b, tensors=tensors) for a, b in parts)
     if isinstance(one, Tensor) and isinstance(two, Tensor):
-        return one.dtype == two.dtype and torch.equal(one, two)
+        return tensors and one.dtype == two.dtype and torch.equal(one, two)
     if type(one) is int and type(two) is int:
         return two in (one, 2 * one)
     plain = (bool, float, str, slice, torch.dtype, torch.device, type(None))

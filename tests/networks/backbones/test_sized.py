@@ -81,6 +81,42 @@ def test_constants_follow_a_piece_to_another_type_and_into_its_state():
     assert any(name.startswith("of_size_") for name in pieces[0][1].state_dict())
 
 
+class Grid(nn.Module):
+    """Returns tokens with the grid that they come from."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Conv2d(3, 6, 2, 2)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        x = self.embed(x)
+        return x.flatten(2).transpose(1, 2), (x.shape[2], x.shape[3])
+
+
+class Told(nn.Module):
+    """Layers that are told the grid."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = Grid()
+        self.layers = nn.ModuleList([nn.Linear(6, 6) for _ in range(2)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        x, (height, width) = self.patches(x)
+        for layer in self.layers:
+            x = layer(x).unflatten(1, (height, width)).flip(1).flatten(1, 2)
+        return x.mean(dim=1)
+
+
+def test_numbers_that_a_module_returns_cross_no_cut():
+    module, x = seeded(Told), torch.randn(3, 3, 4, 8)
+    with torch.inference_mode():
+        pieces = cut_modules(module, ["layers.0", "layers.1"], (3, 4, 8))
+        assert torch.equal(in_a_row(pieces, x), module(x))
+    with pytest.raises(ValueError, match="3 values cross the cut"):
+        cut_modules(module, ["layers.0", "layers.1"])
+
+
 def test_without_the_size_the_error_asks_for_it():
     with pytest.raises(ValueError, match=r"values cross the cut after 'layers.0'.*give img_size="):
         cut_modules(seeded(Positions), NAMES)
