@@ -95,7 +95,7 @@ class ImageFormat:
         to filters). Raises TypeError if X is none of these.
         """
         if isinstance(X, ImageRows):
-            return replace(X, format=self)
+            return X if X.format is self else replace(X, format=self)
         found = source_of(X)
         if isinstance(found.data, (np.ndarray, Tensor)):
             self.check(found.data)
@@ -135,16 +135,15 @@ class ImageFormat:
                 f"Images must be uint8 (of 255) or uint16 (of 65535), or floats from 0 to 1, got "
                 f"{data.dtype}: the scale of the values is not known."
             )
-        pixels = ", ".join(map(str, self.size or ("H", "W")))
-        expected = (
-            f"({f'n, {self.channels}, {pixels}' if tensor else f'n, {pixels}, {self.channels}'})"
-        )
         axis = 1 if tensor else 3
         fits = data.ndim == 4 and data.shape[axis] == self.channels
         fits = fits or (not tensor and data.ndim == 3 and self.channels == 1)
         if tensor and floats and self.size is not None:
             fits = fits and tuple(data.shape[2:]) == self.size
         if not fits:
+            pixels = ", ".join(map(str, self.size or ("H", "W")))
+            shape = (str(self.channels), pixels) if tensor else (pixels, str(self.channels))
+            expected = f"(n, {', '.join(shape)})"
             raise ValueError(
                 f"Images have shape {tuple(data.shape)}, but this network takes {expected}: arrays "
                 "with channels last, tensors with channels first. Arrays and tensors of uint8 may "
@@ -155,7 +154,7 @@ class ImageFormat:
             for start in range(0, len(data), FINITE_CHUNK):
                 part = data[start : start + FINITE_CHUNK]
                 # What is normalised has no scale: a sum that is finite says all there is to know.
-                if isinstance(part, Tensor) and bool(part.sum().isfinite()):
+                if isinstance(part, Tensor) and math.isfinite(part.sum().item()):
                     continue
                 shown = np.asarray(part.detach() if isinstance(part, Tensor) else part)
                 self._check_pixels(shown.reshape(len(part), -1), start, normalised=tensor)

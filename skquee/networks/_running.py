@@ -274,7 +274,9 @@ class BlockRunner:
         if not isinstance(level, (int, str)) or level not in self.parts_.levels:
             raise ValueError(f"There is no level {level!r}; quantize made {self.levels_}.")
         blocks = self.parts_.levels[level]
-        return blocks[check_integer(block, "block", at_least=0, at_most=len(blocks) - 1)]
+        if type(block) is not int or not 0 <= block < len(blocks):
+            block = check_integer(block, "block", at_least=0, at_most=len(blocks) - 1)
+        return blocks[block]
 
     def head(self, state: Tensor, block: int, level: Hashable) -> NDArray[np.float32]:
         """Return the probabilities of the exit after a block.
@@ -422,7 +424,7 @@ def run_with_exit(
         else:
             parts = [block.run(part) for part in state.split(group)]
             made = [torch.cat(tensors) for tensors in zip(*parts, strict=True)]
-        return made[0], made[1].softmax(dim=1).cpu().numpy()
+        return made[0], made[1].cpu().numpy()
 
 
 def _run(function: Callable[[Tensor], Tensor], state: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ from skquee.walk._decider import History, OneDecider
 __all__ = ["DecidingMixin", "GateDecider", "Judgement", "Start"]
 
 FIRST = ("planned", "free", "highest")
-FEW_ROWS = 4  # decided one by one on plain numbers: arrays cost the same for one as for many
+FEW_ROWS = 8  # decided one by one on plain numbers: arrays cost the same for one as for many
 
 
 @dataclass(frozen=True, eq=False)

@@ -137,13 +137,13 @@ def graphed(network: MultiExitNetwork) -> dict[str, Classify]:
     for name, dtype in TYPES.items():
         model = Cast(torch.nn.Sequential(*copy.deepcopy(network.float_blocks)).to(dtype), dtype)
         whole = GraphedBlock(model, pool, head)
-        found[f"{name}, one CUDA graph"] = partial(_logits_of, whole)
+        found[f"{name}, one CUDA graph"] = partial(_answer_of, whole)
     return found
 
 
-def _logits_of(whole: GraphedBlock, state: Tensor) -> NDArray[np.floating]:
+def _answer_of(whole: GraphedBlock, state: Tensor) -> NDArray[np.floating]:
     with torch.inference_mode():
-        return whole.run(state)[1].softmax(dim=1).cpu().numpy()
+        return whole.run(state)[1].cpu().numpy()
 
 
 def frozen(network: MultiExitNetwork, image: Tensor) -> dict[str, Classify]:

@@ -80,15 +80,16 @@ def rich_features(
     if last:
         sure = np.concatenate([sure, now[rows, said[:-1]], before[:, rows, said[-1]]])
     odds = _log_odds(sure)
-    parts += [top, odds[last], top[:, 0] - top[:, 1], spread[-1], number, rates[-1]]
+    each = odds[last], top[:, 0] - top[:, 1], spread[-1], number, rates[-1]
+    parts += [top, *(column[:, None] for column in each)]
     if last:
         agrees = said[:-1] == said[-1]
         parting = (now * (logs[-1] - logs[:-1])).sum(axis=2)
         sides = odds[last + 1 : 2 * last + 1], odds[2 * last + 1 :]
-        each = np.stack([odds[:last], spread[:-1], agrees, *sides, parting], axis=2)[::-1]
-        parts.append(each.transpose(1, 0, 2).reshape(m, 6 * last))
-        parts.append(1.0 + np.logical_and.accumulate(agrees[::-1]).sum(axis=0))
-    return np.column_stack(parts).astype(np.float64)
+        pairs = np.stack([odds[:last], spread[:-1], agrees, *sides, parting], axis=2)[::-1]
+        parts.append(pairs.transpose(1, 0, 2).reshape(m, 6 * last))
+        parts.append(1.0 + np.logical_and.accumulate(agrees[::-1]).sum(axis=0)[:, None])
+    return np.concatenate(parts, axis=1, dtype=np.float64)
 
 
 def _log_odds(p: NDArray[np.floating]) -> NDArray[np.float64]:

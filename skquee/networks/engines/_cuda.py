@@ -184,7 +184,7 @@ class GraphedBlock(WithExit):
         pool, head = self._exit
         assert pool is not None and head is not None
         state = self.block(state)
-        return [state, head(pool(state.float()))]
+        return [state, head(pool(state.float())).softmax(dim=1)]
 
     def _replayed(self, run: Run, state: Tensor) -> list[Tensor]:
         n = len(state)

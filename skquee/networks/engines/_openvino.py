@@ -120,7 +120,7 @@ class FakeInt8Conv2d(_FakeInt8):
 
 
 class _WithExit(nn.Module):
-    """A block that answers, too: state and logits."""
+    """A block that answers, too: state and probabilities."""
 
     def __init__(self, block: nn.Module, pool: nn.Module, head: nn.Module) -> None:
         super().__init__()
@@ -128,7 +128,7 @@ class _WithExit(nn.Module):
 
     def forward(self, state: Tensor) -> tuple[Tensor, Tensor]:
         state = self.block(state)
-        return state, self.head(self.pool(state))
+        return state, self.head(self.pool(state)).softmax(dim=1)
 
 
 def openvino_blocks(

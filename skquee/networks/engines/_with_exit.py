@@ -36,7 +36,7 @@ class WithExit(nn.Module, ABC):
 
     @abstractmethod
     def run(self, state: Tensor) -> list[Tensor]:
-        """Return state (n, ...), and logits (n, n_classes) where there is an ``exit_head``."""
+        """Return state (n, ...), and probabilities (n, n_classes) where an ``exit_head`` is."""
 
     def forward(self, state: Tensor) -> Tensor:
         """Return what the block makes of a state (n, ...)."""
