@@ -11,12 +11,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
 from timm.layers import Mlp
 from torch import nn
 
 from skquee import CostAwareRouter, MultiPathClassifierBank
 from skquee.networks import MultiExitNetwork, PTQ4ViT, UniformPTQ, _compiling
+from skquee.networks.backbones._modules import cut_modules
 from skquee.networks.engines import (
     ENGINES,
     Int8Linear,
@@ -382,6 +384,22 @@ def test_openvino_answers_a_row_alone_as_among_others(convolves: bool) -> None:
         for found, together in zip(kept, whole, strict=True):
             torch.testing.assert_close(found, together[:few], rtol=1e-4, atol=1e-5)
     assert [len(part) for part in compiled.run(states[:0])] == [0, 0]
+
+
+@needs_openvino
+def test_a_row_runs_on_the_graph_of_any_number_where_it_gets_none_of_its_own() -> None:
+    options = {"img_size": 32, "depth": 1, "embed_dim": 32, "num_heads": 2, "num_classes": 4}
+    network = timm.create_model("xcit_nano_12_p8_224", **options).eval()
+    block = cut_modules(network, ["blocks.0"], (3, 32, 32))[0][0]
+    X = torch.randn(6, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    found = input_ranges(nn.ModuleList([block]), [X])
+    ranges = {name.removeprefix("0."): span for name, span in found.items()}
+    compiled = OpenVinoBlock("int8", block, nn.Identity(), nn.Identity(), ranges, X)
+    with torch.inference_mode():
+        together = compiled.run(X)[0]
+        for few in (1, 2, 1):
+            alone = compiled.run(X[:few])[0]
+            torch.testing.assert_close(alone, together[:few], rtol=1e-4, atol=1e-5)
 
 
 @needs_openvino
