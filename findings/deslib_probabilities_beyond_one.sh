@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# deslib 0.3.7 (scikit-learn 1.5.2): with mode="weighting" four of its methods answer probabilities such as -463 and 464.
+# deslib 0.3.7 (scikit-learn 1.5.2): with mode="weighting" four of its methods answer probabilities such as 464.
 #
 # DESKL, Exponential, Logarithmic and MinimumDifference weigh each classifier's vote by its competence, which is
 # negative where it is worse than chance. The votes of a row are divided by the sum of these weights, which may come
@@ -35,7 +35,8 @@ for kind in (DESP, RRC, DESKL, Exponential, Logarithmic, MinimumDifference):
         beyond[kind, mode] = np.sum(np.any((p < 0) | (p > 1), axis=1))
         right = model.predict(X[test]) == y[test]
     surest[kind] = right[np.argsort(-p.max(axis=1), kind="stable")[:100]].mean()
-    print(f"{kind.__name__} {p.min():.1f} {p.max():.1f} {beyond[kind, mode]} {surest[kind]:.2f}, all {right.mean():.2f}")
+    found = f"{p.min():.1f} {p.max():.1f} {beyond[kind, mode]} {surest[kind]:.2f}"
+    print(f"{kind.__name__} {found}, all {right.mean():.2f}")
 assert all(count == 0 for (kind, mode), count in beyond.items() if mode == "selection")
 assert beyond[DESP, "weighting"] == beyond[RRC, "weighting"] == 0
 for kind in (DESKL, Exponential, Logarithmic, MinimumDifference):
