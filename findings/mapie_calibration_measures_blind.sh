@@ -2,10 +2,11 @@
 # MAPIE 1.6.0 (scikit-learn 1.9.1): two of its measures of calibration find nothing wrong with what is badly calibrated.
 #
 # expected_calibration_error(split_strategy="array split") takes the largest score of each part of the rows, as they
-# stand, for the edges of its bins, without sorting them: of rows in random order each part holds a score next to 1, nearly
-# all rows fall into the first bin, and what is left of the error is the difference of two means. Of probabilities
-# turned upside down that is 0; of the same rows sorted by score it is right. spiegelhalter_p_value is of one side:
-# scores that are not sure enough are never found, and most get more than 0.95. Both sides of its statistic find them.
+# stand, for the edges of its bins, without sorting them: of rows in random order each part holds a score next to 1,
+# nearly all rows fall into the first bin, and what is left of the error is the difference of two means. Of
+# probabilities turned upside down that is 0; of the same rows sorted by score it is right. spiegelhalter_p_value is of
+# one side: scores that are not sure enough are never found, and most get more than 0.95. Both sides of its statistic
+# find them.
 #
 # Seen: "upside down: uniform 0.493, quantile 0.492, array split 0.002, sorted 0.497"; of 200 samples of 1,000 rows,
 # those found at 5 % by the p-value and by both sides: "calibrated 0.04 and 0.03, too sure 0.71 and 0.63, not sure

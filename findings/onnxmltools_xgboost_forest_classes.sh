@@ -4,12 +4,12 @@
 #
 # Boosting adds a tree for class 0, one for class 1, one for class 2, and so on; with num_parallel_tree = k, as
 # XGBRFClassifier has it, k trees of class 0 come first. convert_xgboost gives the i-th tree to class i modulo the
-# number of classes whatever k is, so that each class gets trees of all of them. The model passes the checker and there is no
-# warning. Plain boosting is right, and so is a forest for two classes, whose trees have no class.
+# number of classes whatever k is, so that each class gets trees of all of them. The model passes the checker and there
+# is no warning. Plain boosting is right, and so is a forest for two classes, whose trees have no class.
 #
-# Seen, largest difference of a probability, and accuracy before and after: "boosting 0.000 0.959 0.959", "forest,
-# 2 classes 0.000 0.930 0.930", "forest 0.489 0.917 0.340", "boosted forests 0.472 0.949 0.935". The script fails if
-# that changes.
+# Seen, largest difference of a probability, and accuracy before and after: "boosting 0.000 0.959 0.959", "forest, 2
+# classes 0.000 0.930 0.930", "forest 0.489 0.917 0.340", "boosted forests 0.472 0.949 0.935". The script fails if that
+# changes.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

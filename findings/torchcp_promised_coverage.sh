@@ -6,8 +6,8 @@
 # by a share of its width, but takes the width of an array of zeros, so that the model's own quantiles come back as they
 # were. Nothing is said in either case. Randomized SAPS and CQR are right.
 #
-# Seen, coverage: "SAPS randomized 0.903, not 0.000" and "CQR 0.899, CQRR 0.573" (what the quantiles cover). The
-# script fails if that changes.
+# Seen, coverage: "SAPS randomized 0.903, not 0.000" and "CQR 0.899, CQRR 0.573" (what the quantiles cover). The script
+# fails if that changes.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
