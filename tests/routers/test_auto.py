@@ -19,7 +19,7 @@ from skquee.baselines import FixedPath, ThresholdRouter
 from skquee.evaluation._curve import hull_area, hull_points
 from skquee.persistence import dump, load
 from skquee.policy import ClosedLoop, OptionValue
-from skquee.routers.auto._board import Line, near, survivors
+from skquee.routers.auto._board import Line, near, prefer, survivors
 from skquee.routers.auto._judging import (
     FoldCurves,
     held_out,
@@ -70,6 +70,18 @@ def test_the_best_ones_equals_are_named(auto: AutoRouter) -> None:
     assert set(auto.near_) == set(board.index[behind <= 2 * board["behind_se"]])
     lines = [Line("a", 0.9, loss=0.1, behind_se=0, folds=3), Line("b", 0.9, loss=0.1, folds=1)]
     assert near(lines, 1.0) == ["a"], "what was tried on fewer folds is not"
+
+
+def test_a_preferred_kind_is_taken_where_it_is_near_the_best() -> None:
+    lines = [
+        Line("a", 0.9, loss=0.1, behind_se=0, folds=3),
+        Line("kind, far", 0.9, loss=0.104, behind_se=0.001, folds=3),
+        Line("kind, near", 0.9, loss=0.105, behind_se=0.003, folds=3),
+        Line("kind, nearer", 0.9, loss=0.106, behind_se=0.004, folds=3),
+    ]
+    names = [line.name for line in prefer(lines, "kind")]
+    assert names == ["kind, near", "a", "kind, far", "kind, nearer"]
+    assert prefer(lines, "other") == lines and prefer(lines[:2], "kind") == lines[:2]
 
 
 def test_candidates_that_share_a_training_are_judged_as_if_alone(auto: AutoRouter) -> None:

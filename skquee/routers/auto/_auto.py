@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, ClassVar
@@ -11,20 +10,20 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
-from sklearn.model_selection import BaseCrossValidator, check_cv
+from sklearn.model_selection import BaseCrossValidator
 from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
 from skquee.evaluation import CostCurve
 from skquee.routers import BudgetMixin
-from skquee.routers._checking import check_folds
-from skquee.routers.auto._board import Line, near, rank, survivors, team
-from skquee.routers.auto._candidates import default_candidates
+from skquee.routers.auto._board import Line, near, prefer, rank, survivors, team, warn_of_failures
+from skquee.routers.auto._candidates import PREFERRED, default_candidates
 from skquee.routers.auto._judging import Rungs, ladder, places_at, prices_of
 from skquee.routers.auto._search import (
     Swept,
     answer_alike,
     fit_team,
+    make_splits,
     seeded,
     share_clusters,
     share_trainings,
@@ -93,14 +92,15 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
     routers_ : dict of str to router
         All that `lambda_` picks operating points of, fitted, by name: the best one first.
     leaderboard_ : DataFrame
-        A row a candidate, best first: ``area`` (mean height of its hull over cost), ``se`` over
-        folds, ``loss`` (error plus priced cost, the mean over prices from 0.01 to 1
-        for the dearest path), ``behind`` (loss beyond the best one's on the same rows) and
+        A row a candidate, the chosen one, then best first: ``area`` (mean height of its hull over
+        cost), ``se`` over folds, ``loss`` (error plus priced cost, the mean over prices from 0.01
+        to 1 for the dearest path), ``behind`` (loss beyond the best one's on the same rows) and
         ``behind_se``, its standard error, ``folds`` it was tried on, ``fit_seconds`` of these,
         and ``failed``, the error of one that did not fit.
     near_ : list of str
-        Candidates at most one standard error (paired by row) behind the best one, itself first: how
-        sure the choice is.
+        Candidates at most one standard error (paired by row) behind the best one, the chosen one
+        first: how sure the choice is. Of the default ones those that answer by class are chosen
+        where they are among these.
     cv_curve_ : CostCurve
         What `lambda_` can pick, each row by a router that has not seen it.
 
@@ -197,41 +197,28 @@ class AutoRouter(BudgetMixin, RoutingMixin, BaseEstimator):
         table, codes = self.start_fit(X, y)
         table = stored(table)
         correctness(table, codes)  # checks every probability: folds number rows in their own way
-        outcomes = table.facts.outcomes
-        labels = None if outcomes else self.classes_[codes]
+        labels = None if table.facts.outcomes else self.classes_[codes]
         weights = check_weights(sample_weight, len(table))
         candidates = self.candidates
         if candidates is None:
             candidates = default_candidates(table.paths, len(table))
-        if not (isinstance(candidates, Mapping) and len(candidates)):
-            raise ValueError(
-                "candidates must map names to routers, at least one, got "
-                f"{type(candidates).__name__}."
-            )
         seed, fold_seed = (int(s) for s in spawn_seeds(self.random_state, 2))
-        routers = {name: seeded(router, seed) for name, router in candidates.items()}
-        check_folds(self.cv, codes, by_class=not outcomes)
-        cv = check_cv(self.cv, labels, classifier=not outcomes)
-        if getattr(cv, "shuffle", None) is False and isinstance(self.cv, int):
-            cv = type(cv)(cv.get_n_splits(), shuffle=True, random_state=fold_seed)
-        splits = list(cv.split(codes, labels))
+        routers = seeded(candidates, seed)
+        splits = make_splits(self.cv, codes, labels, fold_seed)
         parts = None if weights is None else [weights[test] for _, test in splits]
         clusters = share_clusters(routers.values(), table, labels, weights, seed, self.n_jobs)
 
         found = self._race(routers, (table, labels, weights), splits, parts, clusters)
         lines = self._ranked(found, parts)
+        close = near(lines, 1.0)
+        lines = prefer(lines, PREFERRED) if self.candidates is None else lines
         tried = lines[0].folds  # of all, but where those failed that were tried on more
         rows = np.concatenate([test for _, test in splits[:tried]])
         parts = None if parts is None else parts[:tried]
-        for line in lines:
-            if line.failed:
-                warnings.warn(
-                    f"The candidate {line.name!r} failed and is left out: {line.failed}",
-                    UserWarning,
-                    stacklevel=2,
-                )
+        warn_of_failures(lines)
         self._lines = [tuple(vars(line).values()) for line in lines]
-        self.best_name_, self.near_ = lines[0].name, near(lines, 1.0)
+        self.best_name_ = lines[0].name
+        self.near_ = sorted(close, key=lambda name: name != self.best_name_)
         whole = {line.name for line in lines if line.folds == tried and not line.failed}
         alike = [name for name in answer_alike(routers, self.best_name_) if name in whole]
         names = team(found, alike, self._fitted_paths, parts, self.max_routers)

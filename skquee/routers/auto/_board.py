@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ from skquee.routers.auto._judging import FoldCurves, fold_curves, held_out, pair
 from skquee.routers.auto._search import Swept
 from skquee.values import PathTree
 
-__all__ = ["Line", "near", "rank", "survivors", "team"]
+__all__ = ["Line", "near", "prefer", "rank", "survivors", "team", "warn_of_failures"]
 
 
 @dataclass(frozen=True)
@@ -151,6 +152,27 @@ def near(lines: Sequence[Line], standard_errors: float) -> list[str]:
         and line.folds == best.folds
         and line.score - best.score <= 2 * standard_errors * line.behind_se
     ]
+
+
+def warn_of_failures(lines: Sequence[Line]) -> None:
+    """Name those that failed to the user whose call of ``fit`` this is."""
+    for line in lines:
+        if line.failed:
+            warnings.warn(
+                f"The candidate {line.name!r} failed and is left out: {line.failed}",
+                UserWarning,
+                stacklevel=3,
+            )
+
+
+def prefer(lines: Sequence[Line], kind: str) -> list[Line]:
+    """Return lines, first the best one of a kind where it cannot be told from the best of all.
+
+    `lines`: best first. `kind`: how the names of those begin that are better on most tables: what
+    is known of others outweighs a difference that is within the noise of this one.
+    """
+    like = [name for name in near(lines, 1.0) if name.startswith(kind)]
+    return sorted(lines, key=lambda line: line.name not in like[:1])
 
 
 def survivors(

@@ -5,16 +5,19 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Iterable, Mapping
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, clone
 from sklearn.frozen import FrozenEstimator
+from sklearn.model_selection import BaseCrossValidator, check_cv
 from sklearn.utils.validation import has_fit_parameter
 
 from skquee.method._targets import ClusteredErrorTargets
 from skquee.method.policy import ClosedLoop, OptionValue, Pessimistic
 from skquee.routers import CostAwareRouter
+from skquee.routers._checking import check_folds
 from skquee.routers._deciding import DecidingMixin
 from skquee.routers._router import SHRINKAGE
 from skquee.routers._survey import Surveyed
@@ -26,11 +29,15 @@ __all__ = [
     "Swept",
     "answer_alike",
     "fit_team",
+    "make_splits",
     "seeded",
     "share_clusters",
     "share_trainings",
     "try_out",
 ]
+
+# Training and test rows.
+Fold: TypeAlias = tuple[NDArray[np.intp], NDArray[np.intp]]
 
 # Candidates that differ in nothing but one of these policies share one training.
 SHARED = (OptionValue, Pessimistic, ClosedLoop)
@@ -56,11 +63,31 @@ class Swept:
         self.costs = costs  # of each row at each point, where rows have prices
 
 
-def seeded(router: BaseEstimator, seed: int) -> BaseEstimator:
-    copied = clone(router)
-    if copied.get_params(deep=False).get("random_state", 0) is None:
-        copied.set_params(random_state=seed)
-    return copied
+def seeded(routers: object, seed: int) -> dict[str, BaseEstimator]:
+    """Return copies of routers by name, with a seed where they leave theirs open."""
+    if not (isinstance(routers, Mapping) and len(routers)):
+        raise ValueError(
+            f"candidates must map names to routers, at least one, got {type(routers).__name__}."
+        )
+    copies = {name: clone(router) for name, router in routers.items()}
+    for copied in copies.values():
+        if copied.get_params(deep=False).get("random_state", 0) is None:
+            copied.set_params(random_state=seed)
+    return copies
+
+
+def make_splits(
+    cv: int | BaseCrossValidator | Iterable[Fold],
+    codes: NDArray[np.intp],
+    labels: NDArray[np.generic] | None,
+    seed: int,
+) -> list[Fold]:
+    """Return training and test rows of every fold: with equal shares of each label, if any."""
+    check_folds(cv, codes, by_class=labels is not None)
+    folds = check_cv(cv, labels, classifier=labels is not None)
+    if getattr(folds, "shuffle", None) is False and isinstance(cv, int):
+        folds = type(folds)(folds.get_n_splits(), shuffle=True, random_state=seed)
+    return list(folds.split(codes, labels))
 
 
 def share_trainings(candidates: Mapping[str, BaseEstimator]) -> list[list[str]]:
