@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 
 from skquee._version import __version__
-from skquee.serving._batcher import Batcher
+from skquee.serving._batcher import LEFT, Batcher
 from skquee.serving._metrics import Metrics
 from skquee.serving._rows import Refused, RowFormat, Rows
 from skquee.values._checks import check_integer, check_number
@@ -127,9 +127,10 @@ class _Service:
         max_waiting: int,
         reference_rows: int,
     ) -> None:
+        from starlette.requests import ClientDisconnect
         from starlette.responses import Response
 
-        self._response = Response
+        self._response, self._left = Response, ClientDisconnect
         self._classifier, self._token = classifier, token
         self._max_rows, self._max_bytes = max_rows, max_bytes
         self._format = RowFormat.of(classifier)
@@ -177,7 +178,7 @@ class _Service:
         """Answer rows."""
         began = time.perf_counter()
         rows = self._format.read(await self._body(request), self._max_rows)
-        answer = await self.batcher.submit(rows)
+        answer = await self.batcher.submit(rows, request.is_disconnected)
         response = self._json(answer)
         self.metrics.seconds.observe(time.perf_counter() - began)
         return response
@@ -257,8 +258,9 @@ class _Service:
 
     def _check_caller(self, request: Request) -> None:
         if self._token is not None:
-            said = request.headers.get("authorization", "")
-            if not hmac.compare_digest(said.encode(), f"Bearer {self._token}".encode()):
+            scheme, _, said = request.headers.get("authorization", "").partition(" ")
+            right = hmac.compare_digest(said.strip().encode(), self._token.encode())
+            if scheme.lower() != "bearer" or not right:
                 raise Refused(401, "Send the server's token: Authorization: Bearer TOKEN.")
             return
         # A page in a browser may give this address a name of its own, and so be let through.
@@ -269,15 +271,27 @@ class _Service:
                           "localhost is answered.")  # fmt: skip
 
     async def _body(self, request: Request) -> bytes:
-        if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind != "application/json":
             raise Refused(415, "Send JSON: Content-Type: application/json.")
+        if request.headers.get("content-encoding", "identity").lower() != "identity":
+            raise Refused(415, "Send JSON as it is, without Content-Encoding.")
         found, size = [], 0
-        async for chunk in request.stream():
-            size += len(chunk)
-            if size > self._max_bytes:
-                raise Refused(413, f"The body is larger than {self._max_bytes} bytes.")
-            found.append(chunk)
+        told = request.headers.get("content-length", "")
+        if told.isdecimal() and int(told) > self._max_bytes:
+            raise self._too_large()
+        try:
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > self._max_bytes:
+                    raise self._too_large()
+                found.append(chunk)
+        except self._left:
+            raise Refused(LEFT, "The client left before it had sent its request.") from None
         return b"".join(found)
+
+    def _too_large(self) -> Refused:
+        return Refused(413, f"The body is larger than {self._max_bytes} bytes.")
 
     def _json(
         self, content: object, status: int = 200, headers: dict[str, str] | None = None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TypeVar
 
@@ -17,6 +18,31 @@ Result = TypeVar("Result")
 
 # Seconds without a request after which a batch runs that could have waited for more.
 QUIET = 0.001
+# Seconds in the queue after which a request is asked whether its client is still there.
+PATIENCE = 1.0
+# Status of a request whose client has left, in the metrics alone.
+LEFT = 499
+
+
+@dataclass(frozen=True)
+class _Request:
+    """Rows in the queue, where their answer goes, and what tells whether its client has left."""
+
+    rows: Rows
+    answer: asyncio.Future[object]
+    has_left: Callable[[], Awaitable[bool]] | None
+    since: float = field(default_factory=lambda: perf_counter())
+
+    async def is_over(self) -> bool:
+        """Whether nobody waits for the answer any more."""
+        if self.answer.done():
+            return True
+        if self.has_left is None or perf_counter() - self.since < PATIENCE:
+            return False
+        if not await self.has_left():
+            return False
+        self.answer.set_exception(Refused(LEFT, "The client left before its rows ran."))
+        return True
 
 
 class Batcher:
@@ -36,19 +62,24 @@ class Batcher:
         self, run: Callable[[list[Rows]], list[object]], most_rows: int, most_waiting: int
     ) -> None:
         self._run, self._most_rows, self._most_waiting = run, most_rows, most_waiting
-        self._queue: deque[tuple[Rows, asyncio.Future[object]]] = deque()
+        self._queue: deque[_Request] = deque()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="skquee")
         self._working: asyncio.Task[None] | None = None
         self.waiting = 0
         # Requests that may come soon, and until when they are waited for.
         self._hoped, self._until = 0, 0.0
 
-    async def submit(self, rows: Rows) -> object:
-        """Return the answer to some rows, once a batch with them has run."""
-        if self.waiting + len(rows) > self._most_waiting:
+    async def submit(
+        self, rows: Rows, has_left: Callable[[], Awaitable[bool]] | None = None
+    ) -> object:
+        """Return the answer to some rows, once a batch with them has run.
+
+        `has_left`: tells whether the client has left; then they do not run.
+        """
+        if self.waiting and self.waiting + len(rows) > self._most_waiting:
             raise Refused(503, f"{self.waiting} rows wait already: try again in a moment.")
         answer: asyncio.Future[object] = asyncio.get_running_loop().create_future()
-        self._queue.append((rows, answer))
+        self._queue.append(_Request(rows, answer, has_left))
         self.waiting += len(rows)
         if self._working is None:
             self._working = asyncio.create_task(self._work())
@@ -69,20 +100,20 @@ class Batcher:
         try:
             while self._queue:
                 await self._gather()
-                batch = self._take()
-                parts = [rows for rows, _ in batch]
+                batch = [request for request in self._take() if not await request.is_over()]
+                parts = [request.rows for request in batch]
                 began = perf_counter()
                 try:
                     answers = await loop.run_in_executor(self._thread, self._run, parts)
                 except Exception as error:  # nobody else would answer these requests
                     answers = [error] * len(batch)
-                for (_, future), answer in zip(batch, answers, strict=True):
-                    if future.done():  # its client has left
+                for request, answer in zip(batch, answers, strict=True):
+                    if request.answer.done():  # its task was cancelled
                         continue
                     if isinstance(answer, BaseException):
-                        future.set_exception(answer)
+                        request.answer.set_exception(answer)
                     else:
-                        future.set_result(answer)
+                        request.answer.set_result(answer)
                 now = perf_counter()
                 self._hoped, self._until = len(batch) + len(self._queue), now + (now - began) / 2
         finally:
@@ -99,16 +130,14 @@ class Batcher:
             n_requests = len(self._queue)
             await asyncio.sleep(QUIET)
 
-    def _take(self) -> list[tuple[Rows, asyncio.Future[object]]]:
+    def _take(self) -> list[_Request]:
         """Take from the queue what can run together with its first entry."""
-        kind, n_rows = self._queue[0][0].kind, 0
-        batch: list[tuple[Rows, asyncio.Future[object]]] = []
-        while self._queue and self._queue[0][0].kind == kind:
-            n_rows += len(self._queue[0][0])
+        kind, n_rows = self._queue[0].rows.kind, 0
+        batch: list[_Request] = []
+        while self._queue and self._queue[0].rows.kind == kind:
+            n_rows += len(self._queue[0].rows)
             if batch and n_rows > self._most_rows:
                 break
-            rows, future = self._queue.popleft()
-            self.waiting -= len(rows)
-            if not future.done():
-                batch.append((rows, future))
+            batch.append(self._queue.popleft())
+            self.waiting -= len(batch[-1].rows)
         return batch

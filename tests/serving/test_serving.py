@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ import skquee
 from skquee import CostAwareRouter, MultiPathClassifierBank, RoutedClassifier
 from skquee.cli import main
 from skquee.serving import _batcher, make_app, serve
-from skquee.serving._rows import Rows
+from skquee.serving._rows import Refused, Rows
 
 for package in ("starlette", "prometheus_client"):
     pytest.importorskip(package, reason=f"serving needs {package}: pip install 'skquee[serve]'")
@@ -61,6 +62,7 @@ def call(app: Any, *requests: dict[str, Any]) -> list[tuple[int, Any]]:
         body: Any = None,
         headers: dict[str, str] | None = None,
         host: str = "localhost:8000",
+        receives: list[dict[str, Any]] | None = None,
     ) -> tuple[int, Any]:
         given = {"host": host, "content-type": "application/json", **(headers or {})}
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
@@ -74,6 +76,8 @@ def call(app: Any, *requests: dict[str, Any]) -> list[tuple[int, Any]]:
         }
 
         async def receive() -> dict[str, Any]:
+            if receives:
+                return receives.pop(0)
             return {"type": "http.request", "body": raw, "more_body": False}
 
         async def send(message: dict[str, Any]) -> None:
@@ -188,6 +192,8 @@ def test_a_request_that_fails_fails_alone() -> None:
         ({"body": {"rows": [[0] * 4], "columns": ["a"]}}, 422, "leave out columns"),
         ({"body": {"rows": [[0] * 4], "probabilities": 1}}, 422, "true or false"),
         ({"body": {}, "headers": {"content-type": "text/plain"}}, 415, "Send JSON"),
+        ({"body": {}, "headers": {"content-encoding": "gzip"}}, 415, "without Content-Encoding"),
+        ({"body": {}, "headers": {"content-length": "3001"}}, 413, "larger than 3000 bytes"),
         ({"body": {}, "host": "evil.example"}, 403, "not this machine's"),
         ({"method": "PUT", "path": "/lambda", "body": {"lambda_": 1}}, 403, "given a token"),
         ({"method": "GET"}, 405, "Method Not Allowed"),
@@ -200,6 +206,70 @@ def test_what_is_refused_says_why(request_: dict[str, Any], status: int, message
     assert found == status
     assert message in (told["error"] if isinstance(told, dict) else told)
     assert after == 200
+
+
+def test_names_of_kinds_and_schemes_may_be_written_in_any_case() -> None:
+    headers = {
+        "content-type": "Application/JSON; charset=utf-8",
+        "authorization": f"bearer {TOKEN}",
+    }
+    assert call(make_app(CLASSIFIER, token=TOKEN), {**rows(0, 1), "headers": headers})[0][0] == 200
+
+
+def test_a_client_that_leaves_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+    app = make_app(CLASSIFIER)
+    ((status, _),) = call(app, {"body": None, "receives": [{"type": "http.disconnect"}]})
+    assert status == 499  # nobody gets it; metrics count it
+    assert not caplog.records
+    (_, told) = call(app, {"method": "GET", "path": "/metrics"})[0]
+    assert 'skquee_requests_total{code="499",route="predict"} 1.0' in told
+
+
+def test_rows_of_clients_that_have_left_do_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(_batcher, "perf_counter", lambda: now[0])
+    ran: list[int] = []
+    all_wait = threading.Event()
+
+    def run(parts: list[Rows]) -> list[object]:
+        all_wait.wait(60)
+        now[0] += 60.0
+        ran.append(len(parts))
+        return list(range(len(parts)))
+
+    async def ask_all() -> list[object]:
+        batcher = _batcher.Batcher(run, most_rows=100, most_waiting=100)
+        one = Rows(X[:1], (4,), False)
+
+        async def client(here: bool) -> object:
+            async def has_left() -> bool:
+                return not here
+
+            return await batcher.submit(one, has_left)
+
+        # The first runs before anybody would ask whether its client is there.
+        first = asyncio.create_task(client(False))
+        while batcher.waiting != 1:
+            await asyncio.sleep(0)
+        while batcher.waiting:
+            await asyncio.sleep(0)
+        others = asyncio.gather(*map(client, (True, False, False)), return_exceptions=True)
+        while batcher.waiting != 3:
+            await asyncio.sleep(0)
+        all_wait.set()
+        found = [await first, *await others]
+        await batcher.drain()
+        return found
+
+    found = asyncio.run(ask_all())
+    assert ran == [1, 1]
+    assert found[:2] == [0, 0]
+    assert [answer.status for answer in found[2:] if isinstance(answer, Refused)] == [499, 499]
+
+
+def test_a_request_larger_than_may_wait_runs_where_nothing_waits() -> None:
+    told = call(make_app(CLASSIFIER, max_waiting=5), rows(0, 20))
+    assert told[0][0] == 200
 
 
 def test_rows_of_a_frame_are_named_and_may_stand_in_any_order() -> None:
