@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import socket
 import sys
+from collections.abc import Awaitable, Callable
 
 from sklearn.base import BaseEstimator
 
@@ -92,7 +94,24 @@ def serve(
         )
         sys.stderr.write(f"skquee serves on {address}; Ctrl-C ends it\n")
         sys.stderr.flush()
-        uvicorn.Server(config).run(sockets=[listening])
+        server = uvicorn.Server(config)
+        server.shutdown = after_reading(server.shutdown)
+        server.run(sockets=[listening])
+
+
+def after_reading(shutdown: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    """Return a shutdown that first lets the loop take in connections and requests that have come.
+
+    uvicorn's own drops connections that wait to be accepted, and such as have sent a request that
+    has not been read.
+    """
+
+    async def unhurried(sockets: list[socket.socket] | None = None) -> None:
+        for _ in range(10):  # a round of the loop accepts, the next reads
+            await asyncio.sleep(0.01)
+        await shutdown(sockets=sockets)
+
+    return unhurried
 
 
 def _is_loopback(host: str) -> bool:

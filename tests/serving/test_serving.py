@@ -11,6 +11,8 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from sklearn.naive_bayes import GaussianNB
 import skquee
 from skquee import CostAwareRouter, MultiPathClassifierBank, RoutedClassifier
 from skquee.cli import main
-from skquee.serving import _batcher, make_app, serve
+from skquee.serving import _batcher, _run, make_app, serve
 from skquee.serving._rows import Refused, Rows
 
 for package in ("starlette", "prometheus_client"):
@@ -387,23 +389,18 @@ def test_the_command_says_what_is_wrong(
     assert "give a token" in capsys.readouterr().err
 
 
-def test_the_command_serves_and_ends_when_it_is_told_to(tmp_path: Path) -> None:
-    skquee.dump(CLASSIFIER, tmp_path / "clf.skops")
+@contextmanager
+def served(file: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """Run the command with a token; give its process and port."""
+    skquee.dump(CLASSIFIER, file)
     environment = {**os.environ, "SKQUEE_TOKEN": TOKEN}
-    command = [sys.executable, "-m", "skquee", "serve", str(tmp_path / "clf.skops"), "--port", "0"]
+    command = [sys.executable, "-m", "skquee", "serve", str(file), "--port", "0"]
     server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
     try:
         assert server.stderr is not None
         line = server.stderr.readline()
         assert line.startswith("skquee serves on http://127.0.0.1:"), line
-        port = int(line.split(":")[2].split(";")[0])
-        line_ = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-        body = json.dumps({"rows": X[:5].tolist()})
-        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {TOKEN}"}
-        line_.request("POST", "/predict", body, headers)
-        told = json.loads(line_.getresponse().read())
-        assert told["labels"] == CLASSIFIER.predict(X[:5]).tolist()
-        line_.close()
+        yield server, int(line.split(":")[2].split(";")[0])
         server.send_signal(signal.SIGTERM)
         assert "Traceback" not in server.stderr.read()
         assert server.wait(60) in (0, -signal.SIGTERM)
@@ -411,3 +408,40 @@ def test_the_command_serves_and_ends_when_it_is_told_to(tmp_path: Path) -> None:
         if server.poll() is None:
             server.kill()
         server.stderr.close()
+
+
+HEADERS = {"Content-Type": "application/json", "Authorization": f"Bearer {TOKEN}"}
+
+
+def test_the_command_serves_and_ends_when_it_is_told_to(tmp_path: Path) -> None:
+    with served(tmp_path / "clf.skops") as (_, port):
+        line = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        line.request("POST", "/predict", json.dumps({"rows": X[:5].tolist()}), HEADERS)
+        told = json.loads(line.getresponse().read())
+        assert told["labels"] == CLASSIFIER.predict(X[:5]).tolist()
+        line.close()
+
+
+def test_requests_that_have_come_are_read_before_the_server_ends() -> None:
+    read: list[bytes] = []
+
+    async def end_at_once() -> None:
+        async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            read.append(await reader.read(100))
+            writer.close()
+
+        async def shutdown(sockets: Any) -> None:
+            assert read == [b"request"] * 20
+            server.close()
+
+        server = await asyncio.start_server(talk, "127.0.0.1", 0)
+        address = server.sockets[0].getsockname()
+        clients = [socket.create_connection(address) for _ in range(20)]
+        for client in clients:
+            client.sendall(b"request")
+        await _run.after_reading(shutdown)(sockets=[])
+        for client in clients:
+            client.close()
+
+    asyncio.run(end_at_once())
+    assert len(read) == 20
