@@ -26,6 +26,7 @@ Run = Callable[[Tensor], Any]
 HOPELESS = 1.6
 CALIBRATION = 256  # images for the ranges of int8
 CALLS, SINGLE = 512, 96  # images of a round; where each is a call
+SOME = 16  # images at least that tell who takes part in the rounds
 INSIDE = ("run_exit", "run_block", "head")
 
 
@@ -112,25 +113,26 @@ def engines_of(network: Any, images: NDArray[Any], sample: Tensor) -> dict[str, 
     return runs
 
 
-def promising(runs: Mapping[str, Run], batch: Any, hopeless: float = HOPELESS) -> dict[str, Run]:
-    """Time each once on images (n, ...), tell, and keep those that are not far behind."""
+def promising(runs: Mapping[str, Run], batches: Sequence[Any]) -> dict[str, Run]:
+    """Time each once on batches of images, tell, and keep those that are not far behind."""
     took = {}
     for name, run in runs.items():
-        run(batch)
+        run(batches[0])
         began = time.perf_counter()
-        run(batch)
-        took[name] = time.perf_counter() - began
+        for batch in batches:
+            run(batch)
+        took[name] = (time.perf_counter() - began) / len(batches)
     text = "; ".join(f"{name} {1000 * s:.1f}" for name, s in sorted(took.items(), key=_second))
-    print(f"  once {len(batch)} images, ms: {text}", flush=True)
-    return {name: run for name, run in runs.items() if took[name] < hopeless * min(took.values())}
+    print(f"  {len(batches[0])} images a call, ms: {text}", flush=True)
+    return {name: run for name, run in runs.items() if took[name] < HOPELESS * min(took.values())}
 
 
 def accurate(
-    singles: Mapping[str, tuple[float, Run]], enough: float, batch: Any
+    singles: Mapping[str, tuple[float, Run]], enough: float, batches: Sequence[Any]
 ) -> dict[str, tuple[float, Run]]:
     """Return the single paths that reach an accuracy and are not far behind the fastest of them."""
     good = {name: run for name, (own, run) in singles.items() if own >= enough - 1e-9}
-    return {name: (singles[name][0], run) for name, run in promising(good, batch).items()}
+    return {name: (singles[name][0], run) for name, run in promising(good, batches).items()}
 
 
 def _second(item: tuple[str, float]) -> float:
@@ -220,7 +222,6 @@ def measured_rows(
     singles: Mapping[str, tuple[float, Run]],
     held: Any,
     rounds: int,
-    hopeless: float = HOPELESS,
 ) -> list[Row]:
     """Fit, choose the point, and time everything in turns, for some numbers of images a call.
 
@@ -230,8 +231,8 @@ def measured_rows(
     `allowed`: accuracy that the best single path may lose on all rows. `singles`: accuracy and
     run of single paths. `held`: images of the half that did not calibrate.
     """
-    start = held[: max(sizes[0], 64)]
-    fixed = promising(fixed, start, hopeless)
+    start = [held[n : n + sizes[0]] for n in range(0, max(sizes[0], SOME), sizes[0])]
+    fixed = promising(fixed, start)
     singles = accurate(singles, right.mean() - allowed, start)
     paths = {f"path {name}": run for name, (_, run) in singles.items()}
     found = []
