@@ -47,6 +47,8 @@ def parallel_config(client: Client, **options: object) -> Iterator[None]:
     ------
     ModuleNotFoundError
         Without dask: ``pip install 'skquee[dask]'``.
+    TypeError, ValueError
+        If the client is none, is closed, or is asynchronous.
     RuntimeError
         If workers run another release of skquee.
 
@@ -63,7 +65,17 @@ def parallel_config(client: Client, **options: object) -> Iterator[None]:
     ...     with skquee.dask.parallel_config(client):
     ...         search.fit(table, y).best_params_  # doctest: +SKIP
     """
-    require("distributed", "skquee.dask.parallel_config")
+    distributed = require("distributed", "skquee.dask.parallel_config")
+    if not isinstance(client, distributed.Client):
+        raise TypeError(
+            f"client must be a dask.distributed.Client, got {type(client).__name__}: connect with "
+            "Client(address) first."
+        )
+    if client.status != "running" or client.asynchronous:
+        raise ValueError(
+            f"client must be connected, and not asynchronous, got {client!r:.200}: make another "
+            "by Client(address)."
+        )
     client.run(check_release, __version__)
     with joblib.parallel_config("dask", client=_Lasting(client, shares_files(client)), **options):
         yield

@@ -267,6 +267,17 @@ def test_dask_workers_of_another_release_say_so(dask: Any) -> None:
         dask.run(pretend, skquee.__version__)
 
 
+def test_what_is_no_connected_client_of_dask_is_refused(dask: Any) -> None:
+    closed = type(dask)(dask.scheduler.address, set_as_default=False)
+    closed.close()
+    for client, error, message in (
+        ("127.0.0.1:8786", TypeError, r"got str: connect with Client\(address\)"),
+        (closed, ValueError, "must be connected"),
+    ):
+        with pytest.raises(error, match=message), skquee.dask.parallel_config(client):
+            raise AssertionError
+
+
 def test_a_dask_array_is_routed_block_by_block() -> None:
     arrays = pytest.importorskip("dask.array", reason="pip install 'skquee[dask]'")
     from skquee.dask import route
