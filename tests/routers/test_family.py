@@ -113,8 +113,9 @@ def test_every_choice_goes_with_every_other(options: dict[str, Any], tmp_path: P
         {"regressor": CalibratedClassifierCV(GaussianNB(), cv=2), "policy": OptionValue()},
         {"regressor": LinearRegression(), "targets": "mixed"},
         {"regressor": PathErrorClassifier("logistic", features="paper"), "first": "free"},
+        {"regressor": "logistic", "answer": EnsembleAnswer(class_penalty=3.0)},
     ],
-    ids=["boosting", "bayes", "calibrated", "linear", "classifier"],
+    ids=["boosting", "bayes", "calibrated", "linear", "classifier", "classes"],
 )
 def test_estimators_of_any_kind_travel_in_a_skops_file(options: Any, tmp_path: Path) -> None:
     table, y = make_path_probabilities(160, PathTree.cascade([1, 3]))
