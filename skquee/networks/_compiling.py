@@ -35,6 +35,9 @@ __all__ = ["N_CALIBRATION", "CompiledRunner", "ranges_of", "rebuilt"]
 
 N_CALIBRATION = 128
 GAIN = 0.97
+# How far, over its norm, an answer of OpenVINO may be from torch's: what is rounded otherwise is
+# some hundredths away, what is wrong 0.2 to 1.
+MOST_AWAY = 0.1
 # What runs a block on each type of device.
 RUNTIMES = {"cpu": ("torch", "openvino"), "cuda": ("torch", "graphs")}
 
@@ -287,19 +290,35 @@ def _first_not_finite(blocks: nn.ModuleList, state: Tensor) -> int | None:
     return None
 
 
+def _check_rows(block: OpenVinoBlock, state: Tensor) -> None:
+    """Raise where a row of a batch, or the last one alone, is far from what torch makes of it."""
+    expected = block.simulated(state)
+    for n in (len(state), 1):
+        for found, told in zip(block.run(state[-n:]), expected, strict=True):
+            told = told[-n:].flatten(1)
+            away = (found.flatten(1) - told).norm(dim=1) / told.norm(dim=1).clamp(min=1e-6)
+            if not bool((away < MOST_AWAY).all()):
+                raise ValueError(
+                    f"in a batch of {n} it answers otherwise than torch, by {float(away.max()):.2g}"
+                )
+
+
 def _leave_out_what_fails(
     compiled: nn.ModuleList, others: nn.ModuleList | None, states: Sequence[Tensor]
 ) -> None:
-    """Put the other block where one does not compile, or answers by its place in the batch."""
+    """Put the other block where one does not compile, or answers a row wrongly.
+
+    2026.4 does so with some convolutions in int8 where a graph is for any number of rows, and with
+    more rows of T2T-ViT than it has tokens; both without an error.
+    """
     failed, reason = [], ""
     for number, state in enumerate(states):
         try:
             block = compiled[number]
-            whole, alone = block(state)[-1:], block(state[-1:])
-            if not torch.allclose(whole, alone, rtol=0.05, atol=0.05 * float(alone.abs().max())):
-                raise ValueError(f"in a batch of {len(state)} it answers otherwise than alone")
-            if isinstance(block, OpenVinoBlock) and len(state) > 1:
-                block.forget_one()  # it would take memory where no single row ever comes
+            if isinstance(block, OpenVinoBlock):
+                _check_rows(block, state)
+                if len(state) > 1:
+                    block.forget_one()  # it would take memory where no single row ever comes
         except Exception as error:
             if others is None:
                 raise ValueError(

@@ -284,16 +284,26 @@ class OpenVinoBlock(WithExit):
             self._graphs = {**kept, (threads, one): made}
         return self._graphs[threads, one]
 
-    def _convert(self, n_rows: int) -> tuple[Any, list[tuple[int, ...]]]:
-        """Return the model for so many rows, -1 for any, and the shapes of a row's answers."""
-        openvino = import_openvino()
-        # What is compiled reads the float weights where they are, and keeps them alive.
+    def simulated(self, state: Tensor) -> list[Tensor]:
+        """Return what ``run`` should, computed by torch: int8 is rounded to its codes in float."""
+        with torch.inference_mode():
+            out = self._module()(state)
+        return [out] if isinstance(out, Tensor) else list(out)
+
+    def _module(self) -> nn.Module:
+        """Return what is compiled."""
+        # It reads the float weights where they are, and keeps them alive.
         block, pool, head = copy_sharing_weights(nn.ModuleList(self._source))
         if self.engine == "int8":
             norms = norms_to_fold(block, self._sample)
             layers = FakeInt8Linear, FakeInt8Conv2d
             replace_layers(block, self._ranges, *layers, norms=norms)
-        module = block if self.exit_head is None else _WithExit(block, pool, head)
+        return block if self.exit_head is None else _WithExit(block, pool, head)
+
+    def _convert(self, n_rows: int) -> tuple[Any, list[tuple[int, ...]]]:
+        """Return the model for so many rows, -1 for any, and the shapes of a row's answers."""
+        openvino = import_openvino()
+        module = self._module()
         with torch.no_grad(), warnings.catch_warnings():
             # Tracing, by which it reads modules, warns of shapes that it takes as fixed. Checked by
             # a second run, as it is by default, a trace is never given back: in int8 more than the

@@ -431,6 +431,26 @@ def test_a_block_that_openvino_cannot_run_stays_with_torch(
     assert net.runtimes_ == {"fp32": ("torch",) * 3}
 
 
+@needs_openvino
+@pytest.mark.parametrize("part", [0, 1])
+def test_a_block_that_openvino_answers_wrongly_stays_with_torch(
+    network: MultiExitNetwork, monkeypatch: pytest.MonkeyPatch, part: int
+) -> None:
+    run = OpenVinoBlock.run
+
+    def shuffled(self: OpenVinoBlock, state: torch.Tensor) -> Any:
+        made = run(self, state)
+        if len(state) > 1:  # rows of a batch only, and the first of them only
+            made[part][0] = made[part][0].flip(-1)
+        return made
+
+    monkeypatch.setattr(OpenVinoBlock, "run", shuffled)
+    net = copy.copy(network)
+    with pytest.warns(UserWarning, match=r"torch does: in a batch of 2 it answers otherwise"):
+        net.compile(("fp32",), batch_size=2)
+    assert "openvino" not in net.runtimes_["fp32"]
+
+
 def test_a_machine_without_openvino_loads_what_was_saved_with_it(
     compiled: MultiExitNetwork, make_backbone: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:
