@@ -308,8 +308,8 @@ def _leave_out_what_fails(
 ) -> None:
     """Put the other block where one does not compile, or answers a row wrongly.
 
-    2026.4 does so with some convolutions in int8 where a graph is for any number of rows, and with
-    more rows of T2T-ViT than it has tokens; both without an error.
+    2026.4 does so with sums of int8 convolutions without a bias where a graph is for any number of
+    rows, and with more rows of T2T-ViT than it has tokens; both without an error.
     """
     failed, reason = [], ""
     for number, state in enumerate(states):
