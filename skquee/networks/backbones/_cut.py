@@ -136,16 +136,12 @@ def _own_head(model: _Classifier) -> str | None:
 
 
 def _timm_model(name: str, kwargs: Options) -> nn.Module:
-    """Build a model for images of a size, where it is one that is built for a size."""
+    """Build a model, for images of a size where it is one that is built for a size."""
     try:
-        try:
-            return timm.create_model(name, **kwargs)
-        except TypeError as error:
-            if "img_size" not in kwargs or "img_size" not in str(error):
-                raise
-            sizeless = {key: value for key, value in kwargs.items() if key != "img_size"}
-            return timm.create_model(name, **sizeless)
+        return timm.create_model(name, **kwargs)
     except (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError) as e:
+        if isinstance(e, TypeError) and "img_size" in kwargs and "img_size" in str(e):
+            return _timm_model(name, {k: v for k, v in kwargs.items() if k != "img_size"})
         given = ", ".join(f"{key}={value!r:.60}" for key, value in kwargs.items())
         lead = f"timm cannot build {name!r} with {given}: {str(e) or repr(e):.300}"
         raise ValueError(

@@ -12,7 +12,7 @@ from torch.fx import Graph, GraphModule, Node, Tracer
 from torch.fx.node import Argument
 
 from skquee.networks.backbones._sharing import copy_sharing_weights
-from skquee.networks.backbones._sized import Build, builds_of, of_size_alone
+from skquee.networks.backbones._sized import Build, builds_of, of_size_alone, zeros
 
 __all__ = ["cut_modules"]
 
@@ -232,6 +232,7 @@ def _split(
 def _compare(module: nn.Module, pieces: Sequence[nn.Module], shape: Sequence[int]) -> None:
     """Refuse pieces that answer otherwise, as where a table of positions is written into later."""
     images = torch.randn(3, *shape, generator=torch.Generator().manual_seed(0))
+    images = images.to(zeros(module, 0).device)
     with torch.no_grad():
         own, ours = module(images), nn.Sequential(*(piece.eval() for piece in pieces))(images)
     if not torch.allclose(own, ours, rtol=1e-4, atol=1e-5, equal_nan=True):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.fx import Graph, GraphModule, Interpreter, Node
 from torch.fx.node import Argument
 
-__all__ = ["NOT_RUN", "Build", "builds_of", "channels_of", "does_not_run", "of_size_alone"]
+__all__ = ["NOT_RUN", "Build", "builds_of", "channels_of", "does_not_run", "of_size_alone", "zeros"]
 
 SIZES, METHODS = ("shape", "ndim"), ("size", "dim", "ndimension")
 # The same of every state: asked of the one at hand, as a network may be moved.
@@ -34,9 +34,14 @@ def channels_of(module: nn.Module, size: tuple[int, int] | None = None, otherwis
         return otherwise
     for channels in (first.in_channels, otherwise):
         with torch.inference_mode(), contextlib.suppress(*NOT_RUN):
-            module(torch.zeros(1, channels, *(size or (64, 64))))
+            module(zeros(module, 1, channels, *(size or (64, 64))))
             return channels
     return first.in_channels
+
+
+def zeros(module: nn.Module, *shape: int) -> Tensor:
+    """Return zeros where a module is."""
+    return torch.zeros(shape, device=next((p.device for p in module.parameters()), None))
 
 
 def does_not_run(shape: Sequence[int], error: Exception, block: int = 1) -> ValueError:
@@ -48,7 +53,7 @@ def does_not_run(shape: Sequence[int], error: Exception, block: int = 1) -> Valu
     )
 
 
-def of_size_alone(dependent: Sequence[Node]) -> list[Node]:
+def of_size_alone(dependent: Sequence[Node]) -> set[Node]:
     """Return those of some nodes whose values the size of the input decides.
 
     `dependent`: nodes that depend on the input, in the order they run, the input first.
@@ -60,7 +65,7 @@ def of_size_alone(dependent: Sequence[Node]) -> list[Node]:
         made = node.op != "call_module" and known.intersection(node.all_input_nodes) <= found
         if node.op != "output" and (asks or made):
             found.add(node)
-    return [node for node in dependent if node in found]
+    return found
 
 
 def builds_of(
@@ -79,7 +84,7 @@ def builds_of(
         return {}
     traced = GraphModule(module, nodes[0].graph)
     try:
-        one, two = (_values(traced, nodes, torch.zeros(n, *shape)) for n in (1, 2))
+        one, two = (_values(traced, nodes, zeros(module, n, *shape)) for n in (1, 2))
     except NOT_RUN as error:
         raise does_not_run(shape, error) from error
     return {
